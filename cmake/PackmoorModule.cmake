@@ -1,3 +1,15 @@
+# packmoor_or_empty(VARIABLE): gives a list of sources that is empty one file with nothing in it,
+# so that a target may be declared before its first source.
+function(packmoor_or_empty variable)
+  if(NOT ${variable})
+    set(empty ${CMAKE_BINARY_DIR}/empty.cc)
+    if(NOT EXISTS ${empty})
+      file(WRITE ${empty} "")
+    endif()
+    set(${variable} ${empty} PARENT_SCOPE)
+  endif()
+endfunction()
+
 # packmoor_module(NAME DEPENDS module... EXTERNAL library... [PROTO file...] [CAPNP file...])
 #
 # Declares one module of the layering in ARCHITECTURE.md: a static library packmoor_NAME of
@@ -10,6 +22,7 @@ function(packmoor_module name)
   set(target packmoor_${name})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/*.cc)
   file(GLOB headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/include/${name}/*.h)
+  packmoor_or_empty(sources)
   add_library(${target} STATIC ${sources})
   target_include_directories(${target} PUBLIC ${CMAKE_CURRENT_SOURCE_DIR}/include
                                        PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/src)
