@@ -1,0 +1,83 @@
+// Coordinator: the small linearizable store that decides who may lead a volume.
+//
+// Why: consensus is not ours to invent. The coordinator holds one record per volume and changes
+// it by compare-and-swap of the whole revision (DESIGN rule 1); everything below that needs no
+// coordinator. Implementations: etcd (rpc/etcd_coordinator.h), a durable file for a single
+// node (local_coordinator.h), and the simulator's.
+//
+// Reads are linearizable. After an unknown result of a compare-and-swap (a rejected promise),
+// the caller reads again: the epoch is its own only if the nonce is.
+#pragma once
+
+#include "replicator/types.h"
+
+#include <kj/async.h>
+#include <kj/function.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace packmoor::replicator {
+
+// A member is a node with the journal it had when it joined: an empty disk is not that member.
+struct MemberIdentity {
+  NodeId node;
+  Uuid journal;
+  bool operator==(const MemberIdentity&) const = default;
+};
+
+struct VolumeConfiguration {
+  Epoch epoch;
+  MemberIdentity primary;
+  Uuid nonce;                             // of the attempt that took the epoch
+  std::vector<MemberIdentity> members;    // counted ones, in the order given at creation
+  std::vector<MemberIdentity> async;      // never counted
+  uint32_t writeQuorum = 0;
+
+  bool hasMember(const NodeId& node) const;
+  bool operator==(const VolumeConfiguration&) const = default;
+};
+
+enum class VolumePhase : uint8_t { kRecovering, kActive };
+
+struct VolumeRecord {
+  VolumeId id;
+  std::string name;                        // [a-z0-9][a-z0-9-]{0,62}
+  VolumeConfiguration current;             // epoch 0 at creation: nobody has led yet
+  VolumePhase phase = VolumePhase::kRecovering;
+  // Absent until the first activation; while it is absent, `current.members` of epoch 0 is
+  // what the first takeover fences.
+  std::optional<VolumeConfiguration> lastActive;
+  int64_t revision = 0;                    // of the coordinator, for the compare; 0: to be created
+};
+
+struct NodeRegistration {
+  NodeId node;
+  Uuid journal;
+  std::string rpcAddress;                  // host:port of the peer endpoint
+  std::string httpAddress;                 // host:port of the git endpoint
+  std::string version;
+};
+
+class Coordinator {
+ public:
+  virtual ~Coordinator() noexcept(false) {}
+
+  virtual kj::Promise<std::optional<VolumeRecord>> readVolume(std::string name) = 0;
+  virtual kj::Promise<std::vector<VolumeRecord>> listVolumes() = 0;
+  // True: `next` is stored (its revision field is ignored). False: the stored revision is not
+  // `next.revision` any more (0: the volume exists). Rejected: unknown, read again.
+  virtual kj::Promise<bool> compareAndSwap(VolumeRecord next) = 0;
+
+  virtual kj::Promise<void> registerNode(NodeRegistration registration) = 0;
+  virtual kj::Promise<std::vector<NodeRegistration>> listNodes() = 0;
+
+  // Resolves when something may have changed since the call before; spurious wakes allowed.
+  virtual kj::Promise<void> changed() = 0;
+
+  virtual kj::StringPtr kind() = 0;        // "etcd", "local", "sim"
+  virtual bool reachable() = 0;            // as of the last request
+};
+
+}  // namespace packmoor::replicator
