@@ -1,0 +1,198 @@
+// Peer and PeerService: what nodes say to each other, without the wire.
+//
+// Why: the replicator runs over Cap'n Proto in production (rpc/) and over a simulated network
+// in tests; it knows neither. It sends through Peer and is called through PeerService.
+//
+// Delivery: messages to one peer may be lost, late, repeated or reordered; the protocol does
+// not depend on order, though it is fastest in order. A rejected promise means "unknown": the
+// other side may or may not have acted. DISCONNECTED says that no connection could be made or
+// that it broke; OVERLOADED that the other side asks to slow down.
+//
+// Bounds: a request's records are at most kAppendBytesMax together (a larger single one goes
+// alone). Every message names the volume and the epoch it speaks for. The receiver knows the
+// sender's node id from the transport's authentication, and passes it as `from`.
+#pragma once
+
+#include "kernelio/io_buffer.h"
+#include "replicator/coordinator.h"
+#include "replicator/types.h"
+
+#include <kj/async.h>
+
+namespace packmoor::replicator {
+
+constexpr size_t kAppendBytesMax = 1u << 20;
+constexpr size_t kInFlightBytesMax = 64u << 20;
+constexpr size_t kInFlightRecordsMax = 4096;
+
+// Primary to member: records behind `previous`, or none (heartbeat, commit announcement).
+struct AppendRequest {
+  VolumeId volume;
+  Epoch epoch;
+  Uuid nonce;
+  MemberIdentity primary;
+  LogPosition previous;              // what the first record follows
+  std::vector<RecordRef> records;    // consecutive, from previous.index + 1
+  RecordIndex committed;             // announced as committed in this epoch; 0 before activation
+};
+struct AppendReply {
+  enum class Outcome : uint8_t {
+    kDurable,     // `position`: min(verified against this sender in this epoch, durable) (rule 14)
+    kMismatch,    // `previous` is not in the log; `position`: where to try next (at or below it)
+    kRefused,     // a higher epoch was promised: `promised`
+    kRepairing,   // the member may not acknowledge
+    kBehind,      // the record at `previous` lies below the member's log: nothing to compare
+    kNotMember,   // unknown volume or journal identity changed
+  };
+  Outcome outcome = Outcome::kDurable;
+  Epoch epoch;                       // of the request that is answered
+  Epoch promised;
+  LogPosition position;
+};
+
+// Would-be primary to members of the last active configuration (rules 3-5, 11).
+struct FenceRequest {
+  VolumeRecord coordinator;          // as stored by the compare-and-swap; current.epoch is promised
+};
+struct FenceReply {
+  bool promised = false;             // durable, with everything appended before it
+  Epoch highest;                     // the highest promise of this member
+  bool repairing = false;            // promised but not to be counted
+  MemberIdentity member;
+  LogPosition last;                  // of the last record, or of the checkpoint when none follows
+  RecordIndex base;                  // the log below it is gone here
+};
+
+struct FetchRequest {                // records [first, last] for adoption and catch-up
+  VolumeId volume;
+  Epoch epoch;                       // of the asking primary
+  RecordIndex first, last;
+};
+struct FetchReply {
+  std::vector<RecordRef> records;    // consecutive from `first`, maybe fewer; empty: not held
+};
+// Where do our logs agree? The positions that the asker holds, ascending.
+struct CommonPrefixRequest {
+  VolumeId volume;
+  std::vector<LogPosition> positions;
+};
+
+struct ProposeRequest {
+  VolumeId volume;
+  TxnId txn;
+  RecordKind kind{};
+  std::vector<ExtentId> extents;
+  std::vector<NodeId> sealedOn;      // members known to hold all of the extents sealed
+  kj::Array<const kj::byte> payload;
+};
+struct ProposeReply {
+  enum class Outcome : uint8_t {
+    kDone,          // committed and applied at `index`, or rejected by the state machine
+    kNotPrimary,    // try `primary`, if given
+    kUnavailable,   // nothing was proposed: `reason`
+    kUnknown,       // proposed, and then the role was lost: ask again with the same txn id
+  };
+  Outcome outcome = Outcome::kUnknown;
+  RecordIndex index;                 // kDone: of the record, or what the rejection rests on
+  kj::Array<const kj::byte> result;  // kDone: the state machine's answer
+  NodeId primary;
+  std::string reason;
+};
+
+struct ReadIndexReply {
+  bool ok = false;                   // else not the primary, or could not be confirmed: `reason`
+  Epoch epoch;
+  RecordIndex committed;
+  NodeId primary;                    // a hint when not ok
+  std::string reason;
+};
+
+struct ConfirmRequest {              // a numbered round of a read (DESIGN section 6, Reads)
+  VolumeId volume;
+  Epoch epoch;
+  uint64_t round = 0;
+};
+struct ConfirmReply {
+  bool follows = false;              // not in repair and no promise above `epoch`
+  uint64_t round = 0;
+  Epoch promised;
+};
+
+struct ExtentBlockReply {
+  kernelio::IoBuffer data;
+  Hash128 checksum;
+};
+
+class Peer {
+ public:
+  virtual ~Peer() noexcept(false) {}
+  virtual const NodeId& node() = 0;
+  virtual bool connected() = 0;
+
+  virtual kj::Promise<AppendReply> append(AppendRequest request) = 0;
+  virtual kj::Promise<FenceReply> fence(FenceRequest request) = 0;
+  virtual kj::Promise<FetchReply> fetch(FetchRequest request) = 0;
+  virtual kj::Promise<LogPosition> commonPrefix(CommonPrefixRequest request) = 0;
+  virtual kj::Promise<ProposeReply> propose(ProposeRequest request) = 0;
+  virtual kj::Promise<ReadIndexReply> readIndex(VolumeId volume) = 0;
+  virtual kj::Promise<ConfirmReply> confirm(ConfirmRequest request) = 0;
+  // Asks the node to become primary of the volume; resolves when it is active.
+  virtual kj::Promise<void> takeOver(VolumeId volume) = 0;
+
+  // Extents travel on the bulk connection. writeExtentBlock resolves when the next block may
+  // be sent (flow control), not when it is written; its failures surface at sealExtent.
+  virtual kj::Promise<void> writeExtentBlock(ExtentId id, uint64_t block,
+                                             kernelio::IoBuffer data, Hash128 checksum) = 0;
+  virtual kj::Promise<void> sealExtent(ExtentId id, uint64_t bytes, Hash128 root) = 0;
+  virtual kj::Promise<void> abandonExtent(ExtentId id) = 0;
+  virtual kj::Promise<ExtentBlockReply> readExtentBlock(ExtentId id, uint64_t block) = 0;
+  // Size 0 and a null root: not sealed there.
+  virtual kj::Promise<std::pair<uint64_t, Hash128>> extentInfo(ExtentId id) = 0;
+
+  // A question to the state machine or the node (`volume` null), answered by name; what the
+  // bytes mean is between the two ends.
+  virtual kj::Promise<kj::Array<kj::byte>> query(VolumeId volume, std::string name,
+                                                 kj::Array<const kj::byte> question) = 0;
+};
+
+// The node's view of all others. Implemented by the transport.
+class Peers {
+ public:
+  virtual ~Peers() noexcept(false) {}
+  virtual const NodeId& self() = 0;
+  // Never fails: an unknown or unreachable node's Peer rejects what is sent to it. The
+  // reference stays valid for the life of Peers.
+  virtual Peer& peer(const NodeId& node) = 0;
+  // Resolves when the connection to any node was made or lost since the call before.
+  virtual kj::Promise<void> connectivityChanged() = 0;
+};
+
+// The receiving side, implemented by Replicator. `from` is authenticated.
+class PeerService {
+ public:
+  virtual ~PeerService() noexcept(false) {}
+  virtual kj::Promise<AppendReply> append(const NodeId& from, AppendRequest request) = 0;
+  virtual kj::Promise<FenceReply> fence(const NodeId& from, FenceRequest request) = 0;
+  virtual kj::Promise<FetchReply> fetch(const NodeId& from, FetchRequest request) = 0;
+  virtual kj::Promise<LogPosition> commonPrefix(const NodeId& from,
+                                                CommonPrefixRequest request) = 0;
+  virtual kj::Promise<ProposeReply> propose(const NodeId& from, ProposeRequest request) = 0;
+  virtual kj::Promise<ReadIndexReply> readIndex(const NodeId& from, VolumeId volume) = 0;
+  virtual kj::Promise<ConfirmReply> confirm(const NodeId& from, ConfirmRequest request) = 0;
+  virtual kj::Promise<void> takeOver(const NodeId& from, VolumeId volume) = 0;
+  // Resolves when the block is written (buffered); the transport's stream waits for it.
+  virtual kj::Promise<void> writeExtentBlock(const NodeId& from, ExtentId id, uint64_t block,
+                                             kernelio::IoBuffer data, Hash128 checksum) = 0;
+  virtual kj::Promise<void> sealExtent(const NodeId& from, ExtentId id, uint64_t bytes,
+                                       Hash128 root) = 0;
+  virtual kj::Promise<void> abandonExtent(const NodeId& from, ExtentId id) = 0;
+  virtual kj::Promise<ExtentBlockReply> readExtentBlock(const NodeId& from, ExtentId id,
+                                                        uint64_t block) = 0;
+  virtual kj::Promise<std::pair<uint64_t, Hash128>> extentInfo(const NodeId& from,
+                                                               ExtentId id) = 0;
+  virtual kj::Promise<kj::Array<kj::byte>> query(const NodeId& from, VolumeId volume,
+                                                 std::string name,
+                                                 kj::Array<const kj::byte> question) = 0;
+};
+
+}  // namespace packmoor::replicator

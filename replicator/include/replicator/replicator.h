@@ -1,0 +1,85 @@
+// Replicator: all volumes of a node, over one journal and one extent store.
+//
+// It follows the coordinator's list of volumes, opens those that this node is a member of,
+// serves the other nodes (PeerService) and replicates extents for fronts. It takes the lead of a
+// volume at start when the coordinator's record names this node as primary, or when nobody
+// has led yet and this node is the first member; otherwise on request only.
+//
+// One owner: the node (tools/packmoord). Loop: the node's. Order of destruction: the Replicator
+// before the journal, the extents, the coordinator and the peers.
+#pragma once
+
+#include "kernelio/env.h"
+#include "replicator/extent_store.h"
+#include "replicator/journal.h"
+#include "replicator/volume.h"
+
+#include <kj/function.h>
+
+namespace packmoor::replicator {
+
+struct ReplicatorOptions {
+  int64_t heartbeatMs = 50;
+  int64_t proposeTimeoutMs = 30'000;
+  int64_t readTimeoutMs = 10'000;
+  uint64_t checkpointBytes = 64ull << 20;   // journal bytes of a volume between checkpoints
+  int64_t checkpointIntervalMs = 60'000;
+  uint64_t logRetainBytes = 256ull << 20;   // kept below the checkpoint for members that are behind
+};
+
+struct NodeParts {
+  kernelio::Env& env;
+  NodeId self;
+  Journal& journal;
+  const RecoveryReport& recovered;          // copied where needed
+  ExtentStore& extents;
+  Coordinator& coordinator;
+  Peers& peers;
+};
+
+// An extent that is written here and on every member of a volume at once.
+class ReplicatedExtentWriter {
+ public:
+  virtual ~ReplicatedExtentWriter() noexcept(false) {}
+  virtual ExtentId id() = 0;
+  // Resolves when the next block may be given. Blocks may be written again before the seal.
+  virtual kj::Promise<void> writeBlock(uint64_t block, kernelio::IoBuffer data) = 0;
+  struct Sealed {
+    ExtentInfo info;
+    std::vector<NodeId> sealedOn;           // at least W members, this node among them
+  };
+  // Resolves when W members hold it sealed; streaming to the others goes on (rule 22). Rejects
+  // when W cannot be reached. Dropping the writer before the seal abandons it everywhere.
+  virtual kj::Promise<Sealed> seal(uint64_t bytes) = 0;
+};
+
+class Replicator : public PeerService {
+ public:
+  // `makeStateMachine` is called when a volume is opened on this node.
+  using StateMachineFactory = kj::Function<kj::Own<StateMachine>(const VolumeRecord& volume)>;
+  // Answers Peer::query with a null volume.
+  using NodeQuery = kj::Function<kj::Promise<kj::Array<kj::byte>>(
+      std::string name, kj::Array<const kj::byte> question)>;
+
+  static kj::Own<Replicator> create(NodeParts parts, ReplicatorOptions options,
+                                    StateMachineFactory makeStateMachine, NodeQuery nodeQuery);
+
+  // Runs until dropped; rejects when the node cannot go on. Call once.
+  virtual kj::Promise<void> run() = 0;
+
+  virtual kj::Maybe<Volume&> findVolume(kj::StringPtr name) = 0;
+  virtual std::vector<Volume*> volumes() = 0;   // by name; valid until the next turn of the loop
+  // Resolves once the volume is open here; rejects after `timeoutMs`.
+  virtual kj::Promise<void> whenOpen(std::string name, int64_t timeoutMs) = 0;
+
+  virtual kj::Promise<kj::Own<ReplicatedExtentWriter>> beginExtent(Volume& volume) = 0;
+
+  // Creates a volume in the coordinator: members must be registered nodes.
+  virtual kj::Promise<VolumeRecord> createVolume(std::string name, std::vector<NodeId> members,
+                                                 uint32_t writeQuorum) = 0;
+
+  // Checkpoints every volume and stops proposing. For a clean shutdown.
+  virtual kj::Promise<void> stop() = 0;
+};
+
+}  // namespace packmoor::replicator

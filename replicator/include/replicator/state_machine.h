@@ -1,0 +1,78 @@
+// StateMachine: what a volume's records mean. The replicator owns this interface and the
+// gitlayer implements it (git_state_machine.h); tests have small ones.
+//
+// Determinism: apply() gives the same state and the same results on every member, from the
+// records alone: no clock, no random number, no local fact.
+//
+// Durability: apply() need not be durable; the journal is. open() returns the position that is
+// durable in the state, and the replicator applies again from there. flush() makes it durable.
+// Loop: all calls on the volume's loop; apply() and flush() are never concurrent with one another.
+#pragma once
+
+#include "replicator/types.h"
+
+#include <kj/async.h>
+#include <kj/memory.h>
+
+namespace packmoor::replicator {
+
+// Something to be ordered. On the primary it is validated before it becomes a record.
+struct Proposal {
+  TxnId txn;                          // null: not looked up, no result kept
+  RecordKind kind{};
+  std::vector<ExtentId> extents;
+  std::vector<NodeId> sealedOn;       // members known to hold all of the extents sealed
+  kj::Array<const kj::byte> payload;
+};
+
+struct Verdict {
+  bool accepted = false;
+  // When not accepted: the answer for the proposer, and the index whose state it rests on
+  // (of a proposal in flight, or the applied index). It is given out only once that is committed
+  // and confirmed (rule 20).
+  kj::Array<const kj::byte> result;
+  RecordIndex restsOn;
+};
+
+struct TxnResult {
+  RecordIndex index;
+  kj::Array<const kj::byte> result;
+};
+
+class StateMachine {
+ public:
+  virtual ~StateMachine() noexcept(false) {}
+
+  // Loads the state; links the extents that it names in the extent store. Resolves to the
+  // durable applied position, zeros when empty. Called once, before anything else.
+  virtual kj::Promise<LogPosition> open() = 0;
+
+  // Applies consecutive records as one atomic change of the state together with the new applied
+  // position. Returns one result per record (empty where a kind has none). Records of kinds
+  // below kStateMachineKindMin are passed too and only move the position. Rejecting is fatal
+  // for the volume: the state machine cannot go on (unknown kind, damaged state).
+  virtual kj::Promise<std::vector<kj::Array<const kj::byte>>> apply(
+      std::vector<RecordRef> records) = 0;
+
+  virtual LogPosition applied() = 0;
+
+  // Primary only: would this be valid behind everything applied and everything accepted but not
+  // yet applied? If accepted, the effect is remembered as in flight under `index` until that
+  // index is applied or speculation ends. Does not block.
+  virtual Verdict validate(const Proposal& proposal, RecordIndex index) = 0;
+  // The role was lost: nothing is in flight any more.
+  virtual void endSpeculation() = 0;
+  // The kept result of a transaction that was applied.
+  virtual kj::Maybe<TxnResult> findResult(const TxnId& txn) = 0;
+
+  // Makes everything applied durable; resolves to the durable position.
+  virtual kj::Promise<LogPosition> flush() = 0;
+  // Bytes applied since the last flush, for deciding when to make a checkpoint.
+  virtual uint64_t unflushedBytes() = 0;
+
+  // Answers Peer::query for this volume.
+  virtual kj::Promise<kj::Array<kj::byte>> query(std::string name,
+                                                 kj::Array<const kj::byte> question) = 0;
+};
+
+}  // namespace packmoor::replicator

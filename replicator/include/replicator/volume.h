@@ -1,0 +1,77 @@
+// Volume: one replicated log as this node sees it, and what a front asks of it.
+//
+// Why: fronts, maintenance and the control socket need four things of a volume, on whichever
+// node they run: propose a transaction, read consistently, move the lead, look at its status.
+// How epochs, fences, quorum and apply work is behind it (volume_impl.h); the numbered rules of
+// DESIGN section 6 are cited there.
+//
+// Loop: the node's.
+#pragma once
+
+#include "replicator/peer.h"
+#include "replicator/state_machine.h"
+
+#include <kj/async.h>
+
+namespace packmoor::replicator {
+
+enum class VolumeRole : uint8_t { kNone, kStandby, kAsync, kTakingOver, kPrimary };
+kj::StringPtr roleName(VolumeRole role);
+
+struct MemberStatus {
+  NodeId node;
+  bool connected = false, counted = true, isSelf = false;
+  RecordIndex acknowledged;      // durable there in this epoch, as this node knows (primary only)
+  uint64_t lagRecords = 0, lagBytes = 0;
+};
+
+struct VolumeStatus {
+  VolumeId id;
+  std::string name;
+  VolumeRole role = VolumeRole::kNone;
+  NodeId primary;                // as known here; empty: unknown
+  Epoch epoch, promised;
+  uint32_t writeQuorum = 0;
+  RecordIndex base, last, durable, committed, applied, checkpoint;
+  bool repairing = false;
+  std::string problem;           // empty, or a sentence: why it does not serve
+  std::vector<MemberStatus> members;
+  uint64_t proposals = 0, rejections = 0, readBarriers = 0, confirmRounds = 0;
+};
+
+struct ProposeOutcome {
+  RecordIndex index;                 // the record's, or what the rejection rests on
+  kj::Array<const kj::byte> result;  // of the state machine
+};
+
+class Volume {
+ public:
+  virtual ~Volume() noexcept(false) {}
+
+  virtual const VolumeId& id() = 0;
+  virtual const std::string& name() = 0;
+  virtual StateMachine& stateMachine() = 0;
+
+  // Orders a transaction. When it resolves, the record is durable on W members and applied at
+  // the primary, or was rejected by the state machine on committed state. Works on any member:
+  // goes to the primary, and again with the same txn id when the primary moves. Rejects when
+  // that did not end within the bound (proposeTimeoutMs): the outcome is then unknown, which
+  // the description says, or certainly not applied.
+  virtual kj::Promise<ProposeOutcome> propose(Proposal proposal) = 0;
+
+  // Linearizable read: resolves to an index that was committed at or after the call, once this
+  // node has applied it. Rejects with a sentence when it cannot be confirmed within the bound.
+  virtual kj::Promise<RecordIndex> readBarrier() = 0;
+  virtual kj::Promise<void> whenApplied(RecordIndex index) = 0;
+
+  // Makes this node the primary by a takeover (rules 1-8). Resolves when active.
+  virtual kj::Promise<void> takeOver() = 0;
+  // Asks `node` to do so, from any node. Planned: this volume stays writable up to the fence.
+  virtual kj::Promise<void> switchOver(NodeId node) = 0;
+
+  virtual kj::Promise<void> checkpointNow() = 0;
+
+  virtual VolumeStatus status() = 0;
+};
+
+}  // namespace packmoor::replicator
