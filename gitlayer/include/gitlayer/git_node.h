@@ -1,0 +1,121 @@
+// GitNode: the git side of a node. Makes the state machines of its volumes, finds repositories,
+// creates and deletes them, takes pushes to the log and keeps the stores settled.
+//
+// Order of construction: GitNode, Replicator (with makeStateMachine), attach(), run().
+// One owner: the node (tools/packmoord). Loop: the node's.
+#pragma once
+
+#include "gitlayer/repository.h"
+
+#include <kernelio/env.h>
+#include <replicator/replicator.h>
+
+#include <kj/async.h>
+
+namespace packmoor::gitlayer {
+
+struct GitOptions {
+  size_t inlinePackBytesMax = 256u << 10;     // larger pushes go to extents
+  uint64_t packBytesMax = 16ull << 30;        // per push
+  uint32_t commandsMax = 100'000;             // per push
+  uint64_t stateCacheBytes = 64ull << 20;     // block cache of the state store, per volume
+  uint64_t settleObjects = 2000;              // hot objects of a repository before settling
+  uint64_t settleBytes = 8ull << 20;
+  uint32_t packBuildsMax = 2;                 // at once; more wait in a queue
+};
+
+struct PackExtents {
+  replicator::ExtentId pack, index;           // both sealed
+  uint64_t packBytes = 0;
+  uint32_t objectCount = 0;
+};
+
+struct NewObject {                            // of a small push, as it will lie in the state
+  ObjectId id;
+  ObjectType type = ObjectType::kNone;
+  uint64_t bytes = 0;
+  kj::Array<const kj::byte> deflated;         // a complete zlib stream
+};
+
+struct RefUpdate {
+  std::string name;
+  ObjectId oldId, newId;                      // zero: must be absent; delete
+  ObjectId peeled;                            // of newId when it is a tag, else zero
+  bool forward = false;                       // newId descends from oldId, or oldId is zero
+};
+
+struct PushTransaction {
+  replicator::TxnId txn;
+  std::vector<RefUpdate> updates;
+  std::vector<NewObject> objects;
+  std::optional<PackExtents> pack;
+  std::vector<replicator::NodeId> sealedOn;
+  replicator::RecordIndex verifiedAt;         // the view's index that connectivity rests on
+  bool atomic = false;
+  std::string principal;
+  std::vector<std::string> pushOptions;
+};
+
+struct RefOutcome {
+  std::string name;
+  std::string problem;                        // empty: done; else git's wording
+};
+struct PushOutcome {
+  replicator::RecordIndex index;              // the push's LSN
+  std::vector<RefOutcome> refs;               // one per update, in order
+  bool verifyAgain = false;                   // objects were pruned meanwhile (rule 21)
+};
+
+enum class RepositoryProblem : uint8_t { kNone, kExists, kNotFound, kBadName, kNoVolume };
+
+class GitNode {
+ public:
+  static kj::Own<GitNode> create(kernelio::Env& env, replicator::ExtentStore& extents,
+                                 GitOptions options);
+  virtual ~GitNode() noexcept(false) {}
+
+  virtual kj::Own<replicator::StateMachine> makeStateMachine(
+      const replicator::VolumeRecord& volume) = 0;
+  virtual void attach(replicator::Replicator& replicator) = 0;
+  virtual kj::Promise<void> run() = 0;        // maintenance; until dropped
+
+  // The repository as of a linearizable read (`fresh`), or as this node has it now.
+  // nullptr: no such repository. `name` without ".git".
+  virtual kj::Promise<kj::Maybe<kj::Own<RepositoryView>>> view(std::string name, bool fresh) = 0;
+
+  // Orders the push; resolves as Volume::propose does. `repository` is the id in the view.
+  virtual kj::Promise<PushOutcome> push(RepositoryId repository, PushTransaction transaction) = 0;
+  // The volume that holds the repository, for replicated extents. nullptr: not known here.
+  virtual kj::Maybe<replicator::Volume&> volumeOf(RepositoryId repository) = 0;
+  virtual replicator::Replicator& replicator() = 0;
+  virtual kernelio::Env& env() = 0;
+  virtual const GitOptions& options() = 0;
+
+  struct Changed {
+    RepositoryProblem problem = RepositoryProblem::kNone;
+    std::string message;                      // a sentence when there is a problem
+    RepositoryInfo info;
+    replicator::RecordIndex index;
+  };
+  // `volume` empty: the one with fewest repositories among this node's.
+  virtual kj::Promise<Changed> createRepository(std::string name, std::string volume,
+                                                std::string head, std::string description) = 0;
+  virtual kj::Promise<Changed> deleteRepository(std::string name) = 0;
+  // By name, after `after`, at most `limit`.
+  virtual kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
+                                                                    size_t limit) = 0;
+  virtual uint64_t repositoryCount() = 0;
+
+  // What one member found at one index of a volume: roots over its tables and objects.
+  struct Digest {
+    replicator::NodeId node;
+    replicator::RecordIndex index;
+    std::string refs, repositories, objects;  // hex roots; equal on equal members
+    uint64_t refCount = 0, repositoryCount = 0, objectCount = 0;
+    std::string problem;                      // empty, or why there is none
+  };
+  // Orders a verification record and asks every member for its digest at that index.
+  virtual kj::Promise<std::vector<Digest>> verifyVolume(std::string volume) = 0;
+};
+
+}  // namespace packmoor::gitlayer
