@@ -31,9 +31,11 @@ struct AppendRequest {
   Epoch epoch;
   Uuid nonce;
   MemberIdentity primary;
+  Uuid member;                       // journal of the member addressed: any other does not answer
   LogPosition previous;              // what the first record follows
   std::vector<RecordRef> records;    // consecutive, from previous.index + 1
   RecordIndex committed;             // announced as committed in this epoch; 0 before activation
+  RecordIndex everywhere;            // durable on every counted member: no one asks for less
 };
 struct AppendReply {
   enum class Outcome : uint8_t {
@@ -109,6 +111,7 @@ struct ReadIndexReply {
 
 struct ConfirmRequest {              // a numbered round of a read (DESIGN section 6, Reads)
   VolumeId volume;
+  Uuid member;                       // as in AppendRequest
   Epoch epoch;
   uint64_t round = 0;
 };

@@ -23,6 +23,7 @@ struct MemberStatus {
   bool connected = false, counted = true, isSelf = false;
   RecordIndex acknowledged;      // durable there in this epoch, as this node knows (primary only)
   uint64_t lagRecords = 0, lagBytes = 0;
+  std::string problem;           // empty, or a sentence: why it does not follow
 };
 
 struct VolumeStatus {
