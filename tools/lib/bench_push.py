@@ -1,0 +1,168 @@
+"""tools/dev bench push: small pushes to Packmoor and to stock git-http-backend, in one run.
+
+Packmoor runs with three members on this machine (etcd, TLS, write quorum 2); git-http-backend runs
+behind nginx and fcgiwrap with core.fsync=all and no replica. Rounds alternate between the two,
+so that a change of the machine's speed hits both; medians over the rounds are compared. The
+journal's durable-batch latency stands beside a raw O_DIRECT|O_DSYNC overwrite of the same size,
+measured in the same rounds.
+"""
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from git_http_backend import GitHttpBackend
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BENCH = os.path.join(ROOT, "build", "bin", "packmoor-bench")
+CTL = os.path.join(ROOT, "build", "bin", "packmoorctl")
+DEV = os.path.join(ROOT, "tools", "dev")
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def bench(*arguments):
+    return json.loads(subprocess.check_output([BENCH, *map(str, arguments)], text=True))
+
+
+def push(urls, connections, pushes, run):
+    options = [part for url in urls for part in ("--url", url)]
+    return bench("push", *options, "--connections", connections, "--pushes", pushes, "--run", run)
+
+
+def cluster(*arguments):
+    subprocess.run([DEV, "cluster", *arguments], check=True, stdout=sys.stderr)
+
+
+def journals(nodes):
+    """The journal statistics of every node, from its status."""
+    found = []
+    for node in nodes:
+        out = subprocess.check_output([CTL, "--socket", node["control"], "status", "--json"],
+                                      text=True)
+        found.append(json.loads(out)["journal"])
+    return found
+
+
+def histogram_median_us(before, after):
+    """Median of a power-of-two histogram's growth: the middle of its bucket, in microseconds."""
+    counts = [b - a for a, b in zip(before["latencyUs"], after["latencyUs"])]
+    half, seen = sum(counts) / 2, 0
+    for i, count in enumerate(counts):
+        if count and seen + count >= half:
+            low = 0 if i == 0 else 2 ** (i - 1)
+            return low + (2 ** i - low) * (half - seen) / count
+        seen += count
+    return 0.0
+
+
+def measure(options, folder):
+    backend = GitHttpBackend(os.path.join(folder, "backend"))
+    os.makedirs(backend.folder)
+    data = os.path.join(folder, "cluster")
+    results = {"packmoor": {}, "gitHttpBackend": {}, "journal": [], "raw": []}
+    try:
+        backend.start()
+        cluster("up", "--dir", data, "--nodes", "3")
+        with open(os.path.join(data, "cluster.json")) as f:
+            nodes = json.load(f)["nodes"]
+        subprocess.run([CTL, "--socket", nodes[0]["control"], "repo", "create", "bench"],
+                       check=True, stdout=sys.stderr)
+        ours = [f"http://{node['http']}/bench.git" for node in nodes]
+        theirs = [backend.create("bench")]
+        for round_number in range(options.rounds):
+            for connections in (8, 1):
+                scale = 1 if connections == 8 else 0.25
+                for name, urls, pushes in (("gitHttpBackend", theirs, options.backend_pushes),
+                                           ("packmoor", ours, options.pushes)):
+                    before = journals(nodes)
+                    result = push(urls, connections, max(8, int(pushes * scale)),
+                                  f"r{round_number}-c{connections}")
+                    results[name].setdefault(connections, []).append(result)
+                    say(f"round {round_number + 1}: {name}, {connections} connection(s): "
+                        f"{result['perSecond']:.0f} pushes/s, median {result['p50Us'] / 1000:.2f} ms")
+                    if name == "packmoor" and connections == 8:
+                        after = journals(nodes)
+                        note_journal(results, before, after, folder)
+    finally:
+        if os.path.exists(os.path.join(data, "cluster.json")):
+            cluster("down", "--dir", data)
+        backend.stop()
+    return results
+
+
+def note_journal(results, before, after, folder):
+    batches = sum(b["batches"] - a["batches"] for a, b in zip(before, after))
+    written = sum(b["bytes"] - a["bytes"] for a, b in zip(before, after))
+    size = max(4096, -(-(written // max(1, batches)) // 4096) * 4096)
+    raw = bench("raw-write", "--file", os.path.join(folder, "raw.tmp"), "--bytes", size,
+                "--count", 500)
+    medians = [histogram_median_us(a, b) for a, b in zip(before, after)]
+    results["journal"].append({"batches": batches, "meanBatchBytes": size,
+                               "medianUs": statistics.median(medians)})
+    results["raw"].append({"bytes": size, "medianUs": raw["p50Us"]})
+
+
+def summarise(results):
+    def median(name, connections, key):
+        return statistics.median(r[key] for r in results[name][connections])
+
+    summary = {
+        "pushesPerSecondAt8": {n: median(n, 8, "perSecond") for n in ("packmoor", "gitHttpBackend")},
+        "medianMsAt1": {n: median(n, 1, "p50Us") / 1000 for n in ("packmoor", "gitHttpBackend")},
+        "journalMedianUs": statistics.median(j["medianUs"] for j in results["journal"]),
+        "journalBatchBytes": statistics.median(j["meanBatchBytes"] for j in results["journal"]),
+        "rawMedianUs": statistics.median(r["medianUs"] for r in results["raw"]),
+    }
+    at8, at1 = summary["pushesPerSecondAt8"], summary["medianMsAt1"]
+    summary["throughputRatio"] = at8["packmoor"] / at8["gitHttpBackend"]
+    summary["latencyRatio"] = at1["packmoor"] / at1["gitHttpBackend"]
+    summary["journalRatio"] = summary["journalMedianUs"] / summary["rawMedianUs"]
+    return summary
+
+
+def print_text(summary):
+    at8, at1 = summary["pushesPerSecondAt8"], summary["medianMsAt1"]
+    print("small pushes (one commit, one 1 KiB blob; info/refs and receive-pack)")
+    print(f"{'':34}{'packmoor x3':>14}{'git-http-backend':>18}{'ratio':>9}")
+    print(f"{'pushes/s, 8 connections':34}{at8['packmoor']:14.0f}{at8['gitHttpBackend']:18.0f}"
+          f"{summary['throughputRatio']:8.1f}x")
+    print(f"{'median ms, 1 connection':34}{at1['packmoor']:14.2f}{at1['gitHttpBackend']:18.2f}"
+          f"{summary['latencyRatio']:8.3f}x")
+    print(f"durable batch of {summary['journalBatchBytes']:.0f} bytes (mean): journal median "
+          f"{summary['journalMedianUs']:.0f} us, raw overwrite {summary['rawMedianUs']:.0f} us, "
+          f"ratio {summary['journalRatio']:.2f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/dev bench push", description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (default 5)")
+    parser.add_argument("--pushes", type=int, default=4000, help="to Packmoor, per round")
+    parser.add_argument("--backend-pushes", type=int, default=240, help="to git-http-backend")
+    parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
+    parser.add_argument("--dir", help="work in DIR (default: a new folder beside the build)")
+    options = parser.parse_args()
+    parent = options.dir or os.path.join(ROOT, "build")
+    os.makedirs(parent, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="bench-", dir=parent)
+    try:
+        results = measure(options, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    results["summary"] = summarise(results)
+    results["when"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if options.json:
+        with open(options.json, "w") as f:
+            json.dump(results, f, indent=2)
+    print_text(results["summary"])
+
+
+if __name__ == "__main__":
+    main()
