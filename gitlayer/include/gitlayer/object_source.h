@@ -44,6 +44,7 @@ struct StoredEntry {
 struct PackView {
   kj::ArrayPtr<const kj::byte> bytes;   // header, entries, trailer; mapped, checked on first touch
   uint32_t objectCount = 0;
+  kj::ArrayPtr<const kj::byte> index;   // its version 2 index, likewise
 };
 
 class ObjectSource {

@@ -56,9 +56,14 @@ class RepositoryView {
   virtual replicator::RecordIndex index() = 0;   // the state is that of this index
   virtual const RepositoryInfo& info() = 0;
   virtual std::optional<Ref> ref(std::string_view name) = 0;
-  // Calls back in byte order of the names with each ref that has the prefix, until it
-  // returns false. HEAD is not among them (info().head).
-  virtual void forEachRef(std::string_view prefix, kj::FunctionParam<bool(const Ref&)> each) = 0;
+  // Calls back in byte order of the names with each ref that has the prefix and sorts behind
+  // `after` (empty: from the first), until it returns false. HEAD is not among them
+  // (info().head). A long list is read in slices: stop, and go on after the last name.
+  virtual void forEachRef(std::string_view prefix, std::string_view after,
+                          kj::FunctionParam<bool(const Ref&)> each) = 0;
+  void forEachRef(std::string_view prefix, kj::FunctionParam<bool(const Ref&)> each) {
+    forEachRef(prefix, {}, kj::mv(each));
+  }
   virtual ObjectSource& objects() = 0;
   virtual RepositoryStatistics statistics() = 0;
 };
