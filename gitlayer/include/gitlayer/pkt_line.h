@@ -4,9 +4,10 @@
 // pack) is read through the same buffer. PktWriter collects packets and writes them in large
 // pieces; with side-band it wraps data in bands 1 to 3.
 // Errors: a malformed length or a stream that ends inside a packet rejects with a sentence.
-// Loop: one reader or writer belongs to one task.
+// Loop: one reader or writer belongs to one task. Both borrow their stream.
 #pragma once
 
+#include <kj/array.h>
 #include <kj/async-io.h>
 
 #include <string>
@@ -16,6 +17,7 @@ namespace packmoor::gitlayer {
 
 constexpr size_t kPktBytesMax = 65520;             // with the 4 length digits
 constexpr size_t kPktPayloadMax = kPktBytesMax - 4;
+constexpr size_t kPktLengthDigits = 4;
 
 enum class PktKind : uint8_t { kData, kFlush, kDelimiter, kResponseEnd, kEnd };
 
@@ -26,19 +28,34 @@ struct Pkt {
   std::string_view line() const;  // without one trailing newline
 };
 
+// What the four length digits of a packet say.
+struct PktLength {
+  bool valid = false;
+  PktKind kind = PktKind::kEnd;
+  size_t payloadBytes = 0;
+};
+PktLength parsePktLength(std::string_view fourDigits);
+
 class PktReader {
  public:
   explicit PktReader(kj::AsyncInputStream& in);
+  KJ_DISALLOW_COPY(PktReader);
   // kEnd: the stream ended between packets.
   kj::Promise<Pkt> read();
+  // The next packet when all of it lies in the buffer; spares a promise per packet.
+  kj::Maybe<Pkt> readBuffered();
   // True when a whole packet lies in the buffer, so that read() completes at once.
   bool buffered() const;
   // Raw bytes behind the packets read so far: first the buffer, then the stream. 0 at the end.
   kj::Promise<size_t> readRaw(kj::ArrayPtr<kj::byte> into);
+  // What of the raw bytes lies in the buffer; valid until the next read.
+  kj::ArrayPtr<const kj::byte> rawBuffered() const;
   uint64_t bytesRead() const { return bytesRead_; }
 
  private:
   kj::Promise<bool> need(size_t bytes);  // false: the stream ended before
+  void makeRoom(size_t bytes);
+  Pkt take(PktLength length);
   kj::AsyncInputStream& in_;
   kj::Array<kj::byte> buffer_;
   size_t begin_ = 0, end_ = 0;
@@ -49,19 +66,23 @@ class PktReader {
 class PktWriter {
  public:
   explicit PktWriter(kj::AsyncOutputStream& out);
+  KJ_DISALLOW_COPY(PktWriter);
   void data(std::string_view payload);             // <= kPktPayloadMax
   void line(std::string_view payload);             // adds a newline
   void flush();
   void delimiter();
   void responseEnd();
   void raw(kj::ArrayPtr<const kj::byte> bytes);    // as it is (a pack without side-band)
-  // Side-band: any length, split into packets of at most `packetMax`.
+  // Side-band: any length, split into packets whose payload with its band is at most `packetMax`.
   void band(int number, std::string_view payload, size_t packetMax = kPktPayloadMax);
   size_t pending() const;                          // bytes not yet written
   // Writes what is pending. Call when pending() passes a bound, and at the end.
+  // One send at a time; packets may be added meanwhile.
   kj::Promise<void> send();
 
  private:
+  void length(size_t payloadBytes);
+
   kj::AsyncOutputStream& out_;
   std::string pending_;
   std::string sending_;
@@ -70,5 +91,9 @@ class PktWriter {
  public:
   uint64_t bytesWritten() const { return bytesWritten_; }
 };
+
+// Appends one data packet to a buffer (side-band carries pkt-lines inside its packets).
+void appendPkt(std::string& to, std::string_view payload);
+void appendFlush(std::string& to);
 
 }  // namespace packmoor::gitlayer
