@@ -40,11 +40,29 @@ struct StoredEntry {
   std::shared_ptr<const void> keepAlive;  // holds `deflated` where the source alone does not
 };
 
-// A pack as a whole, for reuse in a clone.
+// Checks the bytes of a pack against their block checksums when they are first needed, and keeps
+// them mapped. Thread-safe. Damage and I/O errors are thrown.
+class PackGuard {
+ public:
+  virtual ~PackGuard() noexcept(false) {}
+  virtual void needBytes(uint64_t offset, uint64_t count) = 0;
+  virtual void needIndex(uint64_t offset, uint64_t count) = 0;
+};
+
+// A pack as a whole, for reuse in a clone. What is read of it is asked for first with need() and
+// needIndex(); asking again is cheap.
 struct PackView {
-  kj::ArrayPtr<const kj::byte> bytes;   // header, entries, trailer; mapped, checked on first touch
+  kj::ArrayPtr<const kj::byte> bytes;   // header, entries, trailer
   uint32_t objectCount = 0;
-  kj::ArrayPtr<const kj::byte> index;   // its version 2 index, likewise
+  kj::ArrayPtr<const kj::byte> index;   // its version 2 index
+  std::shared_ptr<PackGuard> guard;     // null: the bytes need no check (tests)
+
+  void need(uint64_t offset, uint64_t count) const {
+    if (guard != nullptr) guard->needBytes(offset, count);
+  }
+  void needIndex(uint64_t offset, uint64_t count) const {
+    if (guard != nullptr) guard->needIndex(offset, count);
+  }
 };
 
 class ObjectSource {
