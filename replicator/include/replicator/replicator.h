@@ -69,6 +69,8 @@ class Replicator : public PeerService {
 
   virtual kj::Maybe<Volume&> findVolume(kj::StringPtr name) = 0;
   virtual std::vector<Volume*> volumes() = 0;   // by name; valid until the next turn of the loop
+  // Those given in NodeParts: for questions to the other members (Peer::query).
+  virtual Peers& peers() = 0;
   // Resolves once the volume is open here; rejects after `timeoutMs`.
   virtual kj::Promise<void> whenOpen(std::string name, int64_t timeoutMs) = 0;
 
