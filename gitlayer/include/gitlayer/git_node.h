@@ -87,6 +87,9 @@ class GitNode {
   virtual kj::Promise<PushOutcome> push(RepositoryId repository, PushTransaction transaction) = 0;
   // The volume that holds the repository, for replicated extents. nullptr: not known here.
   virtual kj::Maybe<replicator::Volume&> volumeOf(RepositoryId repository) = 0;
+  // Begins an extent here and on every member of the repository's volume.
+  virtual kj::Promise<kj::Own<replicator::ReplicatedExtentWriter>> beginExtent(
+      RepositoryId repository);
   virtual replicator::Replicator& replicator() = 0;
   virtual kernelio::Env& env() = 0;
   virtual const GitOptions& options() = 0;
