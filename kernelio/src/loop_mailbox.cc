@@ -47,12 +47,12 @@ struct LoopMailbox::Reader {
 std::shared_ptr<LoopMailbox> LoopMailbox::create(kj::UnixEventPort& port) {
   int fd;
   KJ_SYSCALL(fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  std::shared_ptr<LoopMailbox> box(new LoopMailbox(kj::AutoCloseFd(fd)));
+  auto box = std::make_shared<LoopMailbox>(Key(), kj::AutoCloseFd(fd));
   box->reader_ = kj::heap<Reader>(*box, port);
   return box;
 }
 
-LoopMailbox::LoopMailbox(kj::AutoCloseFd wakeFd) noexcept : wakeFd_(kj::mv(wakeFd)) {}
+LoopMailbox::LoopMailbox(Key, kj::AutoCloseFd wakeFd) noexcept : wakeFd_(kj::mv(wakeFd)) {}
 
 LoopMailbox::~LoopMailbox() noexcept {}
 

@@ -5,7 +5,8 @@
 // implement this interface: makeRingDisk, makeThreadDisk (ring_disk.h), SimDisk (sim_disk.h).
 //
 // Paths are relative to the disk's root (a node's data directory), use '/', and contain no
-// "..", "." or empty parts; anything else is a PACKMOOR_CHECK.
+// "..", "." or empty parts; anything else is a PACKMOOR_CHECK. The empty path is the root folder
+// itself, where a folder is asked for. A folder that a new name goes into must be there.
 //
 // Durability: a buffered write is durable after a later sync() of the same File. A durable
 // write (O_DSYNC semantics) is durable when its promise resolves; the file's size is then
@@ -108,6 +109,9 @@ class Disk {
   virtual kj::StringPtr root() = 0;
   // "io_uring", "threads" or "sim": shown in status.
   virtual kj::StringPtr backend() = 0;
+  // Sentences about what works less well here than it should, for health: direct I/O that the
+  // file system refused, and the like. Grows as files are opened.
+  virtual kj::Array<kj::String> warnings() { return nullptr; }
 };
 
 // Writes a small file so that after a crash either the old or the new content is there:

@@ -25,6 +25,11 @@ class LoopMailbox {
 
   // The port is that of the calling thread's loop.
   static std::shared_ptr<LoopMailbox> create(kj::UnixEventPort& port);
+  class Key {  // only create() makes one
+    friend class LoopMailbox;
+    Key() {}
+  };
+  LoopMailbox(Key, kj::AutoCloseFd wakeFd) noexcept;
   ~LoopMailbox() noexcept;
   KJ_DISALLOW_COPY(LoopMailbox);
 
@@ -33,8 +38,6 @@ class LoopMailbox {
   void close();
 
  private:
-  explicit LoopMailbox(kj::AutoCloseFd wakeFd) noexcept;
-
   struct Reader;
 
   kj::AutoCloseFd wakeFd_;
