@@ -37,6 +37,8 @@ struct JournalOptions {
   size_t batchBytesMax = kBatchBytesMax;  // a larger single entry still gets a batch of its own
   size_t segmentsSpare = 2;               // pre-written ahead of need
   bool create = true;                     // false: opening an absent journal is an error
+  size_t recentBytesMax = 32u << 20;      // records kept in memory for read()
+  int64_t markerIntervalMs = 100;         // the marker lags acknowledgements by about this much
 };
 
 // A member's promise to refuse epochs below `epoch` of a volume (rule 3), bound to the nonce.
@@ -48,9 +50,12 @@ struct FencePromise {
 // What recovery found for one volume: the log that is on disk, in order.
 struct RecoveredVolume {
   FencePromise promise;          // zeros: never promised
-  LogPosition base;              // the checkpoint's position below the first record kept
+  LogPosition base;              // below the first record kept; not above the checkpoint
   LogPosition last;              // of the last record; equals base when there is none
-  bool suspect = false;          // rot within the journal may have eaten entries of this volume
+  LogPosition checkpoint;        // zeros: none
+  // Rot within the journal may have eaten entries of this volume: records, truncations, promises.
+  // Stays over restarts until markWhole(). The log ends before what is known to be lost.
+  bool suspect = false;
 };
 
 struct RecoveryReport {
@@ -59,6 +64,9 @@ struct RecoveryReport {
   std::map<VolumeId, RecoveredVolume> volumes;
   uint64_t batches = 0, bytes = 0;
   uint64_t tornBytes = 0;                  // cut as a torn tail (never acknowledged)
+  // Rot may have eaten all that was known of some volume: one that should be here and is not
+  // listed is suspect too. Stays for the life of this journal.
+  bool mayMissVolumes = false;
   kj::Vector<kj::String> damage;           // sentences: what is rotten and where
 };
 
@@ -98,6 +106,8 @@ class Journal {
   virtual kj::Promise<void> checkpoint(VolumeId volume, LogPosition position, bool replace) = 0;
   // Forgets a volume.
   virtual kj::Promise<void> drop(VolumeId volume) = 0;
+  // A suspect volume has been repaired (rule 17): the next recovery takes it for whole again.
+  virtual kj::Promise<void> markWhole(VolumeId volume) = 0;
 
   // Allows recycling of the volume's records up to and including `index`, never beyond its last
   // durable checkpoint. Does not survive a restart; called again from the checkpoint then.

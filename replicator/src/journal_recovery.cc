@@ -1,0 +1,193 @@
+#include "journal_impl.h"
+#include "journal_replay.h"
+
+#include <cstdlib>
+
+namespace packmoor::replicator {
+
+using kernelio::Env;
+
+namespace {
+
+uint64_t numberOf(kj::StringPtr name) {
+  const kj::StringPtr prefix = kSegmentPrefix;
+  return std::strtoull(name.slice(prefix.size()).cStr(), nullptr, 10);
+}
+
+void checkOptions(const JournalOptions& options) {
+  KJ_REQUIRE(options.segmentBytes % format::kFrameAlignment == 0 &&
+                 options.segmentBytes >= 8 * format::kFrameAlignment &&
+                 options.segmentBytes < UINT32_MAX,
+             "A journal's segments are a multiple of 4 KiB, at least 32 KiB, below 4 GiB.",
+             options.segmentBytes);
+  KJ_REQUIRE(options.segmentsSpare >= 1, "A journal needs at least one spare segment.");
+  KJ_REQUIRE(options.batchBytesMax > 0, "A batch of no bytes cannot be.");
+}
+
+// What an earlier process had begun to write and given no name.
+Co<void> removeUnfinished(Env& env, kj::StringPtr folder) {
+  auto names = co_await env.disk.list(folder);
+  for (auto& name : names) {
+    if (!name.startsWith(kPreparePrefix)) continue;
+    co_await env.disk.remove(kj::str(folder, "/", name));
+  }
+}
+
+Co<SegmentRef> openSegment(Env& env, kj::StringPtr folder, const SegmentFile& found) {
+  auto segment = std::make_shared<Segment>();
+  segment->name = found.name;
+  segment->bytes = found.bytes;
+  segment->sequence = found.sequence;
+  segment->file = co_await env.disk.open(kj::str(folder, "/", found.name),
+                                         {.write = true, .direct = true});
+  co_return segment;
+}
+
+// A folder without a journal becomes an empty one. The marker is last: without it, and without
+// a frame, there was no journal yet.
+Co<format::JournalIdentity> create(Env& env, const JournalOptions& options) {
+  format::JournalIdentity identity;
+  env.random.fill(kj::arrayPtr(identity.journal.bytes.data(), identity.journal.bytes.size()));
+  identity.salt = env.random.next() | 1;
+  co_await env.disk.makeFolders(options.folder);
+  kj::String parent;
+  KJ_IF_MAYBE (slash, options.folder.findLast('/')) {
+    parent = kj::heapString(options.folder.slice(0, *slash));
+  }
+  co_await env.disk.syncDirectory(parent);
+  co_await MarkerRing::create(env, kj::heapString(options.folder), identity, options.segmentBytes);
+  co_return identity;
+}
+
+RecoveryReport makeReport(const ScanResult& scan, JournalReplay& replay) {
+  RecoveryReport report;
+  report.journal = scan.identity.journal;
+  report.batches = replay.batches;
+  report.bytes = replay.bytes;
+  report.tornBytes = scan.tornBytes;
+  report.mayMissVolumes = replay.mayMissVolumes;
+  report.damage = kj::mv(replay.damage);
+  for (auto& [id, volume] : replay.volumes) {
+    report.volumes[id] = {volume.promise, volume.log.base(), volume.log.last(),
+                          volume.checkpoint, volume.suspect};
+  }
+  return report;
+}
+
+std::vector<JournalVolumeRef> takeVolumes(JournalReplay& replay) {
+  std::vector<JournalVolumeRef> result;
+  for (auto& [id, found] : replay.volumes) {
+    auto volume = std::make_shared<JournalVolume>();
+    volume->id = id;
+    volume->log = std::move(found.log);
+    volume->released = volume->log.base().index;
+    volume->promise = found.promise;
+    volume->suspect = found.suspect;
+    volume->encodedCheckpoint = volume->durableCheckpoint = found.checkpoint;
+    volume->encodedLast = volume->durable = volume->log.last();
+    result.push_back(std::move(volume));
+  }
+  return result;
+}
+
+// Sorts the segments into those in use and those to be reused, and decides where to go on:
+// behind the last frame, or, when something is damaged, in a new segment, so that the evidence
+// outlives a crash before the first snapshot is durable.
+Co<void> placeSegments(Env& env, kj::StringPtr folder, const ScanResult& scan, bool damaged,
+                       JournalImpl::Start& start) {
+  for (auto& found : scan.unused) {
+    SegmentRef segment = co_await openSegment(env, folder, found);
+    start.pool->add(std::move(segment));
+  }
+  uint64_t highest = 0;
+  for (auto& found : scan.segments) {
+    SegmentRef segment = co_await openSegment(env, folder, found);
+    const std::string name = segment->name;
+    highest = std::max(highest, found.sequence);
+    start.segments[found.sequence] = std::move(segment);
+    if (!damaged && name == scan.chain.file) {
+      start.segmentSequence = found.sequence;
+      start.offset = scan.chain.offset;
+    }
+  }
+  if (damaged || start.segmentSequence == 0) {
+    start.segmentSequence = highest;
+    start.newSegment = true;
+    co_return;
+  }
+  // Segments behind the last frame hold at most a torn frame; they are free.
+  while (!start.segments.empty() &&
+         std::prev(start.segments.end())->first > start.segmentSequence) {
+    auto last = std::prev(start.segments.end());
+    start.pool->add(std::move(last->second));
+    start.segments.erase(last);
+  }
+}
+
+Co<Journal::Opened> openBody(Env& env, JournalOptions options, kj::String folder,
+                             kj::Function<void(kj::StringPtr)> fatal) {
+  options.folder = folder;
+  checkOptions(options);
+  JournalReplay replay;
+  ScanResult scan = co_await scanJournal(env.disk, kj::heapString(folder), replay);
+  const bool created = !scan.identity.known();
+  if (created) {
+    KJ_REQUIRE(!scan.marker.present,
+               "The journal has lost its marker and every batch, so this node's identity and all "
+               "that it acknowledged is gone. Move its data directory away to let the node join "
+               "again as a new member.", folder);
+    KJ_REQUIRE(options.create, "There is no journal.", folder);
+    scan.identity = co_await create(env, options);
+  }
+  replay.finish();
+  const bool damaged = replay.damage.size() > 0;
+
+  auto journal = kj::heap<JournalImpl>(env, options, kj::mv(fatal));
+  JournalImpl::Start start;
+  start.identity = scan.identity;
+  uint64_t nextNumber = 1;
+  for (auto* list : {&scan.segments, &scan.unused}) {
+    for (auto& segment : *list) {
+      nextNumber = std::max(nextNumber, numberOf(segment.name.c_str()) + 1);
+    }
+  }
+  co_await removeUnfinished(env, folder);
+  start.pool = kj::heap<SegmentPool>(
+      env, SegmentPoolOptions{folder, options.segmentBytes, options.segmentsSpare}, nextNumber,
+      journal->failureHandler());
+  co_await placeSegments(env, folder, scan, damaged, start);
+  const bool markerLost = !created && scan.marker.slotsIntact == 0;
+  if (!markerLost) {
+    start.marker = co_await MarkerRing::open(env, kj::heapString(folder), scan.identity,
+                                             options.segmentBytes, scan.marker.newest.counter);
+  }
+  // Never a sequence that any frame or marker has had beyond the last one.
+  start.batchSequence = scan.chain.sequence + 1;
+  if (damaged) {
+    start.batchSequence = std::max({start.batchSequence, scan.chain.sequenceHighest + 1,
+                                    scan.marker.newest.batchSequence + 1});
+  }
+  start.previousHash = scan.chain.hash;
+  start.mayMissVolumes = replay.mayMissVolumes;
+  RecoveryReport report = makeReport(scan, replay);
+  report.created = created;
+  start.volumes = takeVolumes(replay);
+  co_await journal->start(kj::mv(start));
+  if (markerLost) {
+    co_await MarkerRing::create(env, kj::heapString(folder), scan.identity, options.segmentBytes);
+    auto marker = co_await MarkerRing::open(env, kj::heapString(folder), scan.identity,
+                                            options.segmentBytes, format::kMarkerSlots);
+    journal->setMarker(kj::mv(marker));
+  }
+  co_return Journal::Opened{kj::mv(journal), kj::mv(report)};
+}
+
+}  // namespace
+
+kj::Promise<Journal::Opened> Journal::open(Env& env, JournalOptions options,
+                                           kj::Function<void(kj::StringPtr)> fatal) {
+  auto folder = kj::heapString(options.folder);
+  return openBody(env, options, kj::mv(folder), kj::mv(fatal));
+}
+
+}  // namespace packmoor::replicator
