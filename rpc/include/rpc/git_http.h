@@ -1,0 +1,54 @@
+// GitHttpServer: git's smart HTTP protocol (gitprotocol-http(5)) over a GitFront.
+//
+//   GET  /REPO[.git]/info/refs?service=git-upload-pack|git-receive-pack
+//   POST /REPO[.git]/git-upload-pack | /REPO[.git]/git-receive-pack
+//   GET  /health    "ok", for load balancers
+//
+// Why its own accept loop and limits: KJ's server has no bound on connections, bodies or their
+// time. Here a connection over the limit is answered 503 and closed; a body or an answer without
+// progress ends its connection; a compressed body is inflated as a stream up to a bound; what is
+// not HTTP ends its own connection only. What is refused is answered with one sentence of plain
+// text, which git shows to its user.
+//
+// Small writes of a connection are joined until the end of the loop's turn, so that an answer
+// of a few hundred bytes is one packet.
+//
+// Loop: the node's. The front outlives the server. Dropping the server ends all connections.
+#pragma once
+
+#include <gitlayer/git_front.h>
+
+#include <kj/async-io.h>
+#include <kj/timer.h>
+
+namespace packmoor::rpc {
+
+struct GitHttpOptions {
+  uint64_t connectionsMax = 1024;
+  int64_t headerTimeoutMs = 15'000;
+  int64_t idleTimeoutMs = 75'000;
+  int64_t stallTimeoutMs = 60'000;
+  uint64_t fetchBodyBytesMax = 64ull << 20;        // inflated
+  uint64_t pushBodyBytesMax = (16ull << 30) + (256ull << 20);
+};
+
+struct GitHttpStatistics {
+  uint64_t connections = 0;          // open now
+  uint64_t connectionsRefused = 0;   // over the limit, since the start
+  uint64_t requests = 0, failures = 0;
+};
+
+class GitHttpServer {
+ public:
+  static kj::Own<GitHttpServer> create(kj::Timer& timer, gitlayer::GitFront& front,
+                                       GitHttpOptions options);
+  virtual ~GitHttpServer() noexcept(false) {}
+
+  // Serves what arrives at the port until dropped; connections go on without it.
+  virtual kj::Promise<void> serve(kj::Own<kj::ConnectionReceiver> port) = 0;
+  // Lets requests end and takes no more; resolves when none is left.
+  virtual kj::Promise<void> drain() = 0;
+  virtual GitHttpStatistics statistics() = 0;
+};
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,70 @@
+// NodeControl: answers the control socket's requests from the parts of a node.
+//
+// Why: an operator asks most when a node is not well. So every part may be missing: the daemon
+// fills NodeView in as it starts, and NodeControl answers with what is there. `status` reads only
+// what is in memory and never waits for a quorum or the coordinator; asked for the cluster, it
+// also asks the other nodes, each for at most kOtherNodeTimeoutMs.
+//
+// The same object answers other nodes' questions for this node's status (answerNode, the
+// replicator's NodeQuery).
+//
+// Loop: the node's. The parts outlive it or are taken out before they go.
+#pragma once
+
+#include "rpc/config.h"
+#include "rpc/control_server.h"
+#include "rpc/git_http.h"
+
+#include <gitlayer/git_node.h>
+#include <kernelio/env.h>
+#include <replicator/replicator.h>
+
+#include <functional>
+#include <map>
+
+namespace packmoor::control {
+class NodeStatus;
+}
+
+namespace packmoor::rpc {
+
+constexpr int64_t kOtherNodeTimeoutMs = 500;
+constexpr kj::StringPtr kStatusQuery = "node-status"_kj;   // the name of the question to a node
+
+enum class NodePhase : uint8_t { kStarting, kServing, kStopping };
+
+struct HealthNote {
+  std::string severity;      // "warning" or "error"
+  std::string message;
+};
+
+// Null where it does not exist (yet).
+struct NodeView {
+  const NodeConfig* config = nullptr;
+  std::string version;
+  int64_t startedAtMs = 0;
+  NodePhase phase = NodePhase::kStarting;
+  kernelio::Env* env = nullptr;
+  std::function<uint64_t()> residentBytes;
+  std::string httpAddress, rpcAddress;     // as bound
+  replicator::Journal* journal = nullptr;
+  replicator::ExtentStore* extents = nullptr;
+  replicator::Coordinator* coordinator = nullptr;
+  replicator::Peers* peers = nullptr;
+  replicator::Replicator* replicator = nullptr;
+  gitlayer::GitNode* git = nullptr;
+  gitlayer::GitFront* front = nullptr;
+  GitHttpServer* http = nullptr;
+  std::map<std::string, HealthNote> health;  // by code: what the daemon itself found
+};
+
+class NodeControl : public ControlHandler {
+ public:
+  static kj::Own<NodeControl> create(const NodeView& view);
+
+  // Answers kStatusQuery from another node: a serialized control::NodeStatus.
+  virtual kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
+                                                      kj::Array<const kj::byte> question) = 0;
+};
+
+}  // namespace packmoor::rpc

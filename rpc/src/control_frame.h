@@ -1,0 +1,30 @@
+// The frame of the control protocol: a length of 4 bytes, big-endian, and that many bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace packmoor::rpc {
+
+constexpr size_t kFrameHeaderBytes = 4;
+constexpr size_t kHelloBytesMax = 64u << 10;
+
+inline size_t frameBytes(const uint8_t header[kFrameHeaderBytes]) {
+  return static_cast<size_t>(header[0]) << 24 | static_cast<size_t>(header[1]) << 16 |
+         static_cast<size_t>(header[2]) << 8 | static_cast<size_t>(header[3]);
+}
+
+// A message with its header in front.
+template <typename Message>
+std::string frameOf(const Message& message) {
+  std::string frame(kFrameHeaderBytes, '\0');
+  message.AppendToString(&frame);
+  size_t bytes = frame.size() - kFrameHeaderBytes;
+  for (size_t i = 0; i < kFrameHeaderBytes; ++i) {
+    frame[i] = static_cast<char>(bytes >> (8 * (kFrameHeaderBytes - 1 - i)));
+  }
+  return frame;
+}
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,139 @@
+#include "rpc/git_http.h"
+
+#include "accept_loop.h"
+#include "git_http_connection.h"
+#include "http_streams.h"
+
+#include <kernelio/co.h>
+
+#include <kj/debug.h>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace packmoor::rpc {
+namespace {
+
+// What a client over the connection limit gets, on a bounded number of connections at once.
+constexpr kj::StringPtr kTooManyAnswer =
+    "HTTP/1.1 503 Service Unavailable\r\n"
+    "Content-Type: text/plain; charset=utf-8\r\n"
+    "Retry-After: 1\r\n"
+    "Connection: close\r\n"
+    "Content-Length: 82\r\n"
+    "\r\n"
+    "This node serves as many connections as it may (http.connections_max). Try again.\n"_kj;
+constexpr size_t kRefusalsMax = 64;
+constexpr int64_t kRefusalTimeoutMs = 2000;
+constexpr int64_t kUploadGraceMs = 1000;
+constexpr size_t kUploadGraceBytes = 1u << 20;
+
+class Server final : public GitHttpServer,
+                     private kj::HttpServerErrorHandler,
+                     private kj::TaskSet::ErrorHandler {
+ public:
+  Server(kj::Timer& timer, gitlayer::GitFront& front, GitHttpOptions options)
+      : timer_(timer), shared_{timer, front, options, {}, {}, 0}, http_(makeHttp()),
+        tasks_(*this) {}
+
+  kj::Promise<void> serve(kj::Own<kj::ConnectionReceiver> port) override {
+    auto& portRef = *port;
+    return acceptLoop(portRef, timer_, [this](kj::Own<kj::AsyncIoStream> stream) {
+      take(kj::mv(stream));
+    }).attach(kj::mv(port));
+  }
+
+  kj::Promise<void> drain() override { return http_->drain(); }
+  GitHttpStatistics statistics() override { return shared_.statistics; }
+
+ private:
+  kj::Own<kj::HttpServer> makeHttp() {
+    kj::HttpServerSettings settings;
+    settings.headerTimeout = shared_.options.headerTimeoutMs * kj::MILLISECONDS;
+    settings.pipelineTimeout = shared_.options.idleTimeoutMs * kj::MILLISECONDS;
+    settings.canceledUploadGracePeriod = kUploadGraceMs * kj::MILLISECONDS;
+    settings.canceledUploadGraceBytes = kUploadGraceBytes;
+    settings.errorHandler = *this;
+    return kj::heap<kj::HttpServer>(
+        timer_, shared_.headers.table(),
+        [this](kj::AsyncIoStream& stream) {
+          return makeGitHttpConnection(shared_, static_cast<JoiningStream&>(stream));
+        },
+        settings);
+  }
+
+  void take(kj::Own<kj::AsyncIoStream> raw) {
+    GitHttpStatistics& statistics = shared_.statistics;
+    if (statistics.connections >= shared_.options.connectionsMax) {
+      ++statistics.connectionsRefused;
+      if (refusing_ < kRefusalsMax) {
+        ++refusing_;
+        tasks_.add(refuse(kj::mv(raw)).promise().attach(kj::defer([this]() { --refusing_; })));
+      }
+      return;
+    }
+    ++statistics.connections;
+    tasks_.add(serveOne(kj::mv(raw)).promise().attach(kj::defer([this]() {
+      --shared_.statistics.connections;
+    })));
+  }
+
+  Co<void> refuse(kj::Own<kj::AsyncIoStream> stream) {
+    co_await stream->write(kTooManyAnswer.begin(), kTooManyAnswer.size());
+    stream->shutdownWrite();
+    // Closing with unread bytes would reset the connection before the answer is read.
+    kj::byte ignored[1024];
+    auto drained = stream->tryRead(ignored, sizeof ignored, sizeof ignored).ignoreResult();
+    co_await drained.exclusiveJoin(timer_.afterDelay(kRefusalTimeoutMs * kj::MILLISECONDS));
+  }
+
+  Co<void> serveOne(kj::Own<kj::AsyncIoStream> raw) {
+    int on = 1;
+    raw->setsockopt(IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    JoiningStream stream(kj::mv(raw), timer_, shared_.options.stallTimeoutMs * kj::MILLISECONDS);
+    co_await http_->listenHttpCleanDrain(stream);
+    co_await stream.flush();
+    stream.shutdownWrite();
+  }
+
+  // What is not HTTP, and what the connection's service lets through.
+  kj::Promise<void> handleClientProtocolError(kj::HttpHeaders::ProtocolError error,
+                                              kj::HttpService::Response& response) override {
+    return sendText(shared_.headers, response, error.statusCode, error.statusMessage,
+                    kj::str(error.description, error.description.endsWith(".") ? "" : ".",
+                            " This port speaks git's smart HTTP protocol."));
+  }
+  kj::Promise<void> handleApplicationError(
+      kj::Exception exception, kj::Maybe<kj::HttpService::Response&> response) override {
+    KJ_IF_MAYBE(r, response) {
+      return sendText(shared_.headers, *r, 500, "Internal Server Error",
+                      kj::str("The request failed inside the server; its log says why."));
+    }
+    return kj::READY_NOW;
+  }
+  kj::Promise<void> handleNoResponse(kj::HttpService::Response& response) override {
+    return sendText(shared_.headers, response, 500, "Internal Server Error",
+                    kj::str("The server had no answer."));
+  }
+
+  void taskFailed(kj::Exception&& e) override {
+    if (e.getType() == kj::Exception::Type::DISCONNECTED) return;
+    KJ_LOG(INFO, "An HTTP connection ended.", e.getDescription());
+  }
+
+  kj::Timer& timer_;
+  GitHttpShared shared_;
+  kj::Own<kj::HttpServer> http_;
+  size_t refusing_ = 0;
+  kj::TaskSet tasks_;  // last: its tasks use the above
+};
+
+}  // namespace
+
+kj::Own<GitHttpServer> GitHttpServer::create(kj::Timer& timer, gitlayer::GitFront& front,
+                                             GitHttpOptions options) {
+  return kj::heap<Server>(timer, front, options);
+}
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,328 @@
+#include "git_http_connection.h"
+
+#include "git_url.h"
+
+#include <kernelio/co.h>
+
+#include <kj/compat/gzip.h>
+#include <kj/debug.h>
+
+#include <string_view>
+
+namespace packmoor::rpc {
+namespace {
+
+using gitlayer::GitService;
+using gitlayer::Refusal;
+
+std::string_view view(kj::StringPtr text) { return {text.begin(), text.size()}; }
+
+// "version=2:key=value" and the like; the highest version that is named.
+uint32_t protocolVersion(kj::StringPtr header) {
+  std::string_view text = view(header);
+  uint32_t version = 0;
+  while (!text.empty()) {
+    size_t end = text.find(':');
+    std::string_view part = text.substr(0, end);
+    if (part == "version=1" && version < 1) version = 1;
+    if (part == "version=2") version = 2;
+    if (end == std::string_view::npos) break;
+    text.remove_prefix(end + 1);
+  }
+  return version;
+}
+
+// The type without parameters.
+std::string_view mediaType(std::string_view type) {
+  type = type.substr(0, type.find(';'));
+  while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) type.remove_suffix(1);
+  return type;
+}
+
+kj::StringPtr serviceName(GitService service) {
+  return service == GitService::kUploadPack ? "git-upload-pack"_kj : "git-receive-pack"_kj;
+}
+
+// Inflates a request body, and remembers when what came was not gzip.
+class InflatedBody final : public kj::AsyncInputStream {
+ public:
+  explicit InflatedBody(kj::AsyncInputStream& inner) : gzip_(inner) {}
+  kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override {
+    return gzip_.tryRead(buffer, minBytes, maxBytes).catch_([this](kj::Exception&& e) -> size_t {
+      if (e.getType() == kj::Exception::Type::FAILED) broken_ = true;
+      kj::throwFatalException(kj::mv(e));
+    });
+  }
+  bool broken() const { return broken_; }
+
+ private:
+  kj::GzipAsyncInputStream gzip_;
+  bool broken_ = false;
+};
+
+// The body of an answer; status and headers go out with its first bytes, so that until then an
+// error can still be answered as one.
+class AnswerStream final : public kj::AsyncOutputStream {
+ public:
+  AnswerStream(GitHttpHeaders& names, kj::HttpService::Response& response, kj::String contentType)
+      : names_(names), response_(response), contentType_(kj::mv(contentType)) {}
+
+  kj::Promise<void> write(const void* buffer, size_t size) override {
+    return stream().write(buffer, size);
+  }
+  kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
+    return stream().write(pieces);
+  }
+  kj::Promise<void> whenWriteDisconnected() override { return kj::NEVER_DONE; }
+
+  bool begun() const { return inner_ != nullptr; }
+  void end() {
+    stream();
+    inner_ = nullptr;  // ends the body
+  }
+
+ private:
+  kj::AsyncOutputStream& stream() {
+    KJ_IF_MAYBE(inner, inner_) { return **inner; }
+    kj::HttpHeaders headers(names_.table());
+    headers.set(kj::HttpHeaderId::CONTENT_TYPE, contentType_);
+    headers.set(names_.cacheControl, "no-cache, max-age=0, must-revalidate");
+    headers.set(names_.expires, "Fri, 01 Jan 1980 00:00:00 GMT");
+    headers.set(names_.pragma, "no-cache");
+    return *inner_.emplace(response_.send(200, "OK", headers));
+  }
+
+  GitHttpHeaders& names_;
+  kj::HttpService::Response& response_;
+  kj::String contentType_;
+  kj::Maybe<kj::Own<kj::AsyncOutputStream>> inner_;
+};
+
+class Connection final : public kj::HttpService {
+ public:
+  Connection(GitHttpShared& shared, JoiningStream& stream) : shared_(shared), stream_(stream) {}
+
+  kj::Promise<void> request(kj::HttpMethod method, kj::StringPtr url,
+                            const kj::HttpHeaders& headers, kj::AsyncInputStream& body,
+                            Response& response) override {
+    ++shared_.statistics.requests;
+    GitUrl target = parseGitUrl(view(url));
+    bool read = method == kj::HttpMethod::GET || method == kj::HttpMethod::HEAD;
+    switch (target.target) {
+      case GitTarget::kHealth:
+        if (!read) return wrongMethod(response, "GET, HEAD");
+        return sendText(shared_.headers, response, 200, "OK", kj::str("ok"));
+      case GitTarget::kRoot:
+        if (!read) return wrongMethod(response, "GET, HEAD");
+        return sendText(shared_.headers, response, 200, "OK",
+                        kj::str("This is a Packmoor node. Clone with "
+                                "`git clone http://HOST:PORT/REPOSITORY`."));
+      case GitTarget::kBad:
+        return sendText(shared_.headers, response, 400, "Bad Request", kj::str(target.problem));
+      case GitTarget::kUnknown:
+        return sendText(shared_.headers, response, 404, "Not Found",
+                        kj::str("There is nothing at this path. A repository's URL is "
+                                "http://HOST:PORT/REPOSITORY, for git's smart HTTP protocol."));
+      case GitTarget::kDumb:
+        if (!read) return wrongMethod(response, "GET, HEAD");
+        return sendText(shared_.headers, response, 403, "Forbidden",
+                        kj::str("This server speaks git's smart HTTP protocol only. "
+                                "Use git 1.6.6 or newer."));
+      case GitTarget::kInfoRefs:
+        if (!read) return wrongMethod(response, "GET, HEAD");
+        return guarded(advertise(kj::mv(target), headers, response));
+      case GitTarget::kService:
+        if (method != kj::HttpMethod::POST) return wrongMethod(response, "POST");
+        return guarded(serve(kj::mv(target), headers, body, response));
+    }
+    KJ_UNREACHABLE;
+  }
+
+ private:
+  kj::Promise<void> wrongMethod(Response& response, kj::StringPtr allow) {
+    return sendText(shared_.headers, response, 405, "Method Not Allowed",
+                    kj::str("This path takes ", allow, " only."), allow);
+  }
+
+  // A client that is gone takes its request with it.
+  kj::Promise<void> guarded(Co<void> work) {
+    auto gone = stream_.whenWriteDisconnected().then([]() -> kj::Promise<void> {
+      return KJ_EXCEPTION(DISCONNECTED, "the client closed its connection");
+    });
+    return kj::mv(work).promise().exclusiveJoin(kj::mv(gone));
+  }
+
+  gitlayer::GitRequest gitRequest(const GitUrl& url, const kj::HttpHeaders& headers) {
+    gitlayer::GitRequest request;
+    request.repository = url.repository;
+    request.service = url.service;
+    KJ_IF_MAYBE(protocol, headers.get(shared_.headers.gitProtocol)) {
+      request.protocolVersion = protocolVersion(*protocol);
+    }
+    request.requestId = "r" + std::to_string(++shared_.requestCount);
+    return request;
+  }
+
+  kj::Promise<void> refused(const Refusal& refusal, Response& response) {
+    kj::String sentence = kj::str(refusal.message);
+    switch (refusal.reason) {
+      case Refusal::Reason::kNotFound:
+        return sendText(shared_.headers, response, 404, "Not Found", kj::mv(sentence));
+      case Refusal::Reason::kBadRequest:
+        return sendText(shared_.headers, response, 400, "Bad Request", kj::mv(sentence));
+      case Refusal::Reason::kUnavailable:
+        return sendText(shared_.headers, response, 503, "Service Unavailable", kj::mv(sentence));
+      case Refusal::Reason::kTooMany:
+        return sendText(shared_.headers, response, 429, "Too Many Requests", kj::mv(sentence));
+    }
+    KJ_UNREACHABLE;
+  }
+
+  Co<void> advertise(GitUrl url, const kj::HttpHeaders& headers, Response& response) {
+    auto request = gitRequest(url, headers);
+    std::string id = request.requestId;
+    AnswerStream answer(shared_.headers, response,
+                        kj::str("application/x-", serviceName(url.service), "-advertisement"));
+    kj::Maybe<kj::Exception> failure;
+    co_await advertiseInto(kj::mv(request), answer, response)
+        .promise()
+        .catch_([&failure](kj::Exception&& e) { failure = kj::mv(e); });
+    KJ_IF_MAYBE(e, failure) {
+      co_await failed(kj::mv(*e), answer.begun(), id, response);
+    }
+  }
+
+  Co<void> advertiseInto(gitlayer::GitRequest request, AnswerStream& answer, Response& response) {
+    auto opened = co_await shared_.front.open(kj::mv(request));
+    KJ_IF_MAYBE(session, opened.session) {
+      co_await (*session)->advertise(answer, true);
+      answer.end();
+    } else {
+      co_await refused(opened.refusal, response);
+    }
+  }
+
+  // A sentence when the request's headers do not fit its path.
+  kj::Maybe<kj::String> headerProblem(const GitUrl& url, const kj::HttpHeaders& headers,
+                                      bool& gzip) {
+    kj::String expected = kj::str("application/x-", serviceName(url.service), "-request");
+    auto type = headers.get(kj::HttpHeaderId::CONTENT_TYPE).orDefault("");
+    if (mediaType(view(type)) != view(expected)) {
+      return kj::str("The content type must be ", expected, ".");
+    }
+    auto encoding = headers.get(shared_.headers.contentEncoding).orDefault("identity");
+    gzip = encoding == "gzip" || encoding == "x-gzip";
+    if (!gzip && encoding != "identity") {
+      return kj::str("The content encoding must be gzip or none.");
+    }
+    return nullptr;
+  }
+
+  Co<void> serve(GitUrl url, const kj::HttpHeaders& headers, kj::AsyncInputStream& body,
+                 Response& response) {
+    bool gzip = false;
+    auto problem = headerProblem(url, headers, gzip);
+    KJ_IF_MAYBE(sentence, problem) {
+      co_await sendText(shared_.headers, response, 415, "Unsupported Media Type",
+                        kj::mv(*sentence));
+      co_return;
+    }
+    auto request = gitRequest(url, headers);
+    std::string id = request.requestId;
+    const GitHttpOptions& options = shared_.options;
+    uint64_t bytesMax = url.service == GitService::kUploadPack ? options.fetchBodyBytesMax
+                                                               : options.pushBodyBytesMax;
+    auto stall = options.stallTimeoutMs * kj::MILLISECONDS;
+    BoundedBody raw(body, bytesMax, shared_.timer, stall);
+    InflatedBody inflated(raw);
+    BoundedBody bounded(inflated, bytesMax, shared_.timer, stall);
+    AnswerStream answer(shared_.headers, response,
+                        kj::str("application/x-", serviceName(url.service), "-result"));
+    bool expects = headers.get(shared_.headers.expect) != nullptr;
+    kj::Maybe<kj::Exception> failure;
+    kj::AsyncInputStream& input = gzip ? static_cast<kj::AsyncInputStream&>(bounded) : raw;
+    co_await serveInto(kj::mv(request), input, answer, response, expects)
+        .promise()
+        .catch_([&failure](kj::Exception&& e) { failure = kj::mv(e); });
+    KJ_IF_MAYBE(e, failure) {
+      bool begun = answer.begun();
+      if (!begun && (raw.problem() == BoundedBody::Problem::kTooLarge ||
+                     bounded.problem() == BoundedBody::Problem::kTooLarge)) {
+        co_await sendText(shared_.headers, response, 413, "Payload Too Large",
+                          kj::str("The request's body is larger than this server takes."));
+      } else if (!begun && raw.problem() == BoundedBody::Problem::kStalled) {
+        co_await sendText(shared_.headers, response, 408, "Request Timeout",
+                          kj::str("The request's body made no progress for too long."));
+      } else if (!begun && inflated.broken()) {
+        co_await sendText(shared_.headers, response, 400, "Bad Request",
+                          kj::str("The request's body is not what gzip makes."));
+      } else {
+        co_await failed(kj::mv(*e), begun, id, response);
+      }
+    }
+  }
+
+  Co<void> serveInto(gitlayer::GitRequest request, kj::AsyncInputStream& body,
+                     AnswerStream& answer, Response& response, bool expectsContinue) {
+    auto opened = co_await shared_.front.open(kj::mv(request));
+    KJ_IF_MAYBE(session, opened.session) {
+      if (expectsContinue) co_await stream_.write(kContinue.begin(), kContinue.size());
+      co_await (*session)->serve(body, answer);
+      answer.end();
+    } else {
+      co_await refused(opened.refusal, response);
+    }
+  }
+
+  // After the first byte of an answer the only way to tell is to break the connection off.
+  kj::Promise<void> failed(kj::Exception&& e, bool begun, const std::string& id,
+                           Response& response) {
+    ++shared_.statistics.failures;
+    if (begun || e.getType() == kj::Exception::Type::DISCONNECTED) {
+      KJ_LOG(INFO, "A git request was broken off.", id, e.getDescription());
+      return kj::mv(e);
+    }
+    KJ_LOG(WARNING, "A git request failed.", id, e.getDescription());
+    if (e.getType() == kj::Exception::Type::OVERLOADED) {
+      return sendText(shared_.headers, response, 503, "Service Unavailable",
+                      kj::str("The node cannot serve this now: ", e.getDescription()));
+    }
+    return sendText(shared_.headers, response, 500, "Internal Server Error",
+                    kj::str("The request failed inside the server; its log says why, at request ",
+                            id, "."));
+  }
+
+  static constexpr kj::StringPtr kContinue = "HTTP/1.1 100 Continue\r\n\r\n"_kj;
+
+  GitHttpShared& shared_;
+  JoiningStream& stream_;
+};
+
+}  // namespace
+
+GitHttpHeaders::GitHttpHeaders()
+    : contentEncoding(builder_.add("Content-Encoding")), gitProtocol(builder_.add("Git-Protocol")),
+      expect(builder_.add("Expect")), cacheControl(builder_.add("Cache-Control")),
+      expires(builder_.add("Expires")), pragma(builder_.add("Pragma")),
+      allow(builder_.add("Allow")), retryAfter(builder_.add("Retry-After")),
+      table_(builder_.build()) {}
+
+kj::Promise<void> sendText(GitHttpHeaders& names, kj::HttpService::Response& response,
+                           uint32_t status, kj::StringPtr statusText, kj::String sentence,
+                           kj::StringPtr allow) {
+  kj::HttpHeaders headers(names.table());
+  headers.set(kj::HttpHeaderId::CONTENT_TYPE, "text/plain; charset=utf-8");
+  headers.set(names.cacheControl, "no-cache");
+  if (allow != nullptr) headers.set(names.allow, allow);
+  if (status == 503 || status == 429) headers.set(names.retryAfter, "1");
+  kj::String text = kj::str(sentence, "\n");
+  auto body = response.send(status, statusText, headers, text.size());
+  auto written = body->write(text.begin(), text.size());
+  return written.attach(kj::mv(body), kj::mv(text));
+}
+
+kj::Own<kj::HttpService> makeGitHttpConnection(GitHttpShared& shared, JoiningStream& stream) {
+  return kj::heap<Connection>(shared, stream);
+}
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,120 @@
+#include "http_streams.h"
+
+#include <kernelio/co.h>
+
+#include <kj/debug.h>
+
+namespace packmoor::rpc {
+namespace {
+
+constexpr size_t kJoinedWriteMax = 16u << 10;    // larger writes go straight to the socket
+constexpr size_t kPendingMax = 64u << 10;
+constexpr size_t kWriteStepBytes = 256u << 10;   // the stall timer restarts at each step
+
+Co<void> writeSteps(kj::AsyncIoStream& inner, kj::Timer& timer, kj::Duration stallTimeout,
+                    kj::Array<kj::ArrayPtr<const kj::byte>> pieces) {
+  for (auto piece : pieces) {
+    while (piece.size() > 0) {
+      auto step = piece.slice(0, kj::min(piece.size(), kWriteStepBytes));
+      co_await timer.timeoutAfter(stallTimeout, inner.write(step.begin(), step.size()));
+      piece = piece.slice(step.size(), piece.size());
+    }
+  }
+}
+
+Co<size_t> readBounded(kj::AsyncInputStream& inner, kj::Timer& timer, kj::Duration stallTimeout,
+                       kj::byte* buffer, size_t minBytes, size_t maxBytes, bool& stalled) {
+  size_t done = 0;
+  do {
+    auto expired = timer.afterDelay(stallTimeout).then([&stalled]() -> size_t {
+      stalled = true;
+      kj::throwFatalException(KJ_EXCEPTION(OVERLOADED, "The request's body made no progress."));
+    });
+    auto got = co_await inner.tryRead(buffer + done, 1, maxBytes - done)
+                   .exclusiveJoin(kj::mv(expired));
+    if (got == 0) break;
+    done += got;
+  } while (done < minBytes);
+  co_return done;
+}
+
+}  // namespace
+
+JoiningStream::JoiningStream(kj::Own<kj::AsyncIoStream> inner, kj::Timer& timer,
+                             kj::Duration stallTimeout)
+    : inner_(kj::mv(inner)), timer_(timer), stallTimeout_(stallTimeout),
+      tail_(kj::Promise<void>(kj::READY_NOW).fork()) {}
+
+kj::Promise<size_t> JoiningStream::tryRead(void* buffer, size_t minBytes, size_t maxBytes) {
+  return inner_->tryRead(buffer, minBytes, maxBytes);
+}
+
+kj::Promise<void> JoiningStream::write(const void* buffer, size_t size) {
+  auto piece = kj::arrayPtr(static_cast<const kj::byte*>(buffer), size);
+  return write(kj::arrayPtr(&piece, 1));
+}
+
+kj::Promise<void> JoiningStream::write(
+    kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) {
+  size_t bytes = 0;
+  for (auto piece : pieces) bytes += piece.size();
+  if (bytes > kJoinedWriteMax) return writeLarge(kj::heapArray(pieces));
+  for (auto piece : pieces) pending_.insert(pending_.end(), piece.begin(), piece.end());
+  flushLater();
+  if (pending_.size() > kPendingMax) return tail_.addBranch();
+  return kj::READY_NOW;
+}
+
+kj::Promise<void> JoiningStream::flush() {
+  if (!pending_.empty()) flushLater();
+  return tail_.addBranch();
+}
+
+void JoiningStream::flushLater() {
+  if (flushPlanned_) return;
+  flushPlanned_ = true;
+  tail_ = tail_.addBranch().then([this]() {
+    return kj::evalLast([this]() { return writePending(); });
+  }).fork();
+}
+
+kj::Promise<void> JoiningStream::writePending() {
+  flushPlanned_ = false;
+  std::swap(pending_, sending_);
+  pending_.clear();
+  return timer_.timeoutAfter(stallTimeout_, inner_->write(sending_.data(), sending_.size()));
+}
+
+kj::Promise<void> JoiningStream::writeLarge(kj::Array<kj::ArrayPtr<const kj::byte>> pieces) {
+  // Behind what is pending. The caller waits for the promise before it writes again.
+  return tail_.addBranch().then([this, pieces = kj::mv(pieces)]() mutable -> kj::Promise<void> {
+    return writeSteps(*inner_, timer_, stallTimeout_, kj::mv(pieces));
+  });
+}
+
+kj::Promise<size_t> BoundedBody::tryRead(void* buffer, size_t minBytes, size_t maxBytes) {
+  // One byte beyond the bound tells a body of the bound's size from a larger one.
+  uint64_t left = bytesMax_ + 1 - bytesRead_;
+  if (maxBytes > left) maxBytes = static_cast<size_t>(left);
+  if (minBytes > maxBytes) minBytes = maxBytes;
+  if (maxBytes == 0) return size_t(0);
+  stalled_ = false;
+  return readBounded(inner_, timer_, stallTimeout_, static_cast<kj::byte*>(buffer), minBytes,
+                     maxBytes, stalled_)
+      .promise()
+      .then([this](size_t got) {
+        bytesRead_ += got;
+        if (bytesRead_ > bytesMax_) {
+          tooLarge_ = true;
+          kj::throwFatalException(
+              KJ_EXCEPTION(OVERLOADED, "The request's body is larger than this server takes."));
+        }
+        return got;
+      });
+}
+
+BoundedBody::Problem BoundedBody::problem() const {
+  return tooLarge_ ? Problem::kTooLarge : stalled_ ? Problem::kStalled : Problem::kNone;
+}
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,397 @@
+#include "rpc/node_control.h"
+
+#include "node_status.h"
+
+#include <kernelio/co.h>
+#include <rpc/control.pb.h>
+
+#include <kj/debug.h>
+
+namespace packmoor::rpc {
+namespace {
+
+using control::Request;
+using control::Response;
+using gitlayer::GitNode;
+using replicator::VolumeRecord;
+
+constexpr uint32_t kRepoListDefault = 1000, kRepoListMax = 10'000;
+constexpr int64_t kVolumeOpenTimeoutMs = 30'000;
+
+std::string text(kj::StringPtr value) { return {value.begin(), value.size()}; }
+
+void fail(Response& response, control::ErrorCode code, std::string message, std::string cause,
+          std::string advice) {
+  response.clear_body();
+  control::Error& error = *response.mutable_error();
+  error.set_code(code);
+  error.set_message(kj::mv(message));
+  error.set_cause(kj::mv(cause));
+  error.set_advice(kj::mv(advice));
+}
+
+// What is asked of a volume and fails: a rejected promise says by its type what is known.
+void failFrom(const kj::Exception& e, bool changed, std::string what, Response& response) {
+  std::string cause = text(e.getDescription());
+  switch (e.getType()) {
+    case kj::Exception::Type::OVERLOADED:
+      return fail(response, control::ERROR_NO_QUORUM, kj::mv(what), kj::mv(cause),
+                  "See `packmoorctl status` for what is missing; nothing was changed.");
+    case kj::Exception::Type::DISCONNECTED:
+      if (changed) {
+        return fail(response, control::ERROR_UNKNOWN_OUTCOME, kj::mv(what), kj::mv(cause),
+                    "Look at the present state before trying again.");
+      }
+      return fail(response, control::ERROR_NO_QUORUM, kj::mv(what), kj::mv(cause),
+                  "See `packmoorctl status` for what is missing.");
+    default:
+      return fail(response, control::ERROR_REFUSED, kj::mv(what), kj::mv(cause), "");
+  }
+}
+
+class Control final : public NodeControl {
+ public:
+  explicit Control(const NodeView& view) : view_(view) {}
+
+  kj::Promise<void> handle(const Request& request, const ControlCaller& caller,
+                           Response& response) override {
+    switch (request.body_case()) {
+      case Request::kStatus: return status(request.status().cluster(), response);
+      case Request::kNodeList:
+        return guarded(nodeList(response), false, "The nodes cannot be listed.", response);
+      case Request::kRepoCreate:
+        return guarded(repoCreate(request.repo_create(), response), true,
+                       "The repository " + request.repo_create().name() + " was not created.",
+                       response);
+      case Request::kRepoDelete:
+        return guarded(repoDelete(request.repo_delete(), response), true,
+                       "The repository " + request.repo_delete().name() + " was not deleted.",
+                       response);
+      case Request::kRepoList:
+        return guarded(repoList(request.repo_list(), response), false,
+                       "The repositories cannot be listed.", response);
+      case Request::kRepoShow:
+        return guarded(repoShow(request.repo_show(), response), false,
+                       "The repository " + request.repo_show().name() + " cannot be shown.",
+                       response);
+      case Request::kVolumeList:
+        return guarded(volumeList(response), false, "The volumes cannot be listed.", response);
+      case Request::kVolumeShow:
+        return guarded(volumeShow(request.volume_show().name(), response), false,
+                       "The volume " + request.volume_show().name() + " cannot be shown.", response);
+      case Request::kVolumeCreate:
+        return guarded(volumeCreate(request.volume_create(), response), true,
+                       "The volume " + request.volume_create().name() + " was not created.",
+                       response);
+      case Request::kVolumeSwitchover:
+        return guarded(volumeSwitchover(request.volume_switchover(), response), true,
+                       "The volume " + request.volume_switchover().name() + " was not switched to " +
+                           request.volume_switchover().to() + ".",
+                       response);
+      case Request::kVolumeVerify:
+        return guarded(volumeVerify(request.volume_verify().name(), response), true,
+                       "The volume " + request.volume_verify().name() + " was not verified.",
+                       response);
+      default:
+        fail(response, control::ERROR_BAD_REQUEST, "The daemon does not know this request.",
+             "It is of another version than the client.", "");
+        return kj::READY_NOW;
+    }
+  }
+
+  kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
+                                              kj::Array<const kj::byte> question) override {
+    KJ_REQUIRE(kStatusQuery == name.c_str(), "another node asked what this one does not know",
+               name.c_str());
+    control::NodeStatus status;
+    fillNodeStatus(view_, status);
+    std::string bytes = status.SerializeAsString();
+    return kj::heapArray(reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size());
+  }
+
+ private:
+  static kj::Promise<void> guarded(Co<void> work, bool changes, std::string what,
+                                   Response& response) {
+    return kj::mv(work).promise().catch_(
+        [changes, what = kj::mv(what), &response](kj::Exception&& e) mutable {
+      failFrom(e, changes, kj::mv(what), response);
+    });
+  }
+
+  // True when the part is there; otherwise says that the node is still starting.
+  bool ready(const void* part, Response& response) {
+    if (part != nullptr) return true;
+    std::string cause;
+    for (const auto& [code, note] : view_.health) cause += (cause.empty() ? "" : " ") + note.message;
+    fail(response, control::ERROR_UNREACHABLE, "The node is still starting.", cause,
+         "See `packmoorctl status`.");
+    return false;
+  }
+
+  // --- status -----------------------------------------------------------------------------
+
+  Co<void> status(bool cluster, Response& response) {
+    control::StatusReply& reply = *response.mutable_status();
+    fillNodeStatus(view_, *reply.mutable_self());
+    if (view_.env != nullptr) {
+      auto space = co_await view_.env->disk.space();
+      reply.mutable_self()->set_disk_total_bytes(space.totalBytes);
+      reply.mutable_self()->set_disk_available_bytes(space.availableBytes);
+    }
+    if (!cluster || view_.coordinator == nullptr || view_.peers == nullptr) co_return;
+    kj::Vector<kj::Promise<void>> asked;
+    for (const std::string& node : otherNodes()) {
+      asked.add(askOther(node, *reply.add_others()));
+    }
+    co_await kj::joinPromises(asked.releaseAsArray());
+  }
+
+  // Members of the volumes that are open here: known without the coordinator.
+  std::vector<std::string> otherNodes() {
+    std::map<std::string, bool> names;
+    if (view_.replicator != nullptr) {
+      for (replicator::Volume* volume : view_.replicator->volumes()) {
+        for (const auto& member : volume->status().members) names[member.node] = true;
+      }
+    }
+    names.erase(view_.config->node.id);
+    std::vector<std::string> result;
+    for (const auto& [name, _] : names) result.push_back(name);
+    return result;
+  }
+
+  kj::Promise<void> askOther(const std::string& node, control::NodeReach& reach) {
+    reach.set_node(node);
+    auto asked = kj::evalNow([&]() {
+      return view_.peers->peer(node).query(replicator::VolumeId(), text(kStatusQuery), nullptr);
+    });
+    return view_.env->timer.timeoutAfter(kOtherNodeTimeoutMs * kj::MILLISECONDS, kj::mv(asked))
+        .then([&reach](kj::Array<kj::byte> answer) {
+          if (!reach.mutable_status()->ParseFromArray(answer.begin(),
+                                                      static_cast<int>(answer.size()))) {
+            reach.clear_status();
+            reach.set_problem("It answered what this node does not understand.");
+          }
+        }, [&reach](kj::Exception&& e) {
+          bool late = e.getType() == kj::Exception::Type::OVERLOADED;
+          reach.set_problem(late ? "It did not answer within 500 ms." : text(e.getDescription()));
+        });
+  }
+
+  Co<void> nodeList(Response& response) {
+    if (!ready(view_.coordinator, response)) co_return;
+    auto nodes = co_await view_.coordinator->listNodes();
+    control::NodeListReply& reply = *response.mutable_node_list();
+    for (const auto& node : nodes) {
+      control::NodeEntry& entry = *reply.add_nodes();
+      bool self = node.node == view_.config->node.id;
+      entry.set_node(node.node);
+      entry.set_http(node.httpAddress);
+      entry.set_rpc(node.rpcAddress);
+      entry.set_version(node.version);
+      entry.set_journal(text(node.journal.text()));
+      entry.set_self(self);
+      entry.set_connected(self || (view_.peers != nullptr &&
+                                   view_.peers->peer(node.node).connected()));
+    }
+  }
+
+  // --- repositories -----------------------------------------------------------------------
+
+  static void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& volume,
+                             control::Repository& to) {
+    to.set_name(from.name);
+    to.set_id(text(from.id.text()));
+    to.set_description(from.description);
+    to.set_head(from.head);
+    to.set_created_at_index(from.createdAtIndex);
+    to.set_created_at_ms(from.createdAtMs);
+    to.set_append_only(from.appendOnly);
+    to.set_volume(volume);
+  }
+  std::string volumeName(const gitlayer::RepositoryId& id) {
+    auto volume = view_.git->volumeOf(id);
+    KJ_IF_MAYBE(v, volume) { return v->name(); }
+    return "";
+  }
+
+  void answerChanged(const GitNode::Changed& changed, std::string what, Response& response) {
+    if (changed.problem != gitlayer::RepositoryProblem::kNone) {
+      std::string advice;
+      if (changed.problem == gitlayer::RepositoryProblem::kNoVolume) {
+        advice = "Make one with `packmoorctl volume create`, or see `packmoorctl volume list`.";
+      } else if (changed.problem == gitlayer::RepositoryProblem::kNotFound) {
+        advice = "See `packmoorctl repo list`.";
+      }
+      return fail(response, control::ERROR_REFUSED, kj::mv(what), changed.message, advice);
+    }
+    control::RepoReply& reply = *response.mutable_repo();
+    fillRepository(changed.info, volumeName(changed.info.id), *reply.mutable_repository());
+    reply.set_index(changed.index.value);
+  }
+
+  Co<void> repoCreate(const control::RepoCreateRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    std::string head = request.head().empty() ? "refs/heads/main" : request.head();
+    auto changed = co_await view_.git->createRepository(request.name(), request.volume(), head,
+                                                        request.description());
+    answerChanged(changed, "The repository " + request.name() + " was not created.", response);
+  }
+
+  Co<void> repoDelete(const control::RepoDeleteRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    auto changed = co_await view_.git->deleteRepository(request.name());
+    answerChanged(changed, "The repository " + request.name() + " was not deleted.", response);
+  }
+
+  Co<void> repoList(const control::RepoListRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    uint32_t limit = request.limit() == 0 ? kRepoListDefault
+                                          : std::min(request.limit(), kRepoListMax);
+    auto repositories = co_await view_.git->listRepositories(request.after(), limit + 1);
+    control::RepoListReply& reply = *response.mutable_repo_list();
+    reply.set_more(repositories.size() > limit);
+    if (repositories.size() > limit) repositories.resize(limit);
+    for (const auto& repository : repositories) {
+      fillRepository(repository, volumeName(repository.id), *reply.add_repositories());
+    }
+  }
+
+  Co<void> repoShow(const control::RepoShowRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    auto found = co_await view_.git->view(request.name(), true);
+    KJ_IF_MAYBE(viewPointer, found) {
+      gitlayer::RepositoryView& repository = **viewPointer;
+      control::RepoReply& reply = *response.mutable_repo();
+      fillRepository(repository.info(), volumeName(repository.info().id),
+                     *reply.mutable_repository());
+      reply.set_index(repository.index().value);
+      auto from = repository.statistics();
+      control::RepositoryStatistics& to = *reply.mutable_statistics();
+      to.set_refs(from.refs);
+      to.set_hot_objects(from.hotObjects);
+      to.set_hot_bytes(from.hotBytes);
+      to.set_packs(from.packs);
+      to.set_pack_bytes(from.packBytes);
+      to.set_packed_objects(from.packedObjects);
+    } else {
+      fail(response, control::ERROR_REFUSED, "There is no repository " + request.name() + ".", "",
+           "See `packmoorctl repo list`.");
+    }
+  }
+
+  // --- volumes ----------------------------------------------------------------------------
+
+  // As this node has it, and else as the coordinator has it.
+  void addVolume(const VolumeRecord& record, Response& response) {
+    control::VolumeStatus& to = *response.mutable_volume_list()->add_volumes();
+    auto open = view_.replicator->findVolume(record.name.c_str());
+    KJ_IF_MAYBE(volume, open) {
+      fillVolume(volume->status(), to);
+      to.set_phase(text(phaseText(record.phase)));
+    } else {
+      fillVolumeRecord(record, to);
+    }
+  }
+
+  // Without the coordinator: what is open here.
+  void addOpenVolumes(kj::StringPtr only, Response& response) {
+    control::VolumeListReply& reply = *response.mutable_volume_list();
+    for (replicator::Volume* volume : view_.replicator->volumes()) {
+      if (only == nullptr || only == volume->name().c_str()) {
+        fillVolume(volume->status(), *reply.add_volumes());
+      }
+    }
+  }
+
+  Co<void> volumeList(Response& response) {
+    if (!ready(view_.replicator, response)) co_return;
+    response.mutable_volume_list();
+    if (!view_.coordinator->reachable()) {
+      addOpenVolumes(nullptr, response);
+      co_return;
+    }
+    auto records = co_await view_.coordinator->listVolumes();
+    for (const VolumeRecord& record : records) addVolume(record, response);
+  }
+
+  Co<void> volumeShow(std::string name, Response& response) {
+    if (!ready(view_.replicator, response)) co_return;
+    response.mutable_volume_list();
+    if (view_.coordinator->reachable()) {
+      auto record = co_await view_.coordinator->readVolume(name);
+      if (record) addVolume(*record, response);
+    } else {
+      addOpenVolumes(name.c_str(), response);
+    }
+    if (response.volume_list().volumes_size() == 0) {
+      fail(response, control::ERROR_REFUSED, "There is no volume " + name + ".", "",
+           "See `packmoorctl volume list`.");
+    }
+  }
+
+  Co<void> volumeCreate(const control::VolumeCreateRequest& request, Response& response) {
+    if (!ready(view_.replicator, response)) co_return;
+    std::vector<std::string> members(request.members().begin(), request.members().end());
+    bool here = std::find(members.begin(), members.end(), view_.config->node.id) != members.end();
+    std::string name = request.name();
+    auto record = co_await view_.replicator->createVolume(name, kj::mv(members),
+                                                          request.write_quorum());
+    if (here) co_await view_.replicator->whenOpen(name, kVolumeOpenTimeoutMs);
+    response.mutable_volume_list();
+    addVolume(record, response);
+  }
+
+  Co<void> volumeSwitchover(const control::VolumeSwitchoverRequest& request, Response& response) {
+    if (!ready(view_.replicator, response)) co_return;
+    auto open = view_.replicator->findVolume(request.name().c_str());
+    KJ_IF_MAYBE(volume, open) {
+      co_await volume->switchOver(request.to());
+      co_await volumeShow(request.name(), response);
+    } else {
+      fail(response, control::ERROR_REFUSED,
+           "The volume " + request.name() + " is not open on this node.", "",
+           "See `packmoorctl volume list`, and ask a member of the volume.");
+    }
+  }
+
+  Co<void> volumeVerify(std::string name, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    auto open = view_.replicator->findVolume(name.c_str());
+    if (open == nullptr) {
+      fail(response, control::ERROR_REFUSED, "The volume " + name + " is not open on this node.", "",
+           "See `packmoorctl volume list`, and ask a member of the volume.");
+      co_return;
+    }
+    auto digests = co_await view_.git->verifyVolume(name);
+    control::VolumeVerifyReply& reply = *response.mutable_volume_verify();
+    bool equal = !digests.empty();
+    for (const GitNode::Digest& from : digests) {
+      control::VolumeDigest& to = *reply.add_members();
+      to.set_node(from.node);
+      to.set_index(from.index.value);
+      to.set_refs(from.refs);
+      to.set_repositories(from.repositories);
+      to.set_objects(from.objects);
+      to.set_ref_count(from.refCount);
+      to.set_repository_count(from.repositoryCount);
+      to.set_object_count(from.objectCount);
+      to.set_problem(from.problem);
+      const GitNode::Digest& first = digests.front();
+      equal = equal && from.problem.empty() && from.index == first.index &&
+              from.refs == first.refs && from.repositories == first.repositories &&
+              from.objects == first.objects;
+    }
+    reply.set_equal(equal);
+  }
+
+  const NodeView& view_;
+};
+
+}  // namespace
+
+kj::Own<NodeControl> NodeControl::create(const NodeView& view) {
+  return kj::heap<Control>(view);
+}
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,221 @@
+#include "node_status.h"
+
+namespace packmoor::rpc {
+namespace {
+
+std::string text(const kj::String& value) { return {value.begin(), value.size()}; }
+std::string text(kj::StringPtr value) { return {value.begin(), value.size()}; }
+
+void addHealth(control::NodeStatus& status, std::string code, std::string severity,
+               std::string message) {
+  control::Health& health = *status.add_health();
+  health.set_code(kj::mv(code));
+  health.set_severity(kj::mv(severity));
+  health.set_message(kj::mv(message));
+}
+
+void fillJournal(replicator::Journal& journal, control::NodeStatus& status) {
+  status.set_journal(text(journal.uuid().text()));
+  auto from = journal.statistics();
+  control::JournalStatus& to = *status.mutable_journal_status();
+  to.set_batches(from.batches);
+  to.set_entries(from.entries);
+  to.set_bytes(from.bytes);
+  to.set_segments(from.segments);
+  to.set_segments_free(from.segmentsFree);
+  to.set_segment_bytes(from.segmentBytes);
+  to.set_queued_entries(from.queuedEntries);
+  to.set_latency_p50_us(latencyQuantileUs(from.latencyUs, 0.50));
+  to.set_latency_p99_us(latencyQuantileUs(from.latencyUs, 0.99));
+  to.set_last_latency_us(from.lastLatencyUs);
+  for (uint64_t count : from.latencyUs) to.add_latency_us(count);
+}
+
+void fillExtents(replicator::ExtentStore& extents, control::NodeStatus& status) {
+  auto from = extents.statistics();
+  control::ExtentStatus& to = *status.mutable_extents();
+  to.set_sealed(from.sealed);
+  to.set_sealed_bytes(from.sealedBytes);
+  to.set_quarantined(from.quarantined);
+  to.set_pinned(from.pinned);
+  to.set_expired(from.expired);
+  to.set_blocks_verified(from.blocksVerified);
+  to.set_blocks_bad(from.blocksBad);
+  if (from.blocksBad > 0) {
+    addHealth(status, "BAD_BLOCKS", "error",
+              "Blocks of packs on this node's disk failed their checksum: " +
+                  std::to_string(from.blocksBad) + ".");
+  }
+}
+
+void fillFront(const NodeView& view, control::NodeStatus& status) {
+  control::FrontStatus& to = *status.mutable_front();
+  if (view.http != nullptr) {
+    auto from = view.http->statistics();
+    to.set_connections(from.connections);
+    to.set_connections_refused(from.connectionsRefused);
+    to.set_requests(from.requests);
+  }
+  if (view.front != nullptr) {
+    auto from = view.front->statistics();
+    to.set_sessions(from.sessions);
+    to.set_pushes(from.pushes);
+    to.set_pushes_refused(from.pushesRefused);
+    to.set_fetches(from.fetches);
+    to.set_advertisements(from.advertisements);
+    to.set_bytes_in(from.bytesIn);
+    to.set_bytes_out(from.bytesOut);
+  }
+}
+
+void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
+  if (volume.repairing()) {
+    addHealth(status, "VOLUME_REPAIRING", "error",
+              "Volume " + volume.name() + " is being repaired here: it neither acknowledges nor "
+              "leads until it has everything.");
+  }
+  if (!volume.problem().empty()) {
+    addHealth(status, "VOLUME_UNAVAILABLE", "error",
+              "Volume " + volume.name() + ": " + volume.problem());
+  }
+  if (volume.role() != "primary") return;
+  uint32_t reachable = 0, counted = 0;
+  for (const control::MemberStatus& member : volume.members()) {
+    if (!member.counted()) continue;
+    ++counted;
+    if (member.self() || member.connected()) ++reachable;
+    else {
+      addHealth(status, "MEMBER_MISSING", "warning",
+                "Volume " + volume.name() + ": member " + member.node() + " is not connected.");
+    }
+  }
+  if (reachable < volume.write_quorum()) {
+    addHealth(status, "NO_QUORUM", "error",
+              "Volume " + volume.name() + " commits nothing: " + std::to_string(reachable) +
+                  " of " + std::to_string(counted) + " members are connected, and " +
+                  std::to_string(volume.write_quorum()) + " are needed.");
+  }
+}
+
+kj::StringPtr phaseName(NodePhase phase) {
+  switch (phase) {
+    case NodePhase::kStarting: return "starting"_kj;
+    case NodePhase::kServing: return "serving"_kj;
+    case NodePhase::kStopping: return "stopping"_kj;
+  }
+  KJ_UNREACHABLE;
+}
+
+}  // namespace
+
+uint64_t latencyQuantileUs(const std::array<uint64_t, 32>& buckets, double share) {
+  uint64_t total = 0;
+  for (uint64_t count : buckets) total += count;
+  if (total == 0) return 0;
+  uint64_t wanted = static_cast<uint64_t>(share * static_cast<double>(total));
+  uint64_t seen = 0;
+  for (size_t i = 0; i < buckets.size(); ++i) {
+    seen += buckets[i];
+    if (seen > wanted || seen == total) return uint64_t(1) << i;
+  }
+  KJ_UNREACHABLE;
+}
+
+kj::StringPtr phaseText(replicator::VolumePhase phase) {
+  return phase == replicator::VolumePhase::kActive ? "active"_kj : "recovering"_kj;
+}
+
+void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to) {
+  to.set_name(from.name);
+  to.set_id(text(from.id.text()));
+  to.set_role(text(replicator::roleName(from.role)));
+  to.set_primary(from.primary);
+  to.set_epoch(from.epoch.value);
+  to.set_promised(from.promised.value);
+  to.set_write_quorum(from.writeQuorum);
+  to.set_base(from.base.value);
+  to.set_last(from.last.value);
+  to.set_durable(from.durable.value);
+  to.set_committed(from.committed.value);
+  to.set_applied(from.applied.value);
+  to.set_checkpoint(from.checkpoint.value);
+  to.set_repairing(from.repairing);
+  to.set_problem(from.problem);
+  to.set_open_here(true);
+  to.set_proposals(from.proposals);
+  to.set_rejections(from.rejections);
+  to.set_read_barriers(from.readBarriers);
+  to.set_confirm_rounds(from.confirmRounds);
+  for (const replicator::MemberStatus& member : from.members) {
+    control::MemberStatus& entry = *to.add_members();
+    entry.set_node(member.node);
+    entry.set_connected(member.connected);
+    entry.set_counted(member.counted);
+    entry.set_self(member.isSelf);
+    entry.set_acknowledged(member.acknowledged.value);
+    entry.set_lag_records(member.lagRecords);
+    entry.set_lag_bytes(member.lagBytes);
+    entry.set_problem(member.problem);
+  }
+}
+
+void fillVolumeRecord(const replicator::VolumeRecord& from, control::VolumeStatus& to) {
+  to.set_name(from.name);
+  to.set_id(text(from.id.text()));
+  to.set_role("none");
+  to.set_primary(from.current.primary.node);
+  to.set_epoch(from.current.epoch.value);
+  to.set_write_quorum(from.current.writeQuorum);
+  to.set_phase(text(phaseText(from.phase)));
+  for (const auto& member : from.current.members) {
+    control::MemberStatus& entry = *to.add_members();
+    entry.set_node(member.node);
+    entry.set_counted(true);
+  }
+  for (const auto& member : from.current.async) to.add_members()->set_node(member.node);
+}
+
+void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
+  const NodeConfig& config = *view.config;
+  status.set_node(config.node.id);
+  status.set_cluster(config.node.cluster);
+  status.set_version(view.version);
+  status.set_started_at_ms(view.startedAtMs);
+  status.set_phase(text(phaseName(view.phase)));
+  status.set_http(view.httpAddress);
+  status.set_rpc(view.rpcAddress);
+  status.set_data(config.node.data);
+  if (view.env != nullptr) {
+    status.set_now_ms(view.env->clock.nowMs());
+    status.set_io_backend(text(view.env->disk.backend()));
+  }
+  if (view.residentBytes) status.set_resident_bytes(view.residentBytes());
+  for (const auto& [code, note] : view.health) {
+    addHealth(status, code, note.severity, note.message);
+  }
+  status.set_coordinator(config.coordinator.etcd.empty() ? "local" : "etcd");
+  if (view.coordinator != nullptr) {
+    status.set_coordinator_reachable(view.coordinator->reachable());
+    if (!view.coordinator->reachable() && view.health.count("NO_COORDINATOR") == 0) {
+      addHealth(status, "NO_COORDINATOR", "warning",
+                "The coordinator does not answer. Volumes go on as they are; no takeover is "
+                "possible.");
+    }
+  }
+  if (view.journal != nullptr) fillJournal(*view.journal, status);
+  if (view.extents != nullptr) fillExtents(*view.extents, status);
+  if (view.git != nullptr) status.set_repositories(view.git->repositoryCount());
+  fillFront(view, status);
+  if (view.replicator != nullptr) {
+    for (replicator::Volume* volume : view.replicator->volumes()) {
+      control::VolumeStatus& entry = *status.add_volumes();
+      fillVolume(volume->status(), entry);
+      volumeHealth(entry, status);
+    }
+    if (status.volumes_size() == 0 && view.phase == NodePhase::kServing) {
+      addHealth(status, "NO_VOLUME", "warning", "This node is a member of no volume.");
+    }
+  }
+}
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,20 @@
+// Turns what the parts of a node say about themselves into the control protocol's messages.
+#pragma once
+
+#include "rpc/node_control.h"
+
+#include <rpc/control.pb.h>
+
+namespace packmoor::rpc {
+
+// All of this node's status but the space on its disk. Reads memory only.
+void fillNodeStatus(const NodeView& view, control::NodeStatus& status);
+void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to);
+// What the coordinator has of a volume that is not open here.
+void fillVolumeRecord(const replicator::VolumeRecord& from, control::VolumeStatus& to);
+kj::StringPtr phaseText(replicator::VolumePhase phase);
+
+// The upper bound, in microseconds, of the bucket that holds the given share of all counts.
+uint64_t latencyQuantileUs(const std::array<uint64_t, 32>& buckets, double share);
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,48 @@
+// packmoorctl's verbs over the control socket. Each returns an exit code and prints its result.
+#pragma once
+
+#include "output.h"
+
+#include <string>
+#include <vector>
+
+namespace packmoor::control {
+class Request;
+class Response;
+}  // namespace packmoor::control
+
+namespace packmoor::ctl {
+
+// How to reach the daemon, and how to print.
+struct Session {
+  std::string socket, data, config;  // empty: not given
+  bool json = false;
+  uint32_t timeoutSeconds = 60;
+
+  // Sends the request on the admin socket; a request that only reads may go to the status socket
+  // when this user may not use the other. Returns kDone, or prints the error.
+  int ask(control::Request& request, bool reads, control::Response& response) const;
+
+ private:
+  std::vector<std::string> sockets(bool reads) const;
+};
+
+int status(const Session& session, bool localOnly);
+int nodeList(const Session& session);
+
+struct RepoArguments {
+  std::string name, volume, head, description;
+};
+int repoCreate(const Session& session, const RepoArguments& arguments);
+int repoDelete(const Session& session, const std::string& name);
+int repoList(const Session& session);
+int repoShow(const Session& session, const std::string& name);
+
+int volumeList(const Session& session);
+int volumeShow(const Session& session, const std::string& name);
+int volumeCreate(const Session& session, const std::string& name,
+                 const std::vector<std::string>& members, uint32_t writeQuorum);
+int volumeSwitchover(const Session& session, const std::string& name, const std::string& to);
+int volumeVerify(const Session& session, const std::string& name);
+
+}  // namespace packmoor::ctl

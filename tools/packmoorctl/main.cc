@@ -1,0 +1,134 @@
+// packmoorctl: asks a node's daemon over its control socket, and reads journals of stopped nodes.
+#include "commands.h"
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+
+namespace packmoor::ctl {
+namespace {
+
+constexpr const char* kFooter = R"(
+Exit codes:
+  0  done
+  1  refused: not possible as things are, or the check failed
+  2  wrong usage
+  3  the daemon cannot be reached, or is still starting
+  4  denied: this user or this socket may not do it
+  5  no quorum; nothing was changed
+  6  the outcome is unknown; look before trying again
+
+Examples:
+  packmoorctl --data /var/lib/packmoor status
+  packmoorctl repo create team/app
+  packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
+  packmoorctl volume switchover main --to n2
+)";
+
+using Action = std::function<int()>;
+
+CLI::App* verb(CLI::App* noun, const char* name, const char* help, Action& chosen, Action action) {
+  CLI::App* command = noun->add_subcommand(name, help);
+  command->fallthrough();
+  command->callback([&chosen, action]() { chosen = action; });
+  return command;
+}
+
+struct Arguments {
+  Session session;
+  RepoArguments repo;
+  bool localOnly = false;
+  std::string volume, to;
+  std::vector<std::string> members;
+  uint32_t writeQuorum = 0;
+};
+
+void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
+  CLI::App* noun = app.add_subcommand("repo", "Make, delete and look at repositories");
+  noun->require_subcommand(1)->fallthrough();
+  auto* create = verb(noun, "create", "Make an empty repository", chosen,
+                      [&a]() { return repoCreate(a.session, a.repo); });
+  create->add_option("NAME", a.repo.name, "As in the URL, without .git: team/app")->required();
+  create->add_option("--volume", a.repo.volume, "Where it lives [the volume with fewest]");
+  create->add_option("--head", a.repo.head, "The branch that HEAD names [main]");
+  create->add_option("--description", a.repo.description, "One line for people");
+  auto* remove = verb(noun, "delete", "Delete a repository and all that is in it", chosen,
+                      [&a]() { return repoDelete(a.session, a.repo.name); });
+  remove->add_option("NAME", a.repo.name, "The repository")->required();
+  verb(noun, "list", "List all repositories", chosen, [&a]() { return repoList(a.session); });
+  auto* show = verb(noun, "show", "Show one repository", chosen,
+                    [&a]() { return repoShow(a.session, a.repo.name); });
+  show->add_option("NAME", a.repo.name, "The repository")->required();
+}
+
+void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
+  CLI::App* noun = app.add_subcommand("volume", "Make, check and move volumes");
+  noun->require_subcommand(1)->fallthrough();
+  verb(noun, "list", "List all volumes", chosen, [&a]() { return volumeList(a.session); });
+  auto named = [&](const char* name, const char* help, Action action) {
+    auto* command = verb(noun, name, help, chosen, std::move(action));
+    command->add_option("VOLUME", a.volume, "The volume")->required();
+    return command;
+  };
+  named("show", "Show one volume and its members",
+        [&a]() { return volumeShow(a.session, a.volume); });
+  auto* create = named("create", "Make a volume on the given nodes", [&a]() {
+    return volumeCreate(a.session, a.volume, a.members, a.writeQuorum);
+  });
+  create->add_option("--members", a.members, "The nodes, as n1,n2,n3")->required()->delimiter(',');
+  create->add_option("--write-quorum", a.writeQuorum,
+                     "On how many members a write is durable before it is acknowledged")
+      ->required()->check(CLI::PositiveNumber);
+  auto* move = named("switchover", "Make another member the primary",
+                     [&a]() { return volumeSwitchover(a.session, a.volume, a.to); });
+  move->add_option("--to", a.to, "The node that shall lead")->required();
+  named("verify", "Compare roots over refs, repositories and objects of all members",
+        [&a]() { return volumeVerify(a.session, a.volume); });
+}
+
+void addOptions(CLI::App& app, Session& session) {
+  app.set_version_flag("--version", "packmoorctl " PACKMOOR_VERSION);
+  app.add_option("--socket", session.socket, "The daemon's control socket");
+  app.add_option("--data", session.data, "The daemon's data directory, with the socket in it");
+  app.add_option("--config", session.config,
+                 "The daemon's configuration [/etc/packmoor/packmoord.toml]");
+  app.add_flag("--json", session.json, "Print JSON for programs");
+  app.add_option("--timeout", session.timeoutSeconds, "Seconds to wait for an answer [60]")
+      ->check(CLI::Range(1, 3600));
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Administers a Packmoor node over its control socket.", "packmoorctl");
+  app.footer(kFooter);
+  app.require_subcommand(1);
+  Arguments arguments;
+  Action chosen;
+  addOptions(app, arguments.session);
+  auto* statusVerb = verb(&app, "status", "Show this node, and what it sees of the others", chosen,
+                          [&]() { return status(arguments.session, arguments.localOnly); });
+  statusVerb->add_flag("--local", arguments.localOnly, "Do not ask the other nodes");
+  CLI::App* node = app.add_subcommand("node", "Look at the nodes of the cluster");
+  node->require_subcommand(1)->fallthrough();
+  verb(node, "list", "List all nodes that ever registered", chosen,
+       [&]() { return nodeList(arguments.session); });
+  addRepo(app, arguments, chosen);
+  addVolume(app, arguments, chosen);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForAllHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return app.exit(version);
+  } catch (const CLI::ParseError& error) {
+    printError(error.what(), "", "packmoorctl --help, or packmoorctl NOUN VERB --help");
+    return kUsage;
+  }
+  return chosen();
+}
+
+}  // namespace
+}  // namespace packmoor::ctl
+
+int main(int argc, char** argv) { return packmoor::ctl::run(argc, argv); }

@@ -1,0 +1,108 @@
+#include "commands.h"
+
+#include <rpc/control.pb.h>
+
+#include <cstdio>
+
+namespace packmoor::ctl {
+namespace {
+
+int printRepository(const Session& session, const control::Response& response, const char* done) {
+  if (session.json) {
+    std::printf("%s", jsonText(response.repo()).c_str());
+    return kDone;
+  }
+  const control::Repository& repository = response.repo().repository();
+  std::printf("Repository %s %s (volume %s, record %s).\n", plain(repository.name()).c_str(), done,
+              repository.volume().c_str(), countText(response.repo().index()).c_str());
+  return kDone;
+}
+
+}  // namespace
+
+int repoCreate(const Session& session, const RepoArguments& arguments) {
+  control::Request request;
+  control::Response response;
+  auto& body = *request.mutable_repo_create();
+  body.set_name(arguments.name);
+  body.set_volume(arguments.volume);
+  body.set_head(arguments.head.empty() || arguments.head.rfind("refs/", 0) == 0
+                    ? arguments.head
+                    : "refs/heads/" + arguments.head);
+  body.set_description(arguments.description);
+  int code = session.ask(request, false, response);
+  return code != kDone ? code : printRepository(session, response, "is made");
+}
+
+int repoDelete(const Session& session, const std::string& name) {
+  control::Request request;
+  control::Response response;
+  request.mutable_repo_delete()->set_name(name);
+  int code = session.ask(request, false, response);
+  return code != kDone ? code : printRepository(session, response, "is deleted");
+}
+
+int repoList(const Session& session) {
+  control::RepoListReply all;
+  for (;;) {
+    control::Request request;
+    control::Response response;
+    auto& body = *request.mutable_repo_list();
+    if (all.repositories_size() > 0) {
+      body.set_after(all.repositories(all.repositories_size() - 1).name());
+    }
+    int code = session.ask(request, true, response);
+    if (code != kDone) return code;
+    for (auto& repository : *response.mutable_repo_list()->mutable_repositories()) {
+      all.add_repositories()->Swap(&repository);
+    }
+    if (!response.repo_list().more()) break;
+  }
+  if (session.json) {
+    std::printf("%s", jsonText(all).c_str());
+    return kDone;
+  }
+  if (all.repositories_size() == 0) {
+    std::printf("There are no repositories. Make one with `packmoorctl repo create NAME`.\n");
+    return kDone;
+  }
+  Table table({"NAME", "VOLUME", "HEAD", "MADE", "DESCRIPTION"});
+  for (const auto& repository : all.repositories()) {
+    table.row({repository.name(), repository.volume(), repository.head(),
+               timeText(repository.created_at_ms()), repository.description()});
+  }
+  std::printf("%s", table.text().c_str());
+  return kDone;
+}
+
+int repoShow(const Session& session, const std::string& name) {
+  control::Request request;
+  control::Response response;
+  request.mutable_repo_show()->set_name(name);
+  int code = session.ask(request, true, response);
+  if (code != kDone) return code;
+  if (session.json) {
+    std::printf("%s", jsonText(response.repo()).c_str());
+    return kDone;
+  }
+  const auto& repository = response.repo().repository();
+  const auto& numbers = response.repo().statistics();
+  std::printf("Repository %s\n", plain(repository.name()).c_str());
+  if (!repository.description().empty()) {
+    std::printf("  description  %s\n", plain(repository.description()).c_str());
+  }
+  std::printf("  id           %s\n", repository.id().c_str());
+  std::printf("  volume       %s, as of record %s\n", repository.volume().c_str(),
+              countText(response.repo().index()).c_str());
+  std::printf("  made         %s, record %s\n", timeText(repository.created_at_ms()).c_str(),
+              countText(repository.created_at_index()).c_str());
+  std::printf("  head         %s\n", plain(repository.head()).c_str());
+  std::printf("  refs         %s\n", countText(numbers.refs()).c_str());
+  std::printf("  hot objects  %s, %s\n", countText(numbers.hot_objects()).c_str(),
+              bytesText(numbers.hot_bytes()).c_str());
+  std::printf("  packs        %s, %s objects, %s\n", countText(numbers.packs()).c_str(),
+              countText(numbers.packed_objects()).c_str(), bytesText(numbers.pack_bytes()).c_str());
+  return kDone;
+}
+
+}  // namespace packmoor::ctl
