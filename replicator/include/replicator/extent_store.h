@@ -58,7 +58,8 @@ struct ExtentStoreOptions {
 
 struct ExtentStatistics {
   uint64_t sealed = 0, sealedBytes = 0, quarantined = 0, pinned = 0, expired = 0;
-  uint64_t blocksVerified = 0, blocksBad = 0;
+  uint64_t blocksVerified = 0, blocksBad = 0, blocksRepaired = 0;
+  uint64_t damaged = 0;  // files found at open that are not a valid sealed extent
 };
 
 class ExtentStore {
@@ -77,9 +78,13 @@ class ExtentStore {
   // Reads one block and verifies its checksum. A bad block rejects with a sentence naming
   // extent and block, and is counted.
   virtual kj::Promise<kernelio::IoBuffer> readBlock(ExtentId id, uint64_t block) = 0;
+  // Writes a block that reads bad anew, with the bytes that a peer gave; they must have the
+  // block's checksum. Resolves when durable.
+  virtual kj::Promise<void> repairBlock(ExtentId id, uint64_t block, kernelio::IoBuffer data) = 0;
   virtual kj::Array<Hash128> blockChecksums(ExtentId id) = 0;  // empty when not sealed
 
-  // Pins are counted. An extent is kept while it is pinned or linked. `link` is set by the state
+  // Pins are counted; they may be taken before the extent is sealed, and an unpin without a pin
+  // does nothing (pins do not survive a restart). An extent is kept while it is pinned or linked. `link` is set by the state
   // machine while its state names the extent, and is not durable here: the state machine links
   // again at start. Expiry begins only after startExpiry().
   virtual void pin(ExtentId id) = 0;
@@ -93,6 +98,9 @@ class ExtentStore {
 
   virtual ExtentStatistics statistics() = 0;
   virtual kj::Array<ExtentInfo> list() = 0;
+  // What open() found wrong: a sentence for each. Such an extent counts as not sealed; its files
+  // stay until it is written again.
+  virtual kj::ArrayPtr<const kj::String> damage() = 0;
 };
 
 }  // namespace packmoor::replicator

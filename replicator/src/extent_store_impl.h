@@ -1,0 +1,110 @@
+// ExtentStoreImpl: the sealed extents of a node, in memory by their sidecars. Split by concern:
+//   extent_store.cc     what is sealed, held, read and repaired
+//   extent_expiry.cc    removal of what nothing holds
+//   extent_open.cc      open(): leftovers removed, sidecars loaded
+//   extent_writer.cc    one extent on its way in
+#pragma once
+
+#include "kernelio/co.h"
+#include "replicator/extent_format.h"
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+namespace packmoor::replicator {
+
+class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHandler {
+ public:
+  static constexpr size_t kOpenFilesMax = 128;
+
+  ExtentStoreImpl(kernelio::Env& env, const ExtentStoreOptions& options);
+  ~ExtentStoreImpl() noexcept(false);
+
+  Co<void> load();
+
+  kj::Promise<kj::Own<ExtentWriter>> begin(ExtentId id) override;
+  bool isSealed(ExtentId id) override { return sealed_.count(id) > 0; }
+  kj::Maybe<ExtentInfo> info(ExtentId id) override;
+  kj::Promise<void> whenSealed(ExtentId id) override;
+  kj::Promise<kernelio::IoBuffer> readBlock(ExtentId id, uint64_t block) override;
+  kj::Promise<void> repairBlock(ExtentId id, uint64_t block, kernelio::IoBuffer data) override;
+  kj::Array<Hash128> blockChecksums(ExtentId id) override;
+  void pin(ExtentId id) override;
+  void unpin(ExtentId id) override;
+  void link(ExtentId id) override;
+  void unlink(ExtentId id) override;
+  void startExpiry() override;
+  kj::String path(ExtentId id) override { return sealedPath(id, "data"); }
+  ExtentStatistics statistics() override;
+  kj::Array<ExtentInfo> list() override;
+  kj::ArrayPtr<const kj::String> damage() override { return damage_; }
+
+  // ---- For the writer -----------------------------------------------------------------------
+  kernelio::Env& env() { return env_; }
+  kj::String quarantinePath(const ExtentId& id, const char* suffix) const;
+  kj::String sealedPath(const ExtentId& id, const char* suffix) const;
+  kj::String sealedFolder(const ExtentId& id) const;
+  // Makes the folder's own name durable, once.
+  Co<void> prepareFolder(kj::String folder);
+  void sealed(ExtentInfo info, kj::Array<Hash128> checksums);
+  void writerGone(const ExtentId& id);                 // after the seal
+  void writerAbandoned(const ExtentId& id);            // its files are to be removed
+
+ private:
+  struct Sealed {
+    ExtentInfo info;
+    kj::Array<Hash128> checksums;
+    int64_t idleSinceMs = 0;
+  };
+  // Why an extent is kept; may be known before the extent is here.
+  struct Hold {
+    uint64_t pins = 0;
+    bool linked = false;
+  };
+  using FileRef = std::shared_ptr<kj::Own<kernelio::File>>;
+
+  Co<kj::Own<ExtentWriter>> beginBody(ExtentId id);
+  Co<FileRef> openData(ExtentId id);
+  Co<kernelio::IoBuffer> readBlockBody(ExtentId id, uint64_t block);
+  Co<void> repairBlockBody(ExtentId id, uint64_t block, kernelio::IoBuffer data);
+  Co<void> loadFolder(kj::String folder);
+  Co<void> loadExtent(kj::String folder, kj::String name);
+  Co<void> removeAbandoned(ExtentId id);
+  const Sealed& requireBlock(const ExtentId& id, uint64_t block);
+
+  int64_t nowMs() const;
+  bool held(const ExtentId& id) const;
+  void heldChanged(const ExtentId& id);
+  void scheduleExpiry();
+  Co<void> expire();
+  Co<void> removeSealed(ExtentId id);
+  void taskFailed(kj::Exception&& exception) override;
+
+  kernelio::Env& env_;
+  const std::string folder_;
+  const int64_t expiryMs_;
+  const size_t quarantinedMax_;
+
+  std::unordered_map<ExtentId, Sealed> sealed_;
+  std::unordered_map<ExtentId, Hold> holds_;
+  std::set<ExtentId> writing_;
+  std::map<ExtentId, kj::ForkedPromise<void>> removing_;  // names not free yet
+  std::multimap<ExtentId, kj::Own<kj::PromiseFulfiller<void>>> awaited_;
+  std::set<std::string> foldersDurable_;
+  std::map<ExtentId, FileRef> open_;
+  kj::Vector<kj::String> damage_;
+
+  bool expiryStarted_ = false, expiring_ = false;
+  std::set<std::pair<int64_t, ExtentId>> idle_;           // by the time since when
+
+  ExtentStatistics statistics_;
+  kj::TaskSet tasks_;
+};
+
+kj::Own<ExtentWriter> makeExtentWriter(ExtentStoreImpl& store, ExtentId id,
+                                       kj::Own<kernelio::File> file);
+
+}  // namespace packmoor::replicator
