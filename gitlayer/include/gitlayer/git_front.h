@@ -50,7 +50,8 @@ struct OpenedSession {
 
 struct FrontStatistics {
   uint64_t pushes = 0, pushesRefused = 0, fetches = 0, advertisements = 0;
-  uint64_t bytesIn = 0, bytesOut = 0, sessions = 0;
+  uint64_t bytesIn = 0, bytesOut = 0;
+  uint64_t sessions = 0;   // open now
 };
 
 class GitFront {

@@ -1,4 +1,4 @@
-// Transaction ids: 8 bytes of birth index, big-endian, then 8 random bytes (DESIGN rule 20).
+// Transaction ids: 6 bytes of birth index, big-endian, then 10 random bytes (DESIGN rule 20).
 //
 // Why: a front repeats a transaction under one id until it knows the outcome, and results are
 // kept for a bounded stretch of the log. The birth index, the applied index at which the id was
@@ -10,18 +10,20 @@
 
 namespace packmoor::gitlayer {
 
+constexpr size_t kTxnBirthBytes = 6;
+
 inline replicator::TxnId makeTxnId(kernelio::Random& random, replicator::RecordIndex birth) {
   replicator::TxnId id;
-  for (unsigned i = 0; i < 8; ++i) {
-    id.bytes[i] = static_cast<uint8_t>(birth.value >> (56 - 8 * i));
+  random.fill(kj::arrayPtr(id.bytes.data(), id.bytes.size()));
+  for (unsigned i = 0; i < kTxnBirthBytes; ++i) {
+    id.bytes[i] = static_cast<uint8_t>(birth.value >> (8 * (kTxnBirthBytes - 1 - i)));
   }
-  random.fill(kj::arrayPtr(id.bytes.data() + 8, 8));
   return id;
 }
 
 inline replicator::RecordIndex birthOf(const replicator::TxnId& id) {
   uint64_t value = 0;
-  for (unsigned i = 0; i < 8; ++i) value = value << 8 | id.bytes[i];
+  for (unsigned i = 0; i < kTxnBirthBytes; ++i) value = value << 8 | id.bytes[i];
   return replicator::RecordIndex(value);
 }
 

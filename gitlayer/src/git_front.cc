@@ -1,0 +1,147 @@
+#include "gitlayer/git_front.h"
+
+#include "gitlayer/receive_pack.h"
+#include "gitlayer/upload_pack.h"
+
+#include <kernelio/co.h>
+
+namespace packmoor::gitlayer {
+
+namespace {
+
+class CountedInput final : public kj::AsyncInputStream {
+ public:
+  CountedInput(kj::AsyncInputStream& inner, uint64_t& bytes) : inner_(inner), bytes_(bytes) {}
+
+  kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override {
+    return inner_.tryRead(buffer, minBytes, maxBytes).then([this](size_t got) {
+      bytes_ += got;
+      return got;
+    });
+  }
+  kj::Maybe<uint64_t> tryGetLength() override { return inner_.tryGetLength(); }
+
+ private:
+  kj::AsyncInputStream& inner_;
+  uint64_t& bytes_;
+};
+
+class CountedOutput final : public kj::AsyncOutputStream {
+ public:
+  CountedOutput(kj::AsyncOutputStream& inner, uint64_t& bytes) : inner_(inner), bytes_(bytes) {}
+
+  kj::Promise<void> write(const void* buffer, size_t size) override {
+    bytes_ += size;
+    return inner_.write(buffer, size);
+  }
+  kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
+    for (auto piece : pieces) bytes_ += piece.size();
+    return inner_.write(pieces);
+  }
+  kj::Promise<void> whenWriteDisconnected() override { return inner_.whenWriteDisconnected(); }
+
+ private:
+  kj::AsyncOutputStream& inner_;
+  uint64_t& bytes_;
+};
+
+// Counts what passes through a session.
+class CountedSession final : public GitSession {
+ public:
+  CountedSession(kj::Own<GitSession> inner, GitService service, FrontStatistics& statistics)
+      : inner_(kj::mv(inner)), service_(service), statistics_(statistics) {
+    ++statistics_.sessions;
+  }
+  ~CountedSession() noexcept(false) { --statistics_.sessions; }
+
+  kj::Promise<void> advertise(kj::AsyncOutputStream& out, bool httpBanner) override {
+    ++statistics_.advertisements;
+    auto counted = kj::heap<CountedOutput>(out, statistics_.bytesOut);
+    auto done = inner_->advertise(*counted, httpBanner);
+    return done.attach(kj::mv(counted));
+  }
+  kj::Promise<void> serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) override {
+    if (service_ == GitService::kUploadPack) ++statistics_.fetches;
+    auto countedIn = kj::heap<CountedInput>(in, statistics_.bytesIn);
+    auto countedOut = kj::heap<CountedOutput>(out, statistics_.bytesOut);
+    auto done = inner_->serve(*countedIn, *countedOut);
+    return done.attach(kj::mv(countedIn), kj::mv(countedOut));
+  }
+
+ private:
+  kj::Own<GitSession> inner_;
+  GitService service_;
+  FrontStatistics& statistics_;
+};
+
+OpenedSession refused(Refusal::Reason reason, std::string message) {
+  OpenedSession opened;
+  opened.refusal.reason = reason;
+  opened.refusal.message = std::move(message);
+  return opened;
+}
+
+std::string_view withoutGitSuffix(std::string_view name) {
+  constexpr std::string_view kSuffix = ".git";
+  while (!name.empty() && name.front() == '/') name.remove_prefix(1);
+  while (!name.empty() && name.back() == '/') name.remove_suffix(1);
+  if (name.size() > kSuffix.size() && name.substr(name.size() - kSuffix.size()) == kSuffix) {
+    name.remove_suffix(kSuffix.size());
+  }
+  return name;
+}
+
+class GitFrontImpl final : public GitFront {
+ public:
+  explicit GitFrontImpl(GitNode& node) : node_(node) {}
+
+  kj::Promise<OpenedSession> open(GitRequest request) override {
+    request.repository = withoutGitSuffix(request.repository);
+    auto problem = repositoryNameProblem(request.repository);
+    if (problem) return refused(Refusal::Reason::kBadRequest, std::move(*problem));
+    return find(kj::mv(request)).promise().catch_([](kj::Exception&& exception) {
+      return refused(Refusal::Reason::kUnavailable, exception.getDescription().cStr());
+    });
+  }
+
+  FrontStatistics statistics() override {
+    FrontStatistics result = statistics_;
+    result.pushes = receive_.pushes;
+    result.pushesRefused = receive_.pushesRefused;
+    return result;
+  }
+
+ private:
+  // What is fetched must be as new as any earlier answer. A push is ordered by the primary and
+  // looks again by itself, so it begins with what is at hand.
+  Co<OpenedSession> find(GitRequest request) {
+    bool fresh = request.service == GitService::kUploadPack;
+    auto view = co_await node_.view(request.repository, fresh);
+    if (view == nullptr && !fresh) view = co_await node_.view(request.repository, true);
+    KJ_IF_MAYBE(found, view) {
+      OpenedSession opened;
+      opened.session = makeSession(kj::mv(request), kj::mv(*found));
+      co_return opened;
+    }
+    co_return refused(Refusal::Reason::kNotFound,
+                      "there is no repository '" + request.repository + "'");
+  }
+
+  kj::Own<GitSession> makeSession(GitRequest request, kj::Own<RepositoryView> view) {
+    GitService service = request.service;
+    auto session = service == GitService::kUploadPack
+                       ? makeUploadPackSession(node_, kj::mv(request), kj::mv(view))
+                       : makeReceivePackSession(node_, kj::mv(request), kj::mv(view), receive_);
+    return kj::heap<CountedSession>(kj::mv(session), service, statistics_);
+  }
+
+  GitNode& node_;
+  FrontStatistics statistics_;
+  ReceiveCounters receive_;
+};
+
+}  // namespace
+
+kj::Own<GitFront> GitFront::create(GitNode& node) { return kj::heap<GitFrontImpl>(node); }
+
+}  // namespace packmoor::gitlayer

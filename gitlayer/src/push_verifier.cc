@@ -1,0 +1,58 @@
+#include "push_verifier.h"
+
+namespace packmoor::gitlayer {
+
+SharedView shareView(kj::Own<RepositoryView> view) {
+  auto owner = std::make_shared<kj::Own<RepositoryView>>(kj::mv(view));
+  return SharedView(owner, owner->get());
+}
+
+bool PushedPack::verifyConnected(kj::ArrayPtr<const ObjectLink> links,
+                                 std::vector<ReceiveCommand>& commands, VerifyResult& result) {
+  bool connected = brokenLinks(*this, view_->objects(), links).empty();
+  for (auto& command : commands) {
+    if (!command.problem.empty() || command.isDelete()) continue;
+    if (!connected && typeOf(command.update.newId) != ObjectType::kNone) {
+      command.problem = kMissingObjects;
+    } else {
+      TipProblem tip = completeUpdate(command.update, *this, view_->objects());
+      command.problem = std::move(tip.reason);
+      command.detail = std::move(tip.detail);
+    }
+    if (command.problem == kMissingObjects) result.mayBeOld = true;
+  }
+  return connected;
+}
+
+VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
+  VerifyResult result;
+  if (pack_.size() > 0) {
+    unpacked_ = unpackSmallPack(pack_, view_->objects(), kSmallInflatedMax);
+    result.refusal = unpacked_.refusal;
+    result.tooLarge = unpacked_.tooLarge;
+    result.mayBeOld = unpacked_.missingBase;
+    if (result.refusal || result.tooLarge) return result;
+  }
+  auto links = kj::arrayPtr(unpacked_.links.data(), unpacked_.links.size());
+  if (!verifyConnected(links, commands, result)) {
+    result.mayBeOld = true;
+    unpacked_ = {};  // nothing of it may enter the repository
+  }
+  return result;
+}
+
+void SmallPush::addTo(PushTransaction& transaction) {
+  transaction.objects = toNewObjects(unpacked_);
+}
+
+ObjectType SmallPush::typeOf(const ObjectId& id) {
+  auto found = unpacked_.byId.find(id);
+  return found == unpacked_.byId.end() ? ObjectType::kNone : unpacked_.objects[found->second].type;
+}
+
+kj::Array<const kj::byte> SmallPush::read(const ObjectId& id) {
+  auto data = unpacked_.objects[unpacked_.byId.at(id)].data;
+  return kj::Array<const kj::byte>(data.begin(), data.size(), kj::NullArrayDisposer::instance);
+}
+
+}  // namespace packmoor::gitlayer

@@ -1,0 +1,116 @@
+#include "receive_commands.h"
+
+namespace packmoor::gitlayer {
+
+namespace {
+
+// What a client sent, made fit for a terminal.
+std::string shown(std::string_view text) {
+  constexpr size_t kShownMax = 200;
+  std::string result;
+  for (char c : text.substr(0, kShownMax)) {
+    result.push_back(c >= 0x20 && c < 0x7f ? c : '?');
+  }
+  if (text.size() > kShownMax) result += "...";
+  return result;
+}
+
+bool startsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+}  // namespace
+
+bool ReceiveCommands::refuse(std::string sentence) {
+  refusal_ = std::move(sentence);
+  return false;
+}
+
+bool ReceiveCommands::parseCapabilities(std::string_view text) {
+  while (!text.empty()) {
+    size_t space = text.find(' ');
+    std::string_view word = text.substr(0, space);
+    text.remove_prefix(space == std::string_view::npos ? text.size() : space + 1);
+    if (word == "report-status") {
+      capabilities_.reportStatus = true;
+    } else if (word == "side-band-64k") {
+      capabilities_.sideBand = true;
+    } else if (word == "quiet") {
+      capabilities_.quiet = true;
+    } else if (word == "atomic") {
+      capabilities_.atomic = true;
+    } else if (word == "push-options") {
+      capabilities_.pushOptions = true;
+    } else if (startsWith(word, "object-format=") && word != "object-format=sha1") {
+      return refuse("this repository's object format is sha1; " + shown(word) +
+                    " was asked for");
+    }
+  }
+  return true;
+}
+
+bool ReceiveCommands::add(std::string_view line) {
+  if (first_) {
+    size_t nul = line.find('\0');
+    if (nul != std::string_view::npos) {
+      if (!parseCapabilities(line.substr(nul + 1))) return false;
+      line = line.substr(0, nul);
+    }
+    first_ = false;
+  }
+  if (startsWith(line, "shallow ")) {
+    return refuse("pushing from a shallow repository is not supported here; run "
+                  "'git fetch --unshallow' first");
+  }
+  if (line == "push-cert" || startsWith(line, "push-cert ")) {
+    return refuse("signed pushes are not supported here");
+  }
+  if (commands_.size() == commandsMax_) {
+    return refuse("a push may change at most " + std::to_string(commandsMax_) + " refs");
+  }
+  constexpr size_t kNameAt = 2 * (kOidHexChars + 1);
+  ReceiveCommand command;
+  if (line.size() <= kNameAt || line[kOidHexChars] != ' ' || line[kNameAt - 1] != ' ' ||
+      !ObjectId::parseHex(line.substr(0, kOidHexChars), command.update.oldId) ||
+      !ObjectId::parseHex(line.substr(kOidHexChars + 1, kOidHexChars), command.update.newId)) {
+    return refuse("protocol error: expected old/new/ref, got '" + shown(line) + "'");
+  }
+  command.update.name = line.substr(kNameAt);
+  commands_.push_back(std::move(command));
+  return true;
+}
+
+bool ReceiveCommands::addPushOption(std::string_view option) {
+  if (pushOptions_.size() == kPushOptionsMax || option.size() > kPushOptionBytesMax) {
+    return refuse("a push may have at most " + std::to_string(kPushOptionsMax) +
+                  " options of at most " + std::to_string(kPushOptionBytesMax) + " bytes");
+  }
+  pushOptions_.emplace_back(option);
+  return true;
+}
+
+void ReceiveCommands::finish() {
+  std::unordered_map<std::string_view, uint32_t> times;
+  if (commands_.size() > 1) {
+    times.reserve(commands_.size());
+    for (const auto& command : commands_) ++times[command.update.name];
+  }
+  for (auto& command : commands_) {
+    const std::string& name = command.update.name;
+    if (name.size() > kRefNameBytesMax || !isValidRefName(name)) {
+      command.problem = "funny refname";
+      command.detail = "refusing to update funny ref '" + shown(name) + "' remotely";
+    } else if (times.size() != commands_.size() && commands_.size() > 1 && times[name] > 1) {
+      command.problem = "multiple updates for ref '" + name + "' not allowed";
+    }
+  }
+}
+
+bool ReceiveCommands::wantsPack() const {
+  for (const auto& command : commands_) {
+    if (!command.isDelete()) return true;
+  }
+  return false;
+}
+
+}  // namespace packmoor::gitlayer

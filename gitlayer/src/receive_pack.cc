@@ -1,0 +1,347 @@
+// One request of a pushing client, from the advertisement or the first command to the report.
+#include "gitlayer/receive_pack.h"
+
+#include "gitlayer/agent.h"
+#include "gitlayer/pkt_line.h"
+#include "gitlayer/txn_id.h"
+#include "push_verifier.h"
+#include "receive_report.h"
+
+#include <kernelio/check.h>
+#include <kernelio/co.h>
+
+#include <cstring>
+
+namespace packmoor::gitlayer {
+
+namespace {
+
+constexpr size_t kAdvertisementSliceBytes = 64u << 10;
+constexpr size_t kFirstPackBufferBytes = 8u << 10;
+constexpr unsigned kVerifyAgainMax = 1;
+constexpr const char* kAtomicFailure = "atomic push failure";
+// Of a refused request, what is read and thrown away so that the client gets to the answer.
+constexpr uint64_t kDrainBytesMax = 64u << 20;
+
+[[noreturn]] void fail(kj::String sentence) {
+  kj::throwFatalException(
+      kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::mv(sentence)));
+}
+
+// A body while it is served.
+struct Push {
+  Push(kj::AsyncInputStream& in, kj::AsyncOutputStream& out, uint32_t commandsMax)
+      : reader(in), writer(out), request(commandsMax) {}
+
+  PktReader reader;
+  PktWriter writer;
+  ReceiveCommands request;
+  std::optional<PackRefusal> refusal;
+  replicator::RecordIndex index;   // of the record, once ordered
+};
+
+// What a worker is given; it may outlive the session.
+struct VerifyJob {
+  std::shared_ptr<PushedPack> pack;
+  std::vector<ReceiveCommand> commands;
+  VerifyResult result;
+};
+
+class ReceivePackSession final : public GitSession {
+ public:
+  ReceivePackSession(GitNode& node, GitRequest request, kj::Own<RepositoryView> view,
+                     ReceiveCounters& counters)
+      : node_(node),
+        request_(kj::mv(request)),
+        view_(shareView(kj::mv(view))),
+        repository_(view_->info().id),
+        counters_(counters) {}
+
+  kj::Promise<void> advertise(kj::AsyncOutputStream& out, bool httpBanner) override {
+    return advertiseRefs(out, httpBanner);
+  }
+  kj::Promise<void> serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) override {
+    return receive(in, out);
+  }
+
+ private:
+  Co<void> advertiseRefs(kj::AsyncOutputStream& out, bool httpBanner);
+  Co<SharedView> freshView();
+
+  Co<void> receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out);
+  Co<bool> readCommands(Push& push);
+  Co<void> drain(PktReader& reader);
+  Co<void> process(Push& push);
+  Co<std::shared_ptr<PushedPack>> readPack(Push& push);
+  Co<std::shared_ptr<VerifyJob>> verifyOnce(Push& push, std::shared_ptr<PushedPack> pack);
+  Co<std::vector<ReceiveCommand>> verify(Push& push, std::shared_ptr<PushedPack> pack);
+  Co<void> order(Push& push, std::shared_ptr<PushedPack> pack);
+  Co<PushOutcome> orderOnce(Push& push, PushedPack& pack, const std::vector<ReceiveCommand*>& left);
+  void takeOutcome(Push& push, const std::vector<ReceiveCommand*>& left,
+                   const PushOutcome& outcome);
+  std::string durableNotice(const Push& push);
+
+  GitNode& node_;
+  GitRequest request_;
+  SharedView view_;
+  RepositoryId repository_;
+  ReceiveCounters& counters_;
+};
+
+Co<SharedView> ReceivePackSession::freshView() {
+  auto view = co_await node_.view(request_.repository, true);
+  KJ_IF_MAYBE(found, view) {
+    if ((*found)->info().id == repository_) co_return shareView(kj::mv(*found));
+  }
+  fail(kj::str("the repository was deleted meanwhile"));
+}
+
+Co<void> ReceivePackSession::advertiseRefs(kj::AsyncOutputStream& out, bool httpBanner) {
+  view_ = co_await freshView();
+  PktWriter writer(out);
+  if (httpBanner) {
+    writer.line("# service=git-receive-pack");
+    writer.flush();
+  }
+  if (request_.protocolVersion == 1) writer.line("version 1");
+  std::string capabilities =
+      "report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 agent=";
+  capabilities += kAgent;
+  bool first = true;
+  std::string last, line;
+  for (bool more = true; more;) {
+    more = false;
+    view_->forEachRef("refs/", last, [&](const Ref& ref) {
+      line.resize(kOidHexChars);
+      ref.id.hexInto(line.data());
+      line.append(1, ' ').append(ref.name);
+      if (first) line.append(1, '\0').append(capabilities);
+      first = false;
+      writer.line(line);
+      if (writer.pending() < kAdvertisementSliceBytes) return true;
+      last = ref.name;
+      more = true;
+      return false;
+    });
+    if (more) co_await writer.send();
+  }
+  if (first) {
+    line.assign(kOidHexChars, '0');
+    line.append(" capabilities^{}").append(1, '\0').append(capabilities);
+    writer.line(line);
+  }
+  writer.flush();
+  co_await writer.send();
+}
+
+// False: the request is refused.
+Co<bool> ReceivePackSession::readCommands(Push& push) {
+  for (;;) {
+    Pkt pkt = co_await push.reader.read();
+    if (pkt.kind == PktKind::kFlush) break;
+    if (pkt.kind == PktKind::kEnd && push.request.empty()) co_return true;
+    if (pkt.kind != PktKind::kData) fail(kj::str("the list of commands does not end in a flush"));
+    if (!push.request.add(pkt.line())) co_return false;
+  }
+  push.request.finish();
+  if (!push.request.capabilities().pushOptions || push.request.empty()) co_return true;
+  for (;;) {
+    Pkt pkt = co_await push.reader.read();
+    if (pkt.kind == PktKind::kFlush) co_return true;
+    if (pkt.kind != PktKind::kData) fail(kj::str("the push options do not end in a flush"));
+    if (!push.request.addPushOption(pkt.line())) co_return false;
+  }
+}
+
+Co<void> ReceivePackSession::drain(PktReader& reader) {
+  auto buffer = kj::heapArray<kj::byte>(32u << 10);
+  for (uint64_t drained = 0; drained < kDrainBytesMax;) {
+    size_t got = co_await reader.readRaw(buffer);
+    if (got == 0) co_return;
+    drained += got;
+  }
+}
+
+Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
+  Push push(in, out, node_.options().commandsMax);
+  bool good = co_await readCommands(push);
+  if (!good) {
+    ++counters_.pushesRefused;
+    co_await drain(push.reader);
+    writeRefusal(push.writer, push.request.capabilities(), push.request.refusal());
+    co_await push.writer.send();
+    co_return;
+  }
+  if (push.request.empty()) co_return;  // how git's HTTP client asks whether it may post at all
+  kj::Maybe<kj::Exception> failed;
+  try {
+    co_await process(push);
+  } catch (kj::Exception& exception) {
+    // Either the client is gone, or this node failed and the client is told.
+    if (exception.getType() == kj::Exception::Type::DISCONNECTED) throw;
+    failed = kj::mv(exception);
+  }
+  KJ_IF_MAYBE(exception, failed) {
+    push.refusal = PackRefusal{exception->getDescription().cStr(), {}};
+  }
+  ++(push.index.value > 0 ? counters_.pushes : counters_.pushesRefused);
+  if (push.refusal) co_await drain(push.reader);
+  std::string notice = durableNotice(push);
+  writeReport(push.writer, Report{push.request, push.refusal, notice});
+  co_await push.writer.send();
+}
+
+Co<void> ReceivePackSession::process(Push& push) {
+  std::shared_ptr<PushedPack> pack;
+  if (push.request.wantsPack()) {
+    pack = co_await readPack(push);
+  } else {
+    pack = std::make_shared<SmallPush>(nullptr, view_);
+  }
+  if (!push.refusal) co_await order(push, pack);
+}
+
+Co<std::shared_ptr<PushedPack>> ReceivePackSession::readPack(Push& push) {
+  size_t bytesMax = node_.options().inlinePackBytesMax;
+  auto buffer = kj::heapArray<kj::byte>(kj::min(kFirstPackBufferBytes, bytesMax + 1));
+  size_t filled = 0;
+  for (;;) {
+    size_t got = co_await push.reader.readRaw(buffer.slice(filled, buffer.size()));
+    if (got == 0) break;
+    filled += got;
+    if (filled > bytesMax) fail(kj::str("packs larger than ", bytesMax, " bytes cannot be taken"));
+    if (filled == buffer.size()) {
+      auto larger = kj::heapArray<kj::byte>(kj::min(buffer.size() * 4, bytesMax + 1));
+      memcpy(larger.begin(), buffer.begin(), filled);
+      buffer = kj::mv(larger);
+    }
+  }
+  if (filled == 0) {
+    push.refusal = PackRefusal{"eof before pack header was fully read", {}};
+  }
+  kj::ArrayPtr<const kj::byte> bytes = buffer.slice(0, filled);
+  co_return std::make_shared<SmallPush>(bytes.attach(kj::mv(buffer)), view_);
+}
+
+Co<std::shared_ptr<VerifyJob>> ReceivePackSession::verifyOnce(Push& push,
+                                                              std::shared_ptr<PushedPack> pack) {
+  auto job = std::make_shared<VerifyJob>();
+  job->pack = std::move(pack);
+  job->commands = push.request.commands();
+  if (job->pack->bytesToVerify() <= kVerifyOnLoopBytesMax) {
+    job->result = job->pack->verify(job->commands);
+  } else {
+    co_await node_.env().workers.run(
+        [job]() { job->result = job->pack->verify(job->commands); });
+  }
+  co_return job;
+}
+
+// What is missing in the view may be there by now: then once more with a fresh one.
+Co<std::vector<ReceiveCommand>> ReceivePackSession::verify(Push& push,
+                                                           std::shared_ptr<PushedPack> pack) {
+  auto job = co_await verifyOnce(push, pack);
+  if (job->result.mayBeOld) {
+    SharedView fresh = co_await freshView();
+    pack->setView(std::move(fresh));
+    job = co_await verifyOnce(push, pack);
+  }
+  if (job->result.tooLarge) {
+    job->result.refusal = indexPackRefusal("the pack's objects do not fit in memory");
+  }
+  push.refusal = std::move(job->result.refusal);
+  co_return std::move(job->commands);
+}
+
+// Takes what can be decided here out of the list: an atomic push with a problem, and deleting
+// nothing. Returns the commands that are left to order.
+std::vector<ReceiveCommand*> settle(std::vector<ReceiveCommand>& commands, bool atomic) {
+  bool anyProblem = false;
+  for (const auto& command : commands) anyProblem = anyProblem || !command.problem.empty();
+  std::vector<ReceiveCommand*> left;
+  for (auto& command : commands) {
+    if (!command.problem.empty()) continue;
+    if (atomic && anyProblem) {
+      command.problem = kAtomicFailure;
+    } else if (!command.isDelete() || !command.update.oldId.isZero()) {
+      left.push_back(&command);
+    }
+  }
+  return left;
+}
+
+Co<void> ReceivePackSession::order(Push& push, std::shared_ptr<PushedPack> pack) {
+  const std::vector<ReceiveCommand> parsed = push.request.commands();
+  for (unsigned attempt = 0;; ++attempt) {
+    push.request.commands() = parsed;
+    auto verified = co_await verify(push, pack);
+    push.request.commands() = std::move(verified);
+    if (push.refusal) co_return;
+    auto left = settle(push.request.commands(), push.request.capabilities().atomic);
+    if (left.empty()) co_return;
+    auto outcome = co_await orderOnce(push, *pack, left);
+    if (!outcome.verifyAgain) {
+      takeOutcome(push, left, outcome);
+      co_return;
+    }
+    // Objects were pruned after the view that was verified against (rule 21).
+    if (attempt == kVerifyAgainMax) {
+      for (auto* command : left) command->problem = "the repository was pruned meanwhile, try again";
+      co_return;
+    }
+    SharedView fresh = co_await freshView();
+    pack->setView(std::move(fresh));
+  }
+}
+
+// An outcome in any case: what could not be ordered is a problem of each ref.
+Co<PushOutcome> ReceivePackSession::orderOnce(Push& push, PushedPack& pack,
+                                              const std::vector<ReceiveCommand*>& left) {
+  PushTransaction transaction;
+  transaction.verifiedAt = pack.view().index();
+  transaction.txn = makeTxnId(node_.env().random, transaction.verifiedAt);
+  transaction.updates.reserve(left.size());
+  for (const auto* command : left) transaction.updates.push_back(command->update);
+  pack.addTo(transaction);
+  transaction.atomic = push.request.capabilities().atomic;
+  transaction.principal = request_.principal;
+  transaction.pushOptions = push.request.pushOptions();
+  PushOutcome outcome;
+  try {
+    outcome = co_await node_.push(repository_, kj::mv(transaction));
+  } catch (kj::Exception& exception) {
+    outcome.refs.resize(left.size());
+    for (auto& ref : outcome.refs) ref.problem = exception.getDescription().cStr();
+  }
+  co_return outcome;
+}
+
+void ReceivePackSession::takeOutcome(Push& push, const std::vector<ReceiveCommand*>& left,
+                                     const PushOutcome& outcome) {
+  PACKMOOR_CHECK(outcome.refs.size() == left.size(), "a push's outcome", outcome.refs.size(),
+                 left.size());
+  for (size_t i = 0; i < left.size(); ++i) {
+    left[i]->problem = outcome.refs[i].problem;
+    if (left[i]->problem.empty()) push.index = outcome.index;
+  }
+}
+
+std::string ReceivePackSession::durableNotice(const Push& push) {
+  if (push.index.value == 0 || push.request.capabilities().quiet) return {};
+  KJ_IF_MAYBE(volume, node_.volumeOf(repository_)) {
+    auto status = volume->status();
+    return kj::str("Packmoor: durable on ", status.writeQuorum, " of ", status.members.size(),
+                   " members at index ", push.index).cStr();
+  }
+  return kj::str("Packmoor: durable at index ", push.index).cStr();
+}
+
+}  // namespace
+
+kj::Own<GitSession> makeReceivePackSession(GitNode& node, GitRequest request,
+                                           kj::Own<RepositoryView> view,
+                                           ReceiveCounters& counters) {
+  return kj::heap<ReceivePackSession>(node, kj::mv(request), kj::mv(view), counters);
+}
+
+}  // namespace packmoor::gitlayer
