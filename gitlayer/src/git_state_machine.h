@@ -1,0 +1,80 @@
+// GitStateMachine: a volume's repositories, refs and objects as its log makes them.
+//
+// Why: the journal is the only truth; this is what it means. Everything here can be dropped and
+// built again from the last flushed position and the records after it.
+//
+// apply() works on the loop for small groups of records and on a worker for large ones; what is
+// read besides goes through snapshots. Reading single rows on the loop is meant to hit memory.
+//
+// Durability: the state store's (state_store.h). What a record drops (packs, folders) is let go
+// only after the flush that makes the drop durable, since records are applied again from there.
+// Owner: the volume; GitNode reaches it through Volume::stateMachine(). Loop: the node's.
+#pragma once
+
+#include "gitlayer/git_node.h"
+#include "record_applier.h"
+#include "speculation.h"
+#include "state_store.h"
+
+#include <kernelio/co.h>
+#include <replicator/state_machine.h>
+
+#include <map>
+#include <set>
+
+namespace packmoor::gitlayer {
+
+class GitStateMachine final : public replicator::StateMachine {
+ public:
+  GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents, const GitOptions& options,
+                  replicator::VolumeId volume);
+  ~GitStateMachine() noexcept(false);
+
+  kj::Promise<replicator::LogPosition> open() override;
+  kj::Promise<std::vector<kj::Array<const kj::byte>>> apply(
+      std::vector<replicator::RecordRef> records) override;
+  replicator::LogPosition applied() override { return applied_; }
+  replicator::Verdict validate(const replicator::Proposal& proposal,
+                               replicator::RecordIndex index) override;
+  void endSpeculation() override;
+  kj::Maybe<replicator::TxnResult> findResult(const replicator::TxnId& txn) override;
+  kj::Promise<replicator::LogPosition> flush() override;
+  uint64_t unflushedBytes() override;
+  kj::Promise<kj::Array<kj::byte>> query(std::string name,
+                                         kj::Array<const kj::byte> question) override;
+
+  // For GitNode; after open(). The newest applied state.
+  std::optional<RepositoryId> findByName(std::string_view name);
+  bool holds(const RepositoryId& id);
+  // The newest state of a repository; nullptr when there is none with the name.
+  kj::Maybe<kj::Own<RepositoryView>> view(std::string_view name);
+  uint64_t repositoryCount() const { return repositoryCount_; }
+  std::shared_ptr<const StateReader> snapshot();
+
+ private:
+  using Records = kj::ArrayPtr<const replicator::RecordRef>;
+  struct Written {
+    std::vector<kj::Array<const kj::byte>> results;
+    ApplyEffects effects;
+  };
+
+  Co<replicator::LogPosition> openStore();
+  Co<std::vector<kj::Array<const kj::byte>>> applyAll(std::vector<replicator::RecordRef> records);
+  // One batch. On any thread.
+  Written write(Records records, const std::vector<ObjectId>* settled);
+  void follow(const ApplyEffects& effects);
+  Co<replicator::LogPosition> flushStore();
+
+  kernelio::Env& env_;
+  replicator::ExtentStore& extents_;
+  const GitOptions& options_;
+  replicator::VolumeId volume_;
+  std::string folder_;                       // of the volume, below the disk's root
+  kj::Own<StateStore> store_;                // set by open()
+  kj::Maybe<Speculation> speculation_;       // likewise
+  replicator::LogPosition applied_;
+  uint64_t repositoryCount_ = 0;
+  std::vector<ApplyEffects::Pack> dropped_;  // let go after the next flush
+};
+
+}  // namespace packmoor::gitlayer

@@ -1,0 +1,296 @@
+#include "record_applier.h"
+
+#include "gitlayer/txn_id.h"
+#include "kernelio/check.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::gitlayer {
+
+namespace {
+
+ApplyResult refused(ApplyResult::Status status, std::string message) {
+  ApplyResult result;
+  result.status = status;
+  result.message = std::move(message);
+  return result;
+}
+
+kj::Array<const kj::byte> copyOf(std::string_view text) {
+  auto bytes = bytesOf(text);
+  return kj::heapArray<const kj::byte>(bytes.begin(), bytes.size());
+}
+
+}  // namespace
+
+bool isBeyondHorizon(const replicator::TxnId& id, uint64_t index) {
+  return !id.isNull() && index > kTxnResultIndexes &&
+         birthOf(id).value < index - kTxnResultIndexes;
+}
+
+std::optional<ObjectId> StateRefs::ref(std::string_view name) const {
+  std::string row;
+  if (none_ || !state_.get(refKey(repository_, name), row)) return std::nullopt;
+  return decodeRef(name, row).id;
+}
+
+std::optional<std::string> StateRefs::anyBelow(std::string_view prefix, Ignore ignore) const {
+  if (none_) return std::nullopt;
+  std::optional<std::string> found;
+  const size_t before = refPrefix(repository_).size();
+  state_.scan(refKey(repository_, prefix), {}, [&](std::string_view key, std::string_view) {
+    const std::string_view name = key.substr(before);
+    if (ignore(name)) return true;
+    found = std::string(name);
+    return false;
+  });
+  return found;
+}
+
+std::optional<RepositoryRow> findRepository(const StateReader& state, const RepositoryId& id) {
+  std::string row;
+  if (!state.get(repositoryKey(id), row)) return std::nullopt;
+  return RepositoryRow::decode(id, row);
+}
+
+std::optional<RepositoryId> findRepositoryId(const StateReader& state, std::string_view name) {
+  std::string row;
+  if (!state.get(repositoryNameKey(name), row)) return std::nullopt;
+  return uuidOf(row);
+}
+
+ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle) {
+  auto row = findRepository(state, settle.repository);
+  if (!row.has_value()) {
+    return refused(ApplyResult::Status::kNotFound, "the repository is gone");
+  }
+  if (row->lastSettle > settle.computedAt) {
+    return refused(ApplyResult::Status::kRefused, "its objects were settled meanwhile");
+  }
+  return {};
+}
+
+kj::Array<const kj::byte> RecordApplier::apply(const replicator::Record& record,
+                                               const std::vector<ObjectId>* settled) {
+  const uint64_t index = record.index.value;
+  expireResults(index);
+  if (static_cast<uint16_t>(record.kind) < replicator::kStateMachineKindMin) return nullptr;
+
+  const replicator::TxnId txn = txnOf(record);
+  std::string known;
+  if (!txn.isNull() && draft_.get(txnKey(txn), known)) {
+    return copyOf(TxnRow::decode(known).result);
+  }
+  auto result = encodeResult(isBeyondHorizon(txn, index)
+                                 ? refused(ApplyResult::Status::kRefused, kBeyondHorizonText)
+                                 : applyKind(record, settled));
+  if (!txn.isNull()) {
+    draft_.put(txnKey(txn), TxnRow{index, textOf(result)}.encode());
+    draft_.put(txnIndexKey(index), textOf(txn));
+  }
+  return result;
+}
+
+ApplyResult RecordApplier::applyKind(const replicator::Record& record,
+                                     const std::vector<ObjectId>* settled) {
+  if (record.kind == kRefTransaction) return refTransaction(record);
+  if (record.kind == kRepositoryCreate) return repositoryCreate(record);
+  if (record.kind == kRepositoryDelete) return repositoryDelete(record);
+  if (record.kind == kVerify) return {};
+  if (record.kind == kSettle) {
+    PACKMOOR_CHECK(settled != nullptr, "applying a settle record without its pack");
+    return settle(record, *settled);
+  }
+  KJ_FAIL_REQUIRE(
+      "The log has a record of a kind that this version does not know. Install the version that "
+      "the other nodes run.",
+      record.index.value, static_cast<uint16_t>(record.kind));
+}
+
+ApplyResult RecordApplier::refTransaction(const replicator::Record& record) {
+  const RefTransactionView txn = decodeRefTransaction(record.payload);
+  const uint64_t index = record.index.value;
+  auto found = findRepository(draft_, txn.repository);
+  if (!found.has_value()) {
+    return refused(ApplyResult::Status::kNotFound, "the repository was deleted");
+  }
+  RepositoryRow& row = *found;
+  if (txn.verifiedAt < row.lastPrune) {
+    return refused(ApplyResult::Status::kVerifyAgain, "objects were pruned since the check");
+  }
+  const RefDecision decision = decideRefs(
+      StateRefs(draft_, txn.repository, row.statistics.refs == 0), txn.updates, txn.atomic);
+  ApplyResult result;
+  result.refProblems = decision.problems;
+  if (decision.done == 0 && !txn.updates.empty()) {
+    result.status = ApplyResult::Status::kRefused;
+    return result;
+  }
+  addObjects(txn, index, row);
+  if (txn.pack.has_value()) addPack(*txn.pack, index, row);
+  addReflog(txn, decision, index, row);
+  changeRefs(txn, decision, row);
+  row.lastTransaction = index;
+  draft_.put(repositoryKey(txn.repository), row.encode());
+  return result;
+}
+
+void RecordApplier::addObjects(const RefTransactionView& txn, uint64_t index, RepositoryRow& row) {
+  for (const auto& object : txn.objects) {
+    const std::string key = hotKey(txn.repository, object.id);
+    if (draft_.exists(key)) continue;
+    HotRow hot;
+    hot.type = object.type;
+    hot.appliedAt = index;
+    hot.bytes = object.bytes;
+    draft_.putUnread(key, hot.encodeHead(), object.deflated);
+    ++row.statistics.hotObjects;
+    row.statistics.hotBytes += object.deflated.size();
+  }
+  if (!txn.objects.empty()) effects_.hotGrown[txn.repository] = row.statistics;
+}
+
+void RecordApplier::addPack(const PackExtents& pack, uint64_t index, RepositoryRow& row) {
+  const std::string key = packKey(row.info.id, pack.pack);
+  if (draft_.exists(key)) return;
+  PackRow added;
+  added.pack = pack.pack;
+  added.index = pack.index;
+  added.packBytes = pack.packBytes;
+  added.objectCount = pack.objectCount;
+  added.addedAt = index;
+  draft_.put(key, added.encode());
+  ++row.statistics.packs;
+  row.statistics.packBytes += pack.packBytes;
+  row.statistics.packedObjects += pack.objectCount;
+  effects_.packsAdded.push_back({row.info.id, added});
+}
+
+void RecordApplier::changeRefs(const RefTransactionView& txn, const RefDecision& decision,
+                               RepositoryRow& row) {
+  for (const auto& [name, change] : decision.changes) {
+    const std::string key = refKey(txn.repository, name);
+    const bool before = draft_.exists(key);
+    if (change.id.has_value()) {
+      draft_.put(key, encodeRef(*change.id, change.peeled));
+      if (!before) ++row.statistics.refs;
+    } else if (before) {
+      draft_.erase(key);
+      --row.statistics.refs;
+    }
+  }
+  // What came for a refused update is reachable from no ref either.
+  if (decision.rewound || !decision.problems.empty()) row.info.appendOnly = false;
+}
+
+void RecordApplier::addReflog(const RefTransactionView& txn, const RefDecision& decision,
+                              uint64_t index, RepositoryRow& row) {
+  const uint64_t end = row.reflogNext + decision.done;
+  for (size_t i = 0; i < txn.updates.size(); ++i) {
+    if (!decision.problems.empty() && !decision.problems[i].empty()) continue;
+    const uint64_t number = row.reflogNext++;
+    if (number >= kReflogEntriesMax) {
+      draft_.erase(reflogKey(row.info.id, number - kReflogEntriesMax));
+    }
+    if (number + kReflogEntriesMax < end) continue;  // would be removed again at once
+    const auto& update = txn.updates[i];
+    ReflogRow entry;
+    entry.index = index;
+    entry.timeMs = txn.timeMs;
+    entry.oldId = update.oldId;
+    entry.newId = update.newId;
+    entry.ref = update.name;
+    entry.principal = txn.principal;
+    draft_.put(reflogKey(row.info.id, number), entry.encode());
+  }
+}
+
+ApplyResult RecordApplier::repositoryCreate(const replicator::Record& record) {
+  const RepositoryCreateRecord create = decodeRepositoryCreate(record.payload);
+  if (findRepositoryId(draft_, create.name).has_value()) {
+    return refused(ApplyResult::Status::kExists,
+                   "a repository with the name '" + create.name + "' exists");
+  }
+  if (findRepository(draft_, create.repository).has_value()) {
+    return refused(ApplyResult::Status::kExists, "a repository with this id exists");
+  }
+  RepositoryRow row;
+  row.info.id = create.repository;
+  row.info.name = create.name;
+  row.info.description = create.description;
+  row.info.head = create.head;
+  row.info.createdAtIndex = record.index.value;
+  row.info.createdAtMs = create.timeMs;
+  draft_.put(repositoryNameKey(create.name), textOf(create.repository));
+  draft_.put(repositoryKey(create.repository), row.encode());
+  effects_.repositoriesCreated.push_back(create.repository);
+  return {};
+}
+
+ApplyResult RecordApplier::repositoryDelete(const replicator::Record& record) {
+  const RepositoryDeleteRecord remove = decodeRepositoryDelete(record.payload);
+  auto row = findRepository(draft_, remove.repository);
+  if (!row.has_value() || row->info.name != remove.name) {
+    return refused(ApplyResult::Status::kNotFound,
+                   "there is no repository with the name '" + remove.name + "'");
+  }
+  const RepositoryId& id = remove.repository;
+  draft_.scan(packPrefix(id), {}, [&](std::string_view key, std::string_view value) {
+    effects_.packsDropped.push_back({id, PackRow::decode(key, value)});
+    return true;
+  });
+  draft_.erase(repositoryNameKey(row->info.name));
+  draft_.erase(repositoryKey(id));
+  for (const auto& prefix : {refPrefix(id), hotPrefix(id), packPrefix(id), reflogPrefix(id)}) {
+    draft_.erasePrefix(prefix);
+  }
+  effects_.hotGrown.erase(id);
+  effects_.repositoriesDeleted.push_back(id);
+  return {};
+}
+
+ApplyResult RecordApplier::settle(const replicator::Record& record,
+                                  const std::vector<ObjectId>& settled) {
+  const SettleRecord settle = decodeSettle(record.payload);
+  ApplyResult verdict = settleVerdict(draft_, settle);
+  if (verdict.status != ApplyResult::Status::kDone) return verdict;
+  auto row = findRepository(draft_, settle.repository);
+  std::string value;
+  for (const auto& id : settled) {
+    const std::string key = hotKey(settle.repository, id);
+    PACKMOOR_CHECK(draft_.get(key, value), "removing a settled object that is not there", id);
+    row->statistics.hotBytes -= HotRow::decode(value).deflated.size();
+    --row->statistics.hotObjects;
+    draft_.erase(key);
+  }
+  PackExtents pack;
+  pack.pack = settle.pack;
+  pack.index = settle.index;
+  pack.packBytes = settle.packBytes;
+  pack.objectCount = settle.objectCount;
+  addPack(pack, record.index.value, *row);
+  row->lastSettle = record.index.value;
+  draft_.put(repositoryKey(settle.repository), row->encode());
+  return {};
+}
+
+void RecordApplier::expireResults(uint64_t index) {
+  if (index % kTxnExpiryStride != 0 || index <= kTxnResultIndexes) return;
+  const uint64_t last = index - kTxnResultIndexes;
+  const uint64_t first = last < kTxnExpiryStride ? 0 : last - kTxnExpiryStride;
+  const std::string end = txnIndexKey(last + 1);
+  std::vector<std::pair<std::string, std::string>> expired;
+  draft_.scan(kTxnIndexPrefix, txnIndexKey(first), [&](std::string_view key, std::string_view txn) {
+    if (key >= end) return false;
+    expired.emplace_back(key, txnKey(uuidOf(txn)));
+    return true;
+  });
+  for (const auto& [indexKey, resultKey] : expired) {
+    draft_.erase(indexKey);
+    draft_.erase(resultKey);
+  }
+}
+
+}  // namespace packmoor::gitlayer

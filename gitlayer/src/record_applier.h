@@ -1,0 +1,84 @@
+// RecordApplier: what each kind of record does to the tables.
+//
+// Deterministic: from the state and the record alone. It writes to a draft and notes what has to
+// follow once the draft is written (effects). Any thread; one at a time.
+#pragma once
+
+#include "ref_rules.h"
+#include "state_draft.h"
+#include "state_tables.h"
+
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace packmoor::gitlayer {
+
+// What follows from a written batch outside the state store.
+struct ApplyEffects {
+  struct Pack {
+    RepositoryId repository;
+    PackRow row;
+  };
+  std::vector<Pack> packsAdded, packsDropped;
+  std::vector<RepositoryId> repositoriesCreated, repositoriesDeleted;
+  // Repositories that have new hot objects, with their counts after the batch.
+  std::map<RepositoryId, RepositoryStatistics> hotGrown;
+};
+
+// The refs of one repository in a state.
+class StateRefs final : public RefsBefore {
+ public:
+  // `none`: the repository is known to have no refs, and nothing is looked up.
+  StateRefs(const StateReader& state, const RepositoryId& repository, bool none)
+      : state_(state), repository_(repository), none_(none) {}
+  std::optional<ObjectId> ref(std::string_view name) const override;
+  std::optional<std::string> anyBelow(std::string_view prefix, Ignore ignore) const override;
+
+ private:
+  const StateReader& state_;
+  const RepositoryId& repository_;
+  bool none_;
+};
+
+std::optional<RepositoryRow> findRepository(const StateReader& state, const RepositoryId& id);
+std::optional<RepositoryId> findRepositoryId(const StateReader& state, std::string_view name);
+
+// True when the result of a transaction with this id may be forgotten at the index, so that it
+// must be refused (rule 20).
+bool isBeyondHorizon(const replicator::TxnId& id, uint64_t index);
+constexpr const char* kBeyondHorizonText =
+    "the transaction is older than the results that are kept: ask for the state and try anew";
+
+// What a settle record is for, decided before its pack is built. Not kDone: void, with the reason.
+ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle);
+
+class RecordApplier {
+ public:
+  RecordApplier(StateDraft& draft, ApplyEffects& effects) : draft_(draft), effects_(effects) {}
+
+  // The result of the record, empty for the replicator's kinds. Throws a sentence for a kind that
+  // is not known here, and for a payload that cannot be read. A record whose transaction has a
+  // result already changes nothing and gives that result.
+  // For a settle record the pack must be there; `settled` are the objects that are in it.
+  kj::Array<const kj::byte> apply(const replicator::Record& record,
+                                  const std::vector<ObjectId>* settled);
+
+ private:
+  ApplyResult applyKind(const replicator::Record& record, const std::vector<ObjectId>* settled);
+  ApplyResult refTransaction(const replicator::Record& record);
+  void addObjects(const RefTransactionView& txn, uint64_t index, RepositoryRow& row);
+  void addPack(const PackExtents& pack, uint64_t index, RepositoryRow& row);
+  void changeRefs(const RefTransactionView& txn, const RefDecision& decision, RepositoryRow& row);
+  void addReflog(const RefTransactionView& txn, const RefDecision& decision, uint64_t index,
+                 RepositoryRow& row);
+  ApplyResult repositoryCreate(const replicator::Record& record);
+  ApplyResult repositoryDelete(const replicator::Record& record);
+  ApplyResult settle(const replicator::Record& record, const std::vector<ObjectId>& settled);
+  void expireResults(uint64_t index);
+
+  StateDraft& draft_;
+  ApplyEffects& effects_;
+};
+
+}  // namespace packmoor::gitlayer

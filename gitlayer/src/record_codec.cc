@@ -1,0 +1,352 @@
+#include "record_codec.h"
+
+#include "kernelio/check.h"
+#include "state_tables.h"
+#include "wire_reader.h"
+
+#include <gitlayer/git_records.pb.h>
+
+#include <kj/debug.h>
+
+namespace packmoor::gitlayer {
+
+static_assert(static_cast<int>(kRefTransaction) == pb::REF_TRANSACTION);
+static_assert(static_cast<int>(kRepositoryCreate) == pb::REPOSITORY_CREATE);
+static_assert(static_cast<int>(kRepositoryDelete) == pb::REPOSITORY_DELETE);
+static_assert(static_cast<int>(kSettle) == pb::SETTLE);
+static_assert(static_cast<int>(kVerify) == pb::VERIFY);
+
+namespace {
+
+// Field numbers of the messages that are read and written here by hand.
+namespace field {
+constexpr uint32_t kUpdateName = 1, kUpdateOld = 2, kUpdateNew = 3, kUpdatePeeled = 4,
+                   kUpdateForward = 5;
+constexpr uint32_t kHotId = 1, kHotType = 2, kHotSize = 3, kHotDeflated = 4;
+constexpr uint32_t kPackPack = 1, kPackIndex = 2, kPackBytes = 3, kPackObjects = 4;
+constexpr uint32_t kTxn = 1, kRepository = 2, kUpdates = 3, kObjects = 4, kPack = 5,
+                   kVerifiedAt = 6, kAtomic = 7, kPrincipal = 8, kTime = 9, kPushOptions = 10;
+}  // namespace field
+
+ObjectId oidField(std::string_view bytes) {
+  if (bytes.empty()) return ObjectId();
+  KJ_REQUIRE(bytes.size() == kOidBytes, "malformed record: object name", bytes.size());
+  return ObjectId::fromBytes(bytes.data());
+}
+std::string_view oidBytes(const ObjectId& id) {
+  return id.isZero() ? std::string_view() : textOf(id);
+}
+
+replicator::Uuid uuidField(std::string_view bytes) {
+  if (bytes.empty()) return replicator::Uuid();
+  KJ_REQUIRE(bytes.size() == sizeof(replicator::Uuid), "malformed record: id", bytes.size());
+  return uuidOf(bytes);
+}
+
+RefUpdateView decodeUpdate(std::string_view message) {
+  RefUpdateView update;
+  WireReader in(message);
+  for (WireField f; in.next(f);) {
+    switch (f.number) {
+      case field::kUpdateName: update.name = f.bytes; break;
+      case field::kUpdateOld: update.oldId = oidField(f.bytes); break;
+      case field::kUpdateNew: update.newId = oidField(f.bytes); break;
+      case field::kUpdatePeeled: update.peeled = oidField(f.bytes); break;
+      case field::kUpdateForward: update.forward = f.value != 0; break;
+      default: break;
+    }
+  }
+  return update;
+}
+
+HotObjectView decodeHot(std::string_view message) {
+  HotObjectView object;
+  WireReader in(message);
+  for (WireField f; in.next(f);) {
+    switch (f.number) {
+      case field::kHotId: object.id = oidField(f.bytes); break;
+      case field::kHotType: object.type = static_cast<ObjectType>(f.value); break;
+      case field::kHotSize: object.bytes = f.value; break;
+      case field::kHotDeflated: object.deflated = f.bytes; break;
+      default: break;
+    }
+  }
+  KJ_REQUIRE(!object.id.isZero() && object.type >= ObjectType::kCommit &&
+                 object.type <= ObjectType::kTag,
+             "malformed record: object");
+  return object;
+}
+
+PackExtents decodePack(std::string_view message) {
+  PackExtents pack;
+  WireReader in(message);
+  for (WireField f; in.next(f);) {
+    switch (f.number) {
+      case field::kPackPack: pack.pack = uuidField(f.bytes); break;
+      case field::kPackIndex: pack.index = uuidField(f.bytes); break;
+      case field::kPackBytes: pack.packBytes = f.value; break;
+      case field::kPackObjects: pack.objectCount = static_cast<uint32_t>(f.value); break;
+      default: break;
+    }
+  }
+  KJ_REQUIRE(!pack.pack.isNull() && !pack.index.isNull(), "malformed record: pack without ids");
+  return pack;
+}
+
+template <typename Sink>
+void writeUpdate(Sink& sink, const RefUpdate& update) {
+  sink.bytes(field::kUpdateName, update.name);
+  sink.bytes(field::kUpdateOld, oidBytes(update.oldId));
+  sink.bytes(field::kUpdateNew, oidBytes(update.newId));
+  sink.bytes(field::kUpdatePeeled, oidBytes(update.peeled));
+  sink.number(field::kUpdateForward, update.forward);
+}
+
+template <typename Sink>
+void writeObject(Sink& sink, const NewObject& object) {
+  sink.bytes(field::kHotId, oidBytes(object.id));
+  sink.number(field::kHotType, static_cast<uint64_t>(object.type));
+  sink.number(field::kHotSize, object.bytes);
+  sink.bytes(field::kHotDeflated, textOf(object.deflated));
+}
+
+template <typename Sink>
+void writePack(Sink& sink, const PackExtents& pack) {
+  sink.bytes(field::kPackPack, textOf(pack.pack));
+  sink.bytes(field::kPackIndex, textOf(pack.index));
+  sink.number(field::kPackBytes, pack.packBytes);
+  sink.number(field::kPackObjects, pack.objectCount);
+}
+
+template <typename T>
+size_t measured(void (*write)(WireMeasure&, const T&), const T& value) {
+  WireMeasure measure;
+  write(measure, value);
+  return measure.size();
+}
+
+// An embedded message, measured or written.
+template <typename T>
+void writeMessage(WireMeasure& sink, uint32_t number, const T& value,
+                  void (*measure)(WireMeasure&, const T&), void (*)(WireWriter&, const T&)) {
+  sink.element(number, measured(measure, value));
+}
+template <typename T>
+void writeMessage(WireWriter& sink, uint32_t number, const T& value,
+                  void (*measure)(WireMeasure&, const T&), void (*write)(WireWriter&, const T&)) {
+  sink.begin(number, measured(measure, value));
+  write(sink, value);
+}
+
+template <typename Sink>
+void writeTransaction(Sink& sink, const RepositoryId& repository, const PushTransaction& push,
+                      int64_t timeMs) {
+  if (!push.txn.isNull()) sink.bytes(field::kTxn, textOf(push.txn));
+  sink.bytes(field::kRepository, textOf(repository));
+  for (const auto& update : push.updates) {
+    writeMessage(sink, field::kUpdates, update, &writeUpdate<WireMeasure>,
+                 &writeUpdate<WireWriter>);
+  }
+  for (const auto& object : push.objects) {
+    writeMessage(sink, field::kObjects, object, &writeObject<WireMeasure>,
+                 &writeObject<WireWriter>);
+  }
+  if (push.pack.has_value()) {
+    writeMessage(sink, field::kPack, *push.pack, &writePack<WireMeasure>, &writePack<WireWriter>);
+  }
+  sink.number(field::kVerifiedAt, push.verifiedAt.value);
+  sink.number(field::kAtomic, push.atomic);
+  sink.bytes(field::kPrincipal, push.principal);
+  sink.number(field::kTime, static_cast<uint64_t>(timeMs));
+  for (const auto& option : push.pushOptions) {
+    if constexpr (std::is_same_v<Sink, WireMeasure>) {
+      sink.element(field::kPushOptions, option.size());
+    } else {
+      sink.element(field::kPushOptions, option);
+    }
+  }
+}
+
+template <typename Message>
+kj::Array<const kj::byte> serialize(const Message& message) {
+  auto bytes = kj::heapArray<kj::byte>(message.ByteSizeLong());
+  message.SerializeToArray(bytes.begin(), static_cast<int>(bytes.size()));
+  return bytes;
+}
+
+template <typename Message>
+Message parse(kj::ArrayPtr<const kj::byte> payload, const char* what) {
+  Message message;
+  KJ_REQUIRE(message.ParseFromArray(payload.begin(), static_cast<int>(payload.size())),
+             "malformed record", what);
+  return message;
+}
+
+std::string pbBytes(const replicator::Uuid& id) {
+  return id.isNull() ? std::string() : std::string(textOf(id));
+}
+
+std::string pbHash(const replicator::Hash128& hash) {
+  static_assert(sizeof hash == 16);
+  return {reinterpret_cast<const char*>(&hash), sizeof hash};
+}
+replicator::Hash128 hashField(const std::string& bytes) {
+  replicator::Hash128 hash;
+  KJ_REQUIRE(bytes.size() == sizeof hash, "malformed record: root", bytes.size());
+  std::memcpy(&hash, bytes.data(), sizeof hash);
+  return hash;
+}
+
+}  // namespace
+
+RefTransactionView decodeRefTransaction(kj::ArrayPtr<const kj::byte> payload) {
+  RefTransactionView result;
+  WireReader in(textOf(payload));
+  for (WireField f; in.next(f);) {
+    switch (f.number) {
+      case field::kTxn: result.txn = uuidField(f.bytes); break;
+      case field::kRepository: result.repository = uuidField(f.bytes); break;
+      case field::kUpdates: result.updates.push_back(decodeUpdate(f.bytes)); break;
+      case field::kObjects: result.objects.push_back(decodeHot(f.bytes)); break;
+      case field::kPack: result.pack = decodePack(f.bytes); break;
+      case field::kVerifiedAt: result.verifiedAt = f.value; break;
+      case field::kAtomic: result.atomic = f.value != 0; break;
+      case field::kPrincipal: result.principal = f.bytes; break;
+      case field::kTime: result.timeMs = static_cast<int64_t>(f.value); break;
+      default: break;  // push options are for hooks; they are kept in the record only
+    }
+  }
+  KJ_REQUIRE(!result.repository.isNull(), "malformed record: no repository");
+  return result;
+}
+
+kj::Array<const kj::byte> encodeRefTransaction(const RepositoryId& repository,
+                                               const PushTransaction& transaction,
+                                               int64_t timeMs) {
+  WireMeasure measure;
+  writeTransaction(measure, repository, transaction, timeMs);
+  auto payload = kj::heapArray<kj::byte>(measure.size());
+  WireWriter writer(payload);
+  writeTransaction(writer, repository, transaction, timeMs);
+  PACKMOOR_CHECK(writer.isFull(), "writing a ref transaction");
+  return payload;
+}
+
+RepositoryCreateRecord decodeRepositoryCreate(kj::ArrayPtr<const kj::byte> payload) {
+  auto message = parse<pb::RepositoryCreate>(payload, "create repository");
+  RepositoryCreateRecord record;
+  record.txn = uuidField(message.txn());
+  record.repository = uuidField(message.repository());
+  record.name = message.name();
+  record.description = message.description();
+  record.head = message.head();
+  record.timeMs = message.time_ms();
+  record.principal = message.principal();
+  KJ_REQUIRE(!record.repository.isNull(), "malformed record: no repository");
+  return record;
+}
+
+kj::Array<const kj::byte> encodeRepositoryCreate(const RepositoryCreateRecord& record) {
+  pb::RepositoryCreate message;
+  message.set_txn(pbBytes(record.txn));
+  message.set_repository(pbBytes(record.repository));
+  message.set_name(record.name);
+  message.set_description(record.description);
+  message.set_head(record.head);
+  message.set_time_ms(record.timeMs);
+  message.set_principal(record.principal);
+  return serialize(message);
+}
+
+RepositoryDeleteRecord decodeRepositoryDelete(kj::ArrayPtr<const kj::byte> payload) {
+  auto message = parse<pb::RepositoryDelete>(payload, "delete repository");
+  RepositoryDeleteRecord record;
+  record.txn = uuidField(message.txn());
+  record.repository = uuidField(message.repository());
+  record.name = message.name();
+  record.timeMs = message.time_ms();
+  record.principal = message.principal();
+  KJ_REQUIRE(!record.repository.isNull(), "malformed record: no repository");
+  return record;
+}
+
+kj::Array<const kj::byte> encodeRepositoryDelete(const RepositoryDeleteRecord& record) {
+  pb::RepositoryDelete message;
+  message.set_txn(pbBytes(record.txn));
+  message.set_repository(pbBytes(record.repository));
+  message.set_name(record.name);
+  message.set_time_ms(record.timeMs);
+  message.set_principal(record.principal);
+  return serialize(message);
+}
+
+SettleRecord decodeSettle(kj::ArrayPtr<const kj::byte> payload) {
+  auto message = parse<pb::Settle>(payload, "settle");
+  SettleRecord record;
+  record.txn = uuidField(message.txn());
+  record.repository = uuidField(message.repository());
+  record.upto = message.upto();
+  record.computedAt = message.computed_at();
+  record.packRoot = hashField(message.pack_root());
+  record.indexRoot = hashField(message.index_root());
+  record.objectCount = message.object_count();
+  record.packBytes = message.pack_bytes();
+  record.pack = uuidField(message.pack());
+  record.index = uuidField(message.index());
+  KJ_REQUIRE(!record.repository.isNull() && !record.pack.isNull() && !record.index.isNull(),
+             "malformed record: settle without ids");
+  return record;
+}
+
+kj::Array<const kj::byte> encodeSettle(const SettleRecord& record) {
+  pb::Settle message;
+  message.set_txn(pbBytes(record.txn));
+  message.set_repository(pbBytes(record.repository));
+  message.set_upto(record.upto);
+  message.set_computed_at(record.computedAt);
+  message.set_pack_root(pbHash(record.packRoot));
+  message.set_index_root(pbHash(record.indexRoot));
+  message.set_object_count(record.objectCount);
+  message.set_pack_bytes(record.packBytes);
+  message.set_pack(pbBytes(record.pack));
+  message.set_index(pbBytes(record.index));
+  return serialize(message);
+}
+
+kj::Array<const kj::byte> encodeVerify(const replicator::TxnId& txn) {
+  pb::Verify message;
+  message.set_txn(pbBytes(txn));
+  return serialize(message);
+}
+
+replicator::TxnId txnOf(const replicator::Record& record) {
+  // The txn id is field 1 of every kind.
+  if (static_cast<uint16_t>(record.kind) < replicator::kStateMachineKindMin) return {};
+  WireReader in(textOf(record.payload));
+  for (WireField f; in.next(f);) {
+    if (f.number == field::kTxn) return uuidField(f.bytes);
+  }
+  return {};
+}
+
+kj::Array<const kj::byte> encodeResult(const ApplyResult& result) {
+  pb::Result message;
+  message.set_format(1);
+  message.set_status(static_cast<pb::Result::Status>(result.status));
+  message.set_message(result.message);
+  for (const auto& problem : result.refProblems) message.add_ref_problems(problem);
+  return serialize(message);
+}
+
+ApplyResult decodeResult(kj::ArrayPtr<const kj::byte> bytes) {
+  auto message = parse<pb::Result>(bytes, "result");
+  KJ_REQUIRE(message.format() == 1, "A transaction's result is of a later version or damaged.",
+             message.format());
+  ApplyResult result;
+  result.status = static_cast<ApplyResult::Status>(message.status());
+  result.message = message.message();
+  for (const auto& problem : message.ref_problems()) result.refProblems.push_back(problem);
+  return result;
+}
+
+}  // namespace packmoor::gitlayer

@@ -1,0 +1,102 @@
+// Payloads of the state machine's records, read and written (schema/git_records.proto).
+//
+// Why not protobuf's own classes for ref transactions: they copy each object's bytes on the way
+// in and on the way out, and a transaction is read twice on the primary and once on every other
+// member. These views point into the payload. The bytes are protobuf's; tests hold the two
+// readers against one another. Fields of later versions are passed over.
+//
+// decode...() throw a sentence when the payload is not what its kind says.
+#pragma once
+
+#include "gitlayer/git_node.h"
+
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace packmoor::gitlayer {
+
+// Values of GitRecordKind.
+constexpr replicator::RecordKind kRefTransaction{16};
+constexpr replicator::RecordKind kRepositoryCreate{17};
+constexpr replicator::RecordKind kRepositoryDelete{18};
+constexpr replicator::RecordKind kSettle{19};
+constexpr replicator::RecordKind kVerify{20};
+
+struct RefUpdateView {
+  std::string_view name;
+  ObjectId oldId, newId, peeled;
+  bool forward = false;
+};
+
+struct HotObjectView {
+  ObjectId id;
+  ObjectType type = ObjectType::kNone;
+  uint64_t bytes = 0;
+  std::string_view deflated;
+};
+
+struct RefTransactionView {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  std::vector<RefUpdateView> updates;
+  std::vector<HotObjectView> objects;
+  std::optional<PackExtents> pack;
+  uint64_t verifiedAt = 0;
+  bool atomic = false;
+  std::string_view principal;
+  int64_t timeMs = 0;
+};
+
+RefTransactionView decodeRefTransaction(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeRefTransaction(const RepositoryId& repository,
+                                               const PushTransaction& transaction, int64_t timeMs);
+
+struct RepositoryCreateRecord {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  std::string name, description, head;
+  int64_t timeMs = 0;
+  std::string principal;
+};
+RepositoryCreateRecord decodeRepositoryCreate(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeRepositoryCreate(const RepositoryCreateRecord& record);
+
+struct RepositoryDeleteRecord {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  std::string name;
+  int64_t timeMs = 0;
+  std::string principal;
+};
+RepositoryDeleteRecord decodeRepositoryDelete(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeRepositoryDelete(const RepositoryDeleteRecord& record);
+
+struct SettleRecord {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  uint64_t upto = 0;
+  uint64_t computedAt = 0;
+  replicator::Hash128 packRoot, indexRoot;
+  uint32_t objectCount = 0;
+  uint64_t packBytes = 0;
+  replicator::ExtentId pack, index;
+};
+SettleRecord decodeSettle(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeSettle(const SettleRecord& record);
+
+kj::Array<const kj::byte> encodeVerify(const replicator::TxnId& txn);
+// The txn id of any record of the state machine, null when it has none.
+replicator::TxnId txnOf(const replicator::Record& record);
+
+// What apply() returns and the txn table keeps.
+struct ApplyResult {
+  enum class Status : uint8_t { kDone, kRefused, kVerifyAgain, kExists, kNotFound };
+  Status status = Status::kDone;
+  std::string message;
+  std::vector<std::string> refProblems;  // empty: all done; else one per update
+};
+kj::Array<const kj::byte> encodeResult(const ApplyResult& result);
+ApplyResult decodeResult(kj::ArrayPtr<const kj::byte> bytes);
+
+}  // namespace packmoor::gitlayer

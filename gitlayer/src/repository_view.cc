@@ -1,0 +1,55 @@
+#include "repository_view_impl.h"
+
+#include "state_objects.h"
+
+namespace packmoor::gitlayer {
+
+namespace {
+
+class StateRepositoryView final : public RepositoryView {
+ public:
+  StateRepositoryView(std::shared_ptr<const StateReader> state, RepositoryRow row)
+      : state_(std::move(state)), row_(std::move(row)), objects_(state_, row_.info.id) {
+    std::string position;
+    if (state_->get(kPositionKey, position)) index_ = decodePosition(position).index;
+  }
+
+  replicator::RecordIndex index() override { return index_; }
+  const RepositoryInfo& info() override { return row_.info; }
+
+  std::optional<Ref> ref(std::string_view name) override {
+    std::string row;
+    if (!state_->get(refKey(row_.info.id, name), row)) return std::nullopt;
+    return decodeRef(name, row);
+  }
+
+  void forEachRef(std::string_view prefix, std::string_view after,
+                  kj::FunctionParam<bool(const Ref&)> each) override {
+    const size_t skip = refPrefix(row_.info.id).size();
+    // The least name behind `after`.
+    const std::string from =
+        after.empty() ? std::string() : refKey(row_.info.id, after) + std::string(1, '\0');
+    state_->scan(refKey(row_.info.id, prefix), from,
+                 [&](std::string_view key, std::string_view value) {
+                   return each(decodeRef(key.substr(skip), value));
+                 });
+  }
+
+  ObjectSource& objects() override { return objects_; }
+  RepositoryStatistics statistics() override { return row_.statistics; }
+
+ private:
+  std::shared_ptr<const StateReader> state_;
+  RepositoryRow row_;
+  StateObjects objects_;
+  replicator::RecordIndex index_;
+};
+
+}  // namespace
+
+kj::Own<RepositoryView> makeRepositoryView(std::shared_ptr<const StateReader> state,
+                                           RepositoryRow row) {
+  return kj::heap<StateRepositoryView>(std::move(state), std::move(row));
+}
+
+}  // namespace packmoor::gitlayer

@@ -1,0 +1,259 @@
+// The one file that knows RocksDB.
+//
+// RocksDB runs without its log: after a crash it holds what was flushed, and the journal has the
+// rest. All tables are in one column family, so that a flush is atomic across them, and each
+// batch carries the position row, so that whatever prefix of the batches survives says itself
+// where it ends.
+#include "state_store.h"
+
+#include "durable_folders.h"
+
+#include <kj/debug.h>
+
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/options.h>
+#include <rocksdb/slice.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+
+#include <atomic>
+
+namespace packmoor::gitlayer {
+
+namespace {
+
+constexpr int kOpenFilesMax = 256;
+constexpr int kBackgroundJobs = 2;
+constexpr int kBloomBitsPerKey = 10;
+constexpr size_t kInfoLogBytes = 1u << 20;
+constexpr size_t kInfoLogFiles = 2;
+constexpr size_t kManifestBytes = 4u << 20;
+constexpr uint64_t kBytesPerSync = 1u << 20;
+
+rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
+std::string_view view(const rocksdb::Slice& text) { return {text.data(), text.size()}; }
+
+// Throws what RocksDB says as a sentence that names the folder.
+void require(const rocksdb::Status& status, std::string_view doing, const std::string& folder) {
+  if (status.ok()) return;
+  const auto type =
+      status.IsNoSpace() ? kj::Exception::Type::OVERLOADED : kj::Exception::Type::FAILED;
+  const char* hint = "";
+  if (status.ToString().find("lock") != std::string::npos) {
+    hint = " Another process may have this data directory open.";
+  } else if (status.IsNoSpace()) {
+    hint = " The disk is full: make room and start the node again.";
+  } else if (status.IsCorruption()) {
+    hint = " Its files are damaged: remove the folder, and the state is built again from peers.";
+  }
+  kj::throwFatalException(kj::Exception(
+      type, __FILE__, __LINE__,
+      kj::str("The state store in ", folder.c_str(), " fails while ", std::string(doing).c_str(),
+              ": ", status.ToString().c_str(), ".", hint)));
+}
+
+// The database and where it is, shared by the store and its snapshots.
+struct Database {
+  std::unique_ptr<rocksdb::DB> db;
+  std::string folder;
+
+  ~Database() noexcept {
+    if (db != nullptr) (void)db->Close();
+  }
+};
+
+class RocksReader : public StateReader {
+ public:
+  RocksReader(std::shared_ptr<Database> database, const rocksdb::Snapshot* snapshot)
+      : database_(std::move(database)) {
+    options_.snapshot = snapshot;
+  }
+
+  bool get(std::string_view key, std::string& value) const override {
+    rocksdb::PinnableSlice found;
+    if (!lookUp(key, found)) return false;
+    value.assign(found.data(), found.size());
+    return true;
+  }
+
+  bool exists(std::string_view key) const override {
+    rocksdb::PinnableSlice found;
+    return lookUp(key, found);
+  }
+
+  void scan(std::string_view prefix, std::string_view from, Each each) const override {
+    const std::string end = endOfPrefix(prefix);
+    const rocksdb::Slice bound = slice(end);
+    rocksdb::ReadOptions options = options_;
+    if (!end.empty()) options.iterate_upper_bound = &bound;
+    std::unique_ptr<rocksdb::Iterator> entry(database_->db->NewIterator(options));
+    for (entry->Seek(slice(std::max(prefix, from))); entry->Valid(); entry->Next()) {
+      if (!each(view(entry->key()), view(entry->value()))) break;
+    }
+    require(entry->status(), "reading", database_->folder);
+  }
+
+ protected:
+  std::shared_ptr<Database> database_;
+  rocksdb::ReadOptions options_;
+
+ private:
+  bool lookUp(std::string_view key, rocksdb::PinnableSlice& found) const {
+    const auto status =
+        database_->db->Get(options_, database_->db->DefaultColumnFamily(), slice(key), &found);
+    if (status.IsNotFound()) return false;
+    require(status, "reading", database_->folder);
+    return true;
+  }
+};
+
+class RocksSnapshot final : public RocksReader {
+ public:
+  explicit RocksSnapshot(const std::shared_ptr<Database>& database)
+      : RocksReader(database, database->db->GetSnapshot()) {}
+  ~RocksSnapshot() noexcept(false) { database_->db->ReleaseSnapshot(options_.snapshot); }
+};
+
+class RocksBatch final : public StateBatch {
+ public:
+  void put(std::string_view key, std::string_view head, std::string_view tail) override {
+    const rocksdb::Slice keys[] = {slice(key)};
+    const rocksdb::Slice values[] = {slice(head), slice(tail)};
+    check(batch.Put(rocksdb::SliceParts(keys, 1), rocksdb::SliceParts(values, 2)));
+  }
+  void erase(std::string_view key) override { check(batch.Delete(slice(key))); }
+  void erasePrefix(std::string_view prefix) override {
+    const std::string end = endOfPrefix(prefix);
+    KJ_REQUIRE(!end.empty(), "erasing by a prefix without an end");
+    check(batch.DeleteRange(slice(prefix), slice(end)));
+  }
+  size_t bytes() const override { return batch.GetDataSize(); }
+
+  rocksdb::WriteBatch batch;
+
+ private:
+  static void check(const rocksdb::Status& status) {
+    KJ_REQUIRE(status.ok(), "adding to a batch of the state store", status.ToString().c_str());
+  }
+};
+
+class RocksStateStore final : public StateStore {
+ public:
+  RocksStateStore(kernelio::WorkerPool& workers, std::shared_ptr<Database> database)
+      : workers_(workers), database_(std::move(database)), newest_(database_, nullptr) {
+    std::string row;
+    if (newest_.get(kPositionKey, row)) position_ = decodePosition(row);
+  }
+
+  bool get(std::string_view key, std::string& value) const override {
+    return newest_.get(key, value);
+  }
+  bool exists(std::string_view key) const override { return newest_.exists(key); }
+  void scan(std::string_view prefix, std::string_view from, Each each) const override {
+    newest_.scan(prefix, from, kj::mv(each));
+  }
+
+  kj::Own<StateBatch> newBatch() override { return kj::heap<RocksBatch>(); }
+
+  void write(kj::Own<StateBatch> batch, replicator::LogPosition position) override {
+    auto& rocks = kj::downcast<RocksBatch>(*batch);
+    rocks.put(kPositionKey, encodePosition(position), {});
+    const size_t bytes = rocks.bytes();
+    rocksdb::WriteOptions options;
+    options.disableWAL = true;
+    auto status = database_->db->Write(options, &rocks.batch);
+    // After a failed background flush (a full disk), writes are refused until it is resumed.
+    if (!status.ok() && database_->db->Resume().ok()) {
+      status = database_->db->Write(options, &rocks.batch);
+    }
+    require(status, "writing", database_->folder);
+    position_ = position;
+    unflushedBytes_ += bytes;
+  }
+
+  replicator::LogPosition position() const override { return position_; }
+
+  std::shared_ptr<const StateReader> snapshot() const override {
+    return std::make_shared<RocksSnapshot>(database_);
+  }
+
+  kj::Promise<void> flush() override {
+    const uint64_t flushing = unflushedBytes_;
+    return workers_
+        .run([database = database_]() {
+          rocksdb::FlushOptions options;
+          options.wait = true;
+          auto status = database->db->Flush(options);
+          if (!status.ok() && database->db->Resume().ok()) status = database->db->Flush(options);
+          require(status, "being made durable", database->folder);
+        })
+        .then([this, flushing]() { unflushedBytes_ -= flushing; });
+  }
+
+  uint64_t unflushedBytes() const override { return unflushedBytes_; }
+
+ private:
+  kernelio::WorkerPool& workers_;
+  std::shared_ptr<Database> database_;
+  RocksReader newest_;
+  replicator::LogPosition position_;
+  std::atomic<uint64_t> unflushedBytes_ = 0;  // written on workers, read on the loop
+};
+
+rocksdb::Options databaseOptions(const StateStoreOptions& options) {
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(options.cacheBytes);
+  table.cache_index_and_filter_blocks = true;  // so that the cache bounds all of them
+  table.pin_l0_filter_and_index_blocks_in_cache = true;
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(kBloomBitsPerKey));
+  table.checksum = rocksdb::kXXH3;
+  table.format_version = 5;
+
+  rocksdb::Options result;
+  result.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  result.create_if_missing = true;
+  result.write_buffer_size = options.writeBufferBytes;
+  result.max_write_buffer_number = kWriteBuffersMax;
+  result.compression = rocksdb::kNoCompression;  // most bytes are deflated objects
+  result.level_compaction_dynamic_level_bytes = true;
+  result.max_background_jobs = kBackgroundJobs;
+  result.max_open_files = kOpenFilesMax;
+  result.bytes_per_sync = kBytesPerSync;
+  result.max_manifest_file_size = kManifestBytes;
+  // Closing writes nothing: a clean shutdown flushes first, and a kill is no different.
+  result.avoid_flush_during_shutdown = true;
+  result.info_log_level = rocksdb::WARN_LEVEL;
+  result.max_log_file_size = kInfoLogBytes;
+  result.keep_log_file_num = kInfoLogFiles;
+  result.stats_dump_period_sec = 0;
+  result.stats_persist_period_sec = 0;
+  return result;
+}
+
+std::shared_ptr<Database> openDatabase(const std::string& folder, const StateStoreOptions& options) {
+  auto database = std::make_shared<Database>();
+  database->folder = folder;
+  rocksdb::DB* db = nullptr;
+  require(rocksdb::DB::Open(databaseOptions(options), folder, &db), "being opened", folder);
+  database->db.reset(db);
+  return database;
+}
+
+}  // namespace
+
+kj::Promise<kj::Own<StateStore>> openRocksStateStore(kernelio::Env& env, std::string folder,
+                                                     StateStoreOptions options) {
+  auto made = makeDurableFolders(env.disk, folder);
+  std::string path = kj::str(env.disk.root(), "/", folder.c_str()).cStr();
+  return made
+      .then([&env, path = std::move(path), options]() {
+        return env.workers.run([path, options]() { return openDatabase(path, options); });
+      })
+      .then([&env](std::shared_ptr<Database> database) -> kj::Own<StateStore> {
+        return kj::heap<RocksStateStore>(env.workers, std::move(database));
+      });
+}
+
+}  // namespace packmoor::gitlayer

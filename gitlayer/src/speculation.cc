@@ -1,0 +1,248 @@
+#include "speculation.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::gitlayer {
+
+namespace {
+
+ApplyResult refusal(ApplyResult::Status status, std::string message) {
+  ApplyResult result;
+  result.status = status;
+  result.message = std::move(message);
+  return result;
+}
+
+}  // namespace
+
+// The refs of a repository behind everything in flight.
+class Speculation::RefsInFlight final : public RefsBefore {
+ public:
+  RefsInFlight(const RefsBefore& applied, const Repository* inFlight)
+      : applied_(applied), inFlight_(inFlight) {}
+
+  std::optional<ObjectId> ref(std::string_view name) const override {
+    if (inFlight_ != nullptr) {
+      auto found = inFlight_->refs.find(name);
+      if (found != inFlight_->refs.end()) return found->second.id;
+    }
+    return applied_.ref(name);
+  }
+
+  std::optional<std::string> anyBelow(std::string_view prefix, Ignore ignore) const override {
+    if (inFlight_ == nullptr) return applied_.anyBelow(prefix, kj::mv(ignore));
+    const auto& refs = inFlight_->refs;
+    for (auto ref = refs.lower_bound(prefix);
+         ref != refs.end() && std::string_view(ref->first).substr(0, prefix.size()) == prefix;
+         ++ref) {
+      if (ref->second.id.has_value() && !ignore(ref->first)) return ref->first;
+    }
+    return applied_.anyBelow(prefix, [&](std::string_view name) {
+      return refs.find(name) != refs.end() || ignore(name);
+    });
+  }
+
+ private:
+  const RefsBefore& applied_;
+  const Repository* inFlight_;
+};
+
+replicator::Verdict Speculation::validate(const replicator::Proposal& proposal, uint64_t index,
+                                          uint64_t applied) {
+  Judgement judgement;
+  if (isBeyondHorizon(proposal.txn, index)) {
+    judgement.result = refusal(ApplyResult::Status::kRefused, kBeyondHorizonText);
+  } else {
+    auto malformed = kj::runCatchingExceptions([&]() { judgement = judge(proposal, index); });
+    KJ_IF_MAYBE(exception, malformed) {
+      judgement.accepted = false;
+      judgement.result =
+          refusal(ApplyResult::Status::kRefused, exception->getDescription().cStr());
+    }
+  }
+  replicator::Verdict verdict;
+  verdict.accepted = judgement.accepted;
+  if (!verdict.accepted) {
+    verdict.result = encodeResult(judgement.result);
+    verdict.restsOn = replicator::RecordIndex(restsOn(judgement.repository, applied));
+  }
+  return verdict;
+}
+
+Speculation::Judgement Speculation::judge(const replicator::Proposal& proposal, uint64_t index) {
+  if (proposal.kind == kRefTransaction) return judgeRefs(proposal, index);
+  if (proposal.kind == kRepositoryCreate) return judgeCreate(proposal, index);
+  if (proposal.kind == kRepositoryDelete) return judgeDelete(proposal, index);
+  if (proposal.kind == kSettle) return judgeSettle(proposal, index);
+  Judgement judgement;
+  judgement.accepted = proposal.kind == kVerify;
+  if (!judgement.accepted) {
+    judgement.result = refusal(ApplyResult::Status::kRefused, "unknown kind of record");
+  }
+  return judgement;
+}
+
+Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& proposal,
+                                              uint64_t index) {
+  const RefTransactionView txn = decodeRefTransaction(proposal.payload);
+  Judgement judgement;
+  judgement.repository = txn.repository;
+  if (!repositoryExists(txn.repository)) {
+    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository was deleted");
+    return judgement;
+  }
+  for (const auto& update : txn.updates) {
+    KJ_REQUIRE(isValidRefName(update.name), "malformed record: ref name",
+               std::string(update.name).c_str());
+  }
+  if (txn.pack.has_value()) {
+    for (const auto& extent : {txn.pack->pack, txn.pack->index}) {
+      KJ_REQUIRE(std::count(proposal.extents.begin(), proposal.extents.end(), extent) == 1,
+                 "malformed record: it does not name the extents of its pack", extent);
+    }
+  }
+  auto row = findRepository(state_, txn.repository);
+  if (row.has_value() && txn.verifiedAt < row->lastPrune) {
+    judgement.result =
+        refusal(ApplyResult::Status::kVerifyAgain, "objects were pruned since the check");
+    return judgement;
+  }
+  const StateRefs applied(state_, txn.repository, !row.has_value() || row->statistics.refs == 0);
+  auto known = repositories_.find(txn.repository);
+  RefsInFlight before(applied, known == repositories_.end() ? nullptr : &known->second);
+  RefDecision decision = decideRefs(before, txn.updates, txn.atomic);
+  if (decision.done == 0 && !txn.updates.empty()) {
+    judgement.result.status = ApplyResult::Status::kRefused;
+    judgement.result.refProblems = std::move(decision.problems);
+    return judgement;
+  }
+  Repository& repository = repositories_[txn.repository];
+  repository.lastIndex = index;
+  Flight& flight = flights_[index];
+  flight.repository = txn.repository;
+  for (auto& [name, change] : decision.changes) {
+    repository.refs[name] = Repository::Ref{index, change.id};
+    flight.refs.push_back(name);
+  }
+  judgement.accepted = true;
+  return judgement;
+}
+
+Speculation::Judgement Speculation::judgeCreate(const replicator::Proposal& proposal,
+                                                uint64_t index) {
+  const RepositoryCreateRecord create = decodeRepositoryCreate(proposal.payload);
+  Judgement judgement;
+  judgement.repository = create.repository;
+  if (auto problem = repositoryNameProblem(create.name)) {
+    judgement.result = refusal(ApplyResult::Status::kRefused, *problem);
+    return judgement;
+  }
+  KJ_REQUIRE(isValidRefName(create.head), "malformed record: head", create.head.c_str());
+  auto name = names_.find(create.name);
+  auto holder = name != names_.end() ? name->second.id : findRepositoryId(state_, create.name);
+  if (holder.has_value() || repositoryExists(create.repository)) {
+    if (holder.has_value()) judgement.repository = *holder;
+    judgement.result = refusal(ApplyResult::Status::kExists,
+                               "a repository with the name '" + create.name + "' exists");
+    return judgement;
+  }
+  Repository& repository = repositories_[create.repository];
+  repository.lastIndex = index;
+  repository.exists = true;
+  names_[create.name] = Name{index, create.repository};
+  Flight& flight = flights_[index];
+  flight.repository = create.repository;
+  flight.name = create.name;
+  judgement.accepted = true;
+  return judgement;
+}
+
+Speculation::Judgement Speculation::judgeDelete(const replicator::Proposal& proposal,
+                                                uint64_t index) {
+  const RepositoryDeleteRecord remove = decodeRepositoryDelete(proposal.payload);
+  Judgement judgement;
+  judgement.repository = remove.repository;
+  auto name = names_.find(remove.name);
+  auto holder = name != names_.end() ? name->second.id : findRepositoryId(state_, remove.name);
+  if (holder != remove.repository) {
+    judgement.result = refusal(ApplyResult::Status::kNotFound,
+                               "there is no repository with the name '" + remove.name + "'");
+    return judgement;
+  }
+  Repository& repository = repositories_[remove.repository];
+  repository.lastIndex = index;
+  repository.exists = false;
+  names_[remove.name] = Name{index, std::nullopt};
+  Flight& flight = flights_[index];
+  flight.repository = remove.repository;
+  flight.name = remove.name;
+  judgement.accepted = true;
+  return judgement;
+}
+
+Speculation::Judgement Speculation::judgeSettle(const replicator::Proposal& proposal,
+                                                uint64_t index) {
+  const SettleRecord settle = decodeSettle(proposal.payload);
+  Judgement judgement;
+  judgement.repository = settle.repository;
+  auto known = repositories_.find(settle.repository);
+  if (!repositoryExists(settle.repository)) {
+    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository is gone");
+    return judgement;
+  }
+  if (known != repositories_.end() && known->second.settling != 0) {
+    judgement.result =
+        refusal(ApplyResult::Status::kRefused, "its objects are being settled already");
+    return judgement;
+  }
+  judgement.result = settleVerdict(state_, settle);
+  if (judgement.result.status != ApplyResult::Status::kDone) return judgement;
+  Repository& repository = repositories_[settle.repository];
+  repository.lastIndex = index;
+  repository.settling = index;
+  flights_[index].repository = settle.repository;
+  judgement.accepted = true;
+  return judgement;
+}
+
+bool Speculation::repositoryExists(const RepositoryId& id) const {
+  auto known = repositories_.find(id);
+  if (known != repositories_.end() && known->second.exists.has_value()) {
+    return *known->second.exists;
+  }
+  return state_.exists(repositoryKey(id));
+}
+
+uint64_t Speculation::restsOn(const RepositoryId& id, uint64_t applied) const {
+  auto known = repositories_.find(id);
+  return known == repositories_.end() ? applied : std::max(applied, known->second.lastIndex);
+}
+
+void Speculation::applied(uint64_t index) {
+  while (!flights_.empty() && flights_.begin()->first <= index) {
+    auto& [at, flight] = *flights_.begin();
+    auto repository = repositories_.find(flight.repository);
+    if (repository != repositories_.end()) {
+      auto& refs = repository->second.refs;
+      for (const auto& name : flight.refs) {
+        auto ref = refs.find(name);
+        if (ref != refs.end() && ref->second.index == at) refs.erase(ref);
+      }
+      if (repository->second.settling == at) repository->second.settling = 0;
+      if (repository->second.lastIndex == at) repositories_.erase(repository);
+    }
+    auto name = names_.find(flight.name);
+    if (name != names_.end() && name->second.index == at) names_.erase(name);
+    flights_.erase(flights_.begin());
+  }
+}
+
+void Speculation::clear() {
+  repositories_.clear();
+  names_.clear();
+  flights_.clear();
+}
+
+}  // namespace packmoor::gitlayer

@@ -1,0 +1,348 @@
+// Goal: records have the effects that they promise, once, the same on every member, also across
+// a crash that forgets everything since the last flush; and what is judged in flight has the
+// outcome that it was judged to have. Method: a log in memory, the simulator's store.
+#include "git_state_machine.h"
+#include "record_codec.h"
+#include "test_log.h"
+
+#include <kernelio/sim_env.h>
+
+#include <gtest/gtest.h>
+
+namespace packmoor::gitlayer {
+namespace {
+
+using namespace test;
+using Status = ApplyResult::Status;
+
+replicator::VolumeId volumeId() { return repositoryId(99); }
+
+class StateMachineTest : public testing::Test {
+ public:
+  ~StateMachineTest() noexcept {}
+
+ protected:
+  kernelio::VirtualLoop loop;
+  kernelio::SimStorage storage{7};
+  kj::Own<kernelio::SimEnv> env = kj::heap<kernelio::SimEnv>(loop, storage, 1);
+  LinkedExtents extents;
+  GitOptions options;
+  kj::Own<GitStateMachine> machine;
+  kj::Own<TestLog> log;
+
+  void SetUp() override { start({}); }
+
+  void start(std::vector<replicator::RecordRef> records) {
+    machine = kj::heap<GitStateMachine>(env->env(), extents, options, volumeId());
+    log = kj::heap<TestLog>(*machine);
+    log->records = std::move(records);
+    log->open(loop.waitScope());
+  }
+  // Power is lost: only what was flushed stays. The journal has the records.
+  void crash() {
+    auto records = log->records;
+    log = nullptr;
+    machine = nullptr;
+    env = nullptr;
+    storage.cutPower();
+    storage.crash();
+    env = kj::heap<kernelio::SimEnv>(loop, storage, 2);
+    extents.linked.clear();
+    start(std::move(records));
+  }
+
+  ApplyResult submit(const replicator::Proposal& proposal) {
+    return decodeResult(log->submit(proposal, loop.waitScope()).result);
+  }
+  ApplyResult push(PushTransaction transaction) {
+    return submit(pushProposal(1, std::move(transaction)));
+  }
+  kj::Own<RepositoryView> view(const std::string& name = "project") {
+    auto found = machine->view(name);
+    return kj::mv(KJ_ASSERT_NONNULL(found));
+  }
+  uint64_t ref(const std::string& name) {
+    auto found = view()->ref(name);
+    for (uint64_t number = 1; found.has_value() && number < 100; ++number) {
+      if (found->id == oid(number)) return number;
+    }
+    return 0;
+  }
+  std::string dump() {
+    std::string all;
+    machine->snapshot()->scan("", "", [&](std::string_view key, std::string_view value) {
+      all.append(key).append("=").append(value).append("\n");
+      return true;
+    });
+    return all;
+  }
+};
+
+TEST_F(StateMachineTest, CreatesPushesAndReads) {
+  EXPECT_EQ(submit(createProposal(1, 1, "project")).status, Status::kDone);
+  EXPECT_EQ(machine->repositoryCount(), 1u);
+  auto txn = transaction(2, {update("refs/heads/main", 0, 1), update("refs/tags/v1", 0, 2)});
+  txn.updates[1].peeled = oid(1);
+  txn.objects.push_back(blob("hello\n"));
+  const ObjectId hello = txn.objects[0].id;
+  const auto result = push(std::move(txn));
+  EXPECT_EQ(result.status, Status::kDone);
+  EXPECT_TRUE(result.refProblems.empty());
+
+  auto at = view();
+  EXPECT_EQ(at->index().value, 2u);
+  EXPECT_EQ(at->info().name, "project");
+  EXPECT_TRUE(at->info().appendOnly);
+  EXPECT_EQ(at->statistics().refs, 2u);
+  EXPECT_EQ(at->statistics().hotObjects, 1u);
+  std::vector<std::string> names;
+  at->forEachRef("refs/", [&](const Ref& ref) {
+    names.push_back(ref.name);
+    return true;
+  });
+  EXPECT_EQ(names, (std::vector<std::string>{"refs/heads/main", "refs/tags/v1"}));
+  EXPECT_EQ(at->ref("refs/tags/v1")->peeled, oid(1));
+  names.clear();
+  at->forEachRef("refs/", "refs/heads/main", [&](const Ref& ref) {
+    names.push_back(ref.name);
+    return true;
+  });
+  EXPECT_EQ(names, (std::vector<std::string>{"refs/tags/v1"}));
+
+  EXPECT_TRUE(at->objects().exists(hello));
+  EXPECT_FALSE(at->objects().exists(oid(1)));
+  auto object = KJ_ASSERT_NONNULL(at->objects().read(hello));
+  EXPECT_EQ(object.type, ObjectType::kBlob);
+  EXPECT_EQ(textOf(object.data), "hello\n");
+  EXPECT_EQ(KJ_ASSERT_NONNULL(at->objects().header(hello)).bytes, 6u);
+  EXPECT_EQ(at->objects().hotObjects().size(), 1u);
+}
+
+TEST_F(StateMachineTest, ViewsStayAsTheyWere) {
+  submit(createProposal(1, 1, "project"));
+  push(transaction(2, {update("refs/heads/main", 0, 1)}));
+  auto before = view();
+  push(transaction(3, {update("refs/heads/main", 1, 2)}));
+  EXPECT_EQ(before->ref("refs/heads/main")->id, oid(1));
+  EXPECT_EQ(before->index().value, 2u);
+  EXPECT_EQ(ref("refs/heads/main"), 2u);
+}
+
+TEST_F(StateMachineTest, RefusesWhatDoesNotFit) {
+  submit(createProposal(1, 1, "project"));
+  push(transaction(2, {update("refs/heads/main", 0, 1), update("refs/heads/x/y", 0, 1)}));
+  auto problems = [&](uint64_t txn, std::vector<RefUpdate> updates, bool atomic = false) {
+    return push(transaction(txn, std::move(updates), atomic)).refProblems;
+  };
+  using Problems = std::vector<std::string>;
+  EXPECT_EQ(problems(3, {update("refs/heads/main", 2, 3)}), Problems{"failed to update ref"});
+  EXPECT_EQ(problems(4, {update("refs/heads/main", 0, 3)}), Problems{"reference already exists"});
+  EXPECT_EQ(problems(5, {update("refs/heads/gone", 1, 0)}), Problems{"failed to update ref"});
+  EXPECT_EQ(problems(6, {update("refs/heads/x", 0, 1)}),
+            Problems{"cannot lock ref 'refs/heads/x': 'refs/heads/x/y' exists; cannot create "
+                     "'refs/heads/x'"});
+  EXPECT_EQ(problems(7, {update("refs/heads/main/z", 0, 1)}),
+            Problems{"cannot lock ref 'refs/heads/main/z': 'refs/heads/main' exists; cannot "
+                     "create 'refs/heads/main/z'"});
+  EXPECT_EQ(problems(8, {update("refs/heads/new", 0, 1), update("refs/heads/main", 2, 3)}, true),
+            (Problems{"atomic push failure", "failed to update ref"}));
+  EXPECT_EQ(ref("refs/heads/new"), 0u);
+  EXPECT_EQ(log->last(), 2u) << "nothing of it was ordered";
+  EXPECT_TRUE(view()->info().appendOnly);
+
+  EXPECT_EQ(problems(9, {update("refs/heads/new", 0, 1), update("refs/heads/main", 2, 3)}),
+            (Problems{"", "failed to update ref"}));
+  EXPECT_EQ(ref("refs/heads/new"), 1u);
+  EXPECT_EQ(ref("refs/heads/main"), 1u);
+  EXPECT_EQ(problems(10, {update("refs/heads/x/y", 1, 0), update("refs/heads/x", 0, 4)}),
+            Problems{});
+  EXPECT_EQ(ref("refs/heads/x"), 4u);
+  EXPECT_FALSE(view()->info().appendOnly);
+}
+
+TEST_F(StateMachineTest, JudgesBehindWhatIsInFlight) {
+  submit(createProposal(1, 1, "project"));
+  auto order = [&](PushTransaction txn) {
+    return log->order(pushProposal(1, std::move(txn)));
+  };
+  EXPECT_TRUE(order(transaction(2, {update("refs/heads/main", 0, 1)})).accepted);
+  auto lost = order(transaction(3, {update("refs/heads/main", 0, 2)}));
+  EXPECT_FALSE(lost.accepted);
+  EXPECT_EQ(lost.restsOn.value, 2u) << "it rests on the proposal in flight";
+  EXPECT_TRUE(order(transaction(4, {update("refs/heads/main", 1, 2)})).accepted);
+  EXPECT_FALSE(order(transaction(5, {update("refs/heads/main/x", 0, 1)})).accepted);
+  EXPECT_TRUE(order(transaction(6, {update("refs/heads/main", 2, 0)})).accepted);
+  EXPECT_TRUE(order(transaction(7, {update("refs/heads/main/x", 0, 3)})).accepted);
+  EXPECT_FALSE(log->order(createProposal(8, 2, "project")).accepted);
+  EXPECT_TRUE(log->order(deleteProposal(9, 1, "project")).accepted);
+  EXPECT_FALSE(order(transaction(10, {update("refs/heads/new", 0, 1)})).accepted);
+  EXPECT_TRUE(log->order(createProposal(11, 2, "project")).accepted);
+  EXPECT_FALSE(log->order(deleteProposal(12, 1, "project")).accepted);
+  for (auto& [index, result] : log->applyAll(loop.waitScope())) {
+    const auto decoded = decodeResult(result);
+    EXPECT_EQ(decoded.status, Status::kDone) << index;
+    EXPECT_TRUE(decoded.refProblems.empty()) << index;
+  }
+  EXPECT_EQ(view()->info().id, repositoryId(2));
+  EXPECT_EQ(view()->statistics().refs, 0u);
+  // Nothing is left in flight: what is applied alone decides.
+  auto late = log->order(createProposal(13, 3, "project"));
+  EXPECT_FALSE(late.accepted);
+  EXPECT_EQ(late.restsOn.value, log->last());
+}
+
+TEST_F(StateMachineTest, EndsSpeculation) {
+  submit(createProposal(1, 1, "project"));
+  log->order(pushProposal(1, transaction(2, {update("refs/heads/main", 0, 1)})));
+  log->records.pop_back();  // the role was lost; another primary ordered nothing
+  machine->endSpeculation();
+  EXPECT_EQ(push(transaction(3, {update("refs/heads/main", 0, 2)})).status, Status::kDone);
+  EXPECT_EQ(ref("refs/heads/main"), 2u);
+}
+
+TEST_F(StateMachineTest, OneTransactionOneResult) {
+  submit(createProposal(1, 1, "project"));
+  auto first = pushProposal(1, transaction(2, {update("refs/heads/main", 0, 1)}));
+  auto done = log->submit(first, loop.waitScope());
+  auto known = machine->findResult(txnId(2));
+  EXPECT_EQ(KJ_ASSERT_NONNULL(known).index, done.index);
+  EXPECT_EQ(KJ_ASSERT_NONNULL(known).result, done.result);
+  EXPECT_TRUE(machine->findResult(txnId(3)) == nullptr);
+  push(transaction(4, {update("refs/heads/main", 1, 2)}));
+  // A repetition that got into the log changes nothing and has the first one's result.
+  log->append(kRefTransaction, first.payload);
+  auto again = log->applyAll(loop.waitScope());
+  EXPECT_EQ(again.begin()->second, done.result);
+  EXPECT_EQ(ref("refs/heads/main"), 2u);
+}
+
+TEST_F(StateMachineTest, ForgetsResultsByIndex) {
+  submit(createProposal(1, 1, "project"));
+  push(transaction(2, {update("refs/heads/main", 0, 1)}));
+  const size_t group = 5000;
+  while (log->last() < kTxnResultIndexes + kTxnExpiryStride + 10) {
+    for (size_t i = 0; i < group; ++i) log->append(replicator::RecordKind::kEpochStart, nullptr);
+    log->applyAll(loop.waitScope());
+  }
+  EXPECT_TRUE(machine->findResult(txnId(2)) == nullptr);
+  // An id that was born before the oldest result is refused.
+  auto old = transaction(0, {update("refs/heads/main", 1, 2)});
+  old.txn = replicator::Uuid();
+  old.txn.bytes[15] = 1;  // birth index 0
+  const auto refused = push(std::move(old));
+  EXPECT_EQ(refused.status, Status::kRefused);
+  EXPECT_NE(refused.message, "");
+  EXPECT_EQ(ref("refs/heads/main"), 1u);
+}
+
+TEST_F(StateMachineTest, ComesBackFromACrash) {
+  submit(createProposal(1, 1, "project"));
+  auto txn = transaction(2, {update("refs/heads/main", 0, 1)});
+  txn.objects.push_back(blob("one"));
+  push(std::move(txn));
+  EXPECT_GT(machine->unflushedBytes(), 0u);
+  EXPECT_EQ(machine->flush().wait(loop.waitScope()).index.value, 2u);
+  EXPECT_EQ(machine->unflushedBytes(), 0u);
+  auto more = transaction(3, {update("refs/heads/main", 1, 2), update("refs/heads/b", 0, 1)});
+  more.objects.push_back(blob("two"));
+  push(std::move(more));
+  submit(createProposal(4, 2, "other"));
+  const std::string before = dump();
+  crash();
+  EXPECT_EQ(dump(), before);
+  EXPECT_EQ(machine->repositoryCount(), 2u);
+  EXPECT_EQ(ref("refs/heads/main"), 2u);
+  // In groups or one by one, the state is the same.
+  auto records = log->records;
+  auto other = kj::heap<kernelio::SimStorage>(8);
+  auto otherEnv = kj::heap<kernelio::SimEnv>(loop, *other, 1);
+  GitStateMachine second(otherEnv->env(), extents, options, volumeId());
+  second.open().wait(loop.waitScope());
+  for (const auto& record : records) second.apply({record}).wait(loop.waitScope());
+  std::string oneByOne;
+  second.snapshot()->scan("", "", [&](std::string_view key, std::string_view value) {
+    oneByOne.append(key).append("=").append(value).append("\n");
+    return true;
+  });
+  EXPECT_EQ(oneByOne, before);
+}
+
+TEST_F(StateMachineTest, DeletesARepositoryWhole) {
+  submit(createProposal(1, 1, "project"));
+  submit(createProposal(2, 2, "project2"));
+  auto txn = transaction(3, {update("refs/heads/main", 0, 1)});
+  txn.objects.push_back(blob("one"));
+  txn.pack = PackExtents{txnId(70), txnId(71), 1000, 3};
+  EXPECT_EQ(submit(pushProposal(1, std::move(txn))).status, Status::kDone);
+  auto other = transaction(4, {update("refs/heads/main", 0, 1)});
+  other.objects.push_back(blob("one"));
+  submit(pushProposal(2, std::move(other)));
+  EXPECT_EQ(extents.linked.size(), 2u);
+  EXPECT_EQ(view()->statistics().packs, 1u);
+  EXPECT_EQ(submit(deleteProposal(5, 2, "project")).status, Status::kNotFound);
+  EXPECT_EQ(submit(deleteProposal(6, 1, "project")).status, Status::kDone);
+  EXPECT_TRUE(machine->view("project") == nullptr);
+  EXPECT_EQ(machine->repositoryCount(), 1u);
+  EXPECT_EQ(extents.linked.size(), 2u) << "the deletion is not durable yet";
+  machine->flush().wait(loop.waitScope());
+  EXPECT_EQ(extents.linked.size(), 0u);
+  EXPECT_EQ(view("project2")->objects().hotObjects().size(), 1u);
+  const std::string prefix(textOf(repositoryId(1)));
+  EXPECT_EQ(dump().find("f" + prefix), std::string::npos);
+  EXPECT_EQ(dump().find("h" + prefix), std::string::npos);
+  EXPECT_EQ(push(transaction(7, {update("refs/heads/main", 0, 1)})).status, Status::kNotFound);
+}
+
+TEST_F(StateMachineTest, LinksPacksAgainAtStart) {
+  submit(createProposal(1, 1, "project"));
+  auto txn = transaction(2, {update("refs/heads/main", 0, 1)});
+  txn.pack = PackExtents{txnId(70), txnId(71), 1000, 3};
+  push(std::move(txn));
+  machine->flush().wait(loop.waitScope());
+  crash();
+  EXPECT_EQ(extents.linked, (std::set<replicator::ExtentId>{txnId(70), txnId(71)}));
+}
+
+TEST_F(StateMachineTest, StopsAtUnknownKinds) {
+  log->append(replicator::RecordKind(4711), nullptr);
+  auto error = kj::runCatchingExceptions([&]() { log->applyAll(loop.waitScope()); });
+  EXPECT_NE(std::string(KJ_ASSERT_NONNULL(error).getDescription().cStr()).find("does not know"),
+            std::string::npos);
+}
+
+TEST_F(StateMachineTest, RefusesMalformedProposals) {
+  replicator::Proposal proposal;
+  proposal.kind = kRefTransaction;
+  proposal.payload = kj::heapArray<const kj::byte>({0x0a, 0x7f});
+  EXPECT_EQ(submit(proposal).status, Status::kRefused);
+  proposal.kind = replicator::RecordKind(4711);
+  EXPECT_EQ(submit(proposal).status, Status::kRefused);
+  submit(createProposal(1, 1, "project"));
+  EXPECT_EQ(push(transaction(2, {update("refs/heads/a..b", 0, 1)})).status, Status::kRefused);
+  EXPECT_EQ(submit(createProposal(3, 3, "../etc")).status, Status::kRefused);
+}
+
+TEST_F(StateMachineTest, ReflogKeepsTheNewest) {
+  submit(createProposal(1, 1, "project"));
+  uint64_t txn = 2;
+  push(transaction(txn++, {update("refs/heads/main", 0, 1)}));
+  std::vector<RefUpdate> many;
+  for (uint64_t i = 0; i < kReflogEntriesMax + 5; ++i) {
+    many.push_back(update("refs/many/" + std::to_string(i), 0, 1));
+  }
+  push(transaction(txn++, std::move(many)));
+  push(transaction(txn++, {update("refs/heads/main", 1, 2)}));
+  uint64_t entries = 0;
+  std::string newest;
+  machine->snapshot()->scan(reflogPrefix(repositoryId(1)), "",
+                            [&](std::string_view, std::string_view value) {
+                              ++entries;
+                              newest = ReflogRow::decode(value).ref;
+                              return true;
+                            });
+  EXPECT_EQ(entries, kReflogEntriesMax);
+  EXPECT_EQ(newest, "refs/heads/main");
+}
+
+}  // namespace
+}  // namespace packmoor::gitlayer
