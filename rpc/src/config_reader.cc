@@ -101,10 +101,12 @@ void ConfigReader::table(const char* name) {
   keys_.clear();
   tables_.push_back(name);
   table_ = nullptr;
+  tableWrong_ = false;
   const toml::node* node = document_.get(name);
   if (node == nullptr) return;
   table_ = node->as_table();
   if (table_ == nullptr) {
+    tableWrong_ = true;
     problem(node, "[" + tableName_ + "] must be a table, and is " + typeName(*node) + ".");
   }
 }
@@ -151,7 +153,7 @@ std::string ConfigReader::path(std::string_view key) const {
 void ConfigReader::text(const char* key, std::string& value, bool required) {
   const toml::node* node = find(key);
   if (node == nullptr) {
-    if (required) problemAt(key, path(key) + " is missing; it must be given.");
+    if (required && !tableWrong_) problemAt(key, path(key) + " is missing; it must be given.");
     return;
   }
   if (const auto* found = node->as_string()) {

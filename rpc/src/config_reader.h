@@ -47,6 +47,7 @@ class ConfigReader {
   std::vector<ConfigProblem>& problems_;
   std::string tableName_;
   const toml::table* table_ = nullptr;     // nullptr: absent or of a wrong type
+  bool tableWrong_ = false;
   std::vector<std::string> keys_;          // known in the present table
   std::vector<std::string> tables_;        // known in the document
 };

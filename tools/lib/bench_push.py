@@ -45,15 +45,15 @@ def journals(nodes):
     """The journal statistics of every node, from its status."""
     found = []
     for node in nodes:
-        out = subprocess.check_output([CTL, "--socket", node["control"], "status", "--json"],
+        out = subprocess.check_output([CTL, "--socket", node["control"], "status", "--local", "--json"],
                                       text=True)
-        found.append(json.loads(out)["journal"])
+        found.append(json.loads(out)["self"]["journal_status"])
     return found
 
 
 def histogram_median_us(before, after):
     """Median of a power-of-two histogram's growth: the middle of its bucket, in microseconds."""
-    counts = [b - a for a, b in zip(before["latencyUs"], after["latencyUs"])]
+    counts = [b - a for a, b in zip(before["latency_us"], after["latency_us"])]
     half, seen = sum(counts) / 2, 0
     for i, count in enumerate(counts):
         if count and seen + count >= half:

@@ -1,0 +1,75 @@
+#include "log.h"
+
+#include <kj/debug.h>
+#include <kj/exception.h>
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <cstring>
+
+namespace packmoor::daemon {
+namespace {
+
+constexpr const char* kModules[] = {"kernelio", "replicator", "gitlayer", "rpc", "packmoord"};
+
+spdlog::level::level_enum spdLevel(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug: return spdlog::level::debug;
+    case LogLevel::kInfo: return spdlog::level::info;
+    case LogLevel::kWarning: return spdlog::level::warn;
+    case LogLevel::kError: return spdlog::level::err;
+  }
+  return spdlog::level::info;
+}
+
+const char* moduleOf(const char* file) {
+  for (const char* module : kModules) {
+    if (std::strstr(file, module) != nullptr) return module;
+  }
+  return "kj";
+}
+
+}  // namespace
+
+void startLog(const std::string& level) {
+  auto logger = spdlog::stderr_logger_mt("packmoord");
+  logger->set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  logger->set_level(spdlog::level::from_str(level));
+  logger->flush_on(spdlog::level::trace);
+  spdlog::set_default_logger(logger);
+}
+
+void log(LogLevel level, const char* component, const std::string& sentence) {
+  std::string line = sentence;
+  while (!line.empty() && line.back() == '\n') line.pop_back();
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  }
+  spdlog::default_logger_raw()->log(spdLevel(level), "{}: {}", component, line);
+}
+
+struct KjLogScope::Callback : public kj::ExceptionCallback {
+  void logMessage(kj::LogSeverity severity, const char* file, int line, int contextDepth,
+                  kj::String&& text) override {
+    LogLevel level = LogLevel::kDebug;
+    switch (severity) {
+      case kj::LogSeverity::INFO: level = LogLevel::kInfo; break;
+      case kj::LogSeverity::WARNING: level = LogLevel::kWarning; break;
+      case kj::LogSeverity::ERROR:
+      case kj::LogSeverity::FATAL: level = LogLevel::kError; break;
+      default: break;
+    }
+    log(level, moduleOf(file), std::string(text.begin(), text.size()));
+  }
+};
+
+KjLogScope::KjLogScope(const std::string& level) {
+  if (level == "trace" || level == "debug") kj::_::Debug::setLogLevel(kj::LogSeverity::DBG);
+  else if (level == "info") kj::_::Debug::setLogLevel(kj::LogSeverity::INFO);
+  callback_ = std::make_unique<Callback>();
+}
+
+KjLogScope::~KjLogScope() = default;
+
+}  // namespace packmoor::daemon

@@ -1,0 +1,36 @@
+// The daemon's log: one line per event on standard error, a time, a level, a component and a
+// sentence. What the modules log through KJ comes here too, with the module as component.
+#pragma once
+
+#include <memory>
+#include <string>
+
+namespace packmoor::daemon {
+
+enum class LogLevel { kDebug, kInfo, kWarning, kError };
+
+// Call once, before threads are made. `level` as in the configuration.
+void startLog(const std::string& level);
+void log(LogLevel level, const char* component, const std::string& sentence);
+inline void logInfo(const char* component, const std::string& sentence) {
+  log(LogLevel::kInfo, component, sentence);
+}
+inline void logWarning(const char* component, const std::string& sentence) {
+  log(LogLevel::kWarning, component, sentence);
+}
+inline void logError(const char* component, const std::string& sentence) {
+  log(LogLevel::kError, component, sentence);
+}
+
+// Sends KJ's log messages of this thread to the log while it lives.
+class KjLogScope {
+ public:
+  explicit KjLogScope(const std::string& level);
+  ~KjLogScope();
+
+ private:
+  struct Callback;
+  std::unique_ptr<Callback> callback_;
+};
+
+}  // namespace packmoor::daemon

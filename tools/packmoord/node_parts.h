@@ -1,0 +1,41 @@
+// The small pieces that Node is put together with: options from the configuration, ports, notes
+// to the service manager, and facts about the process.
+#pragma once
+
+#include <gitlayer/git_node.h>
+#include <kernelio/real_env.h>
+#include <replicator/journal.h>
+#include <replicator/replicator.h>
+#include <rpc/config.h>
+#include <rpc/notice.h>
+
+#include <kj/async-io.h>
+
+#include <string>
+
+namespace packmoor::daemon {
+
+kj::Own<kernelio::RealEnv> openEnv(kj::AsyncIoContext& io, const rpc::NodeConfig& config);
+gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config);
+replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config);
+kj::Own<replicator::Coordinator> openEtcd(kj::AsyncIoContext& io, kernelio::Env& env,
+                                          const rpc::NodeConfig& config, rpc::NoticeSink notices);
+
+// Listens on "host:port"; rejects with a sentence that names the key of the configuration.
+kj::Promise<kj::Own<kj::ConnectionReceiver>> listenOn(kj::AsyncIoContext& io, kj::StringPtr key,
+                                                      const std::string& address);
+// The address with `port` where it says port 0.
+std::string withPort(const std::string& address, kj::uint port);
+
+// What the promise was rejected with, or nullptr.
+kj::Promise<kj::Maybe<kj::Exception>> attempt(kj::Promise<void> promise);
+
+// Ends the process: a journal that could not be written must not be written again.
+[[noreturn]] void journalFailed(kj::StringPtr sentence);
+std::string describeRecovery(const replicator::RecoveryReport& report);
+
+// As sd_notify(3); nothing happens where there is no service manager.
+void notifyServiceManager(const char* state);
+uint64_t residentBytes();
+
+}  // namespace packmoor::daemon
