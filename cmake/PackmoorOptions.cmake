@@ -16,10 +16,13 @@ endif()
 add_compile_options(-Wall -Wextra -Wno-unused-parameter)
 # KJ's and g++ 12's own false alarms: inheritance without virtual destructors is KJ's idiom, and
 # g++ 12 sees uninitialised and dangling members in coroutine frames where there are none, and,
-# optimising, reads beyond KJ's empty functors.
+# optimising, reads and writes beyond KJ's empty functors and std::string's local buffer.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>
-                      $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds>)
+                      $<$<COMPILE_LANGUAGE:CXX>:-Wno-array-bounds>
+                      $<$<COMPILE_LANGUAGE:CXX>:-Wno-stringop-overread>
+                      $<$<COMPILE_LANGUAGE:CXX>:-Wno-stringop-overflow>
+                      $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
 if(PACKMOOR_WERROR)
   add_compile_options(-Werror)

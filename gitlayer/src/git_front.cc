@@ -93,7 +93,8 @@ std::string_view withoutGitSuffix(std::string_view name) {
 
 class GitFrontImpl final : public GitFront {
  public:
-  explicit GitFrontImpl(GitNode& node) : node_(node) {}
+  explicit GitFrontImpl(GitNode& node)
+      : node_(node), packs_(kj::refcounted<PackQueue>(node.options().packBuildsMax)) {}
 
   kj::Promise<OpenedSession> open(GitRequest request) override {
     request.repository = withoutGitSuffix(request.repository);
@@ -130,7 +131,7 @@ class GitFrontImpl final : public GitFront {
   kj::Own<GitSession> makeSession(GitRequest request, kj::Own<RepositoryView> view) {
     GitService service = request.service;
     auto session = service == GitService::kUploadPack
-                       ? makeUploadPackSession(node_, kj::mv(request), kj::mv(view))
+                       ? makeUploadPackSession(node_, *packs_, kj::mv(request), kj::mv(view))
                        : makeReceivePackSession(node_, kj::mv(request), kj::mv(view), receive_);
     return kj::heap<CountedSession>(kj::mv(session), service, statistics_);
   }
@@ -138,6 +139,7 @@ class GitFrontImpl final : public GitFront {
   GitNode& node_;
   FrontStatistics statistics_;
   ReceiveCounters receive_;
+  kj::Own<PackQueue> packs_;
 };
 
 }  // namespace

@@ -38,8 +38,8 @@ void JournalReplay::frame(kj::StringPtr file, uint64_t offset, const FrameHeader
   KJ_REQUIRE(at == body.size(), "A journal batch has bytes behind its last entry.", file, offset);
 }
 
-void JournalReplay::gap(kj::StringPtr sentence) {
-  damage.add(kj::heapString(sentence));
+void JournalReplay::gap(kj::StringPtr sentence, bool oldest) {
+  (oldest ? oldestGaps_ : damage).add(kj::heapString(sentence));
   mayMissVolumes = true;
   for (auto& [id, volume] : volumes) volume.doubt = true;
 }
@@ -185,22 +185,25 @@ void JournalReplay::contradiction(ReplayedVolume& volume, const VolumeId& id, co
 }
 
 void JournalReplay::finish() {
+  bool missing = mayMissVolumes;
   for (auto& [id, volume] : volumes) {
-    if (volume.doubt) volume.suspect = true;
+    if (volume.doubt) missing = volume.suspect = true;
     if (volume.island) {
-      volume.suspect = true;
+      missing = volume.suspect = true;
       damage.add(kj::str("Volume ", id, " has lost its records from ",
                          volume.log.last().index.next(), " to ", volume.island->base().index,
                          " here."));
       volume.island.reset();
     }
     if (volume.log.base().index > volume.checkpoint.index) {
-      volume.suspect = true;
+      missing = volume.suspect = true;
       damage.add(kj::str("Volume ", id, " has lost its records from ",
                          volume.checkpoint.index.next(), " to ", volume.log.base().index,
                          " here."));
     }
   }
+  if (!missing) return;
+  for (auto& sentence : oldestGaps_) damage.add(kj::mv(sentence));
 }
 
 }  // namespace packmoor::replicator

@@ -37,7 +37,7 @@ class JournalReplay final : public ScanVisitor {
  public:
   void frame(kj::StringPtr file, uint64_t offset, const format::FrameHeader& header,
              kj::ArrayPtr<const kj::byte> body) override;
-  void gap(kj::StringPtr sentence) override;
+  void gap(kj::StringPtr sentence, bool oldest) override;
   void blemish(kj::StringPtr sentence) override;
 
   // After the last frame: decides who is suspect.
@@ -64,6 +64,9 @@ class JournalReplay final : public ScanVisitor {
   void contradiction(ReplayedVolume& volume, const VolumeId& id, const Place& place);
 
   std::set<VolumeId> listed_;  // by the snapshot being read
+  // Gaps in the oldest segment: what a torn reuse of a released segment leaves. They are damage
+  // only if something is missing in the end.
+  kj::Vector<kj::String> oldestGaps_;
 };
 
 }  // namespace packmoor::replicator

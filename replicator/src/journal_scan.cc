@@ -110,7 +110,7 @@ Co<void> judgeEnd(Disk& disk, kj::StringPtr folder, ScanResult& result, ScanVisi
   const uint64_t known = result.marker.slotsIntact > 0 ? result.marker.newest.batchSequence : 0;
   auto rot = [&](kj::String why) {
     result.rotAtEnd = true;
-    visitor.gap(why);
+    visitor.gap(why, false);
   };
   auto where = chain.file.empty() ? kj::str("its first segment")
                                   : kj::str(chain.file, " at offset ", chain.offset);

@@ -23,7 +23,8 @@ class ScanVisitor {
   virtual void frame(kj::StringPtr file, uint64_t offset, const format::FrameHeader& header,
                      kj::ArrayPtr<const kj::byte> body) = 0;
   // Acknowledged frames are missing between the last frame and the next one, or the end.
-  virtual void gap(kj::StringPtr sentence) = 0;
+  // `oldest`: within the oldest segment, where a torn reuse of it looks the same.
+  virtual void gap(kj::StringPtr sentence, bool oldest) = 0;
   // Something is rotten, but no frame is lost by it.
   virtual void blemish(kj::StringPtr sentence) = 0;
 };
@@ -31,6 +32,7 @@ class ScanVisitor {
 // How far the chain of frames has been followed.
 struct FrameChain {
   bool begun = false;
+  std::string oldestFile;        // where it began
   uint64_t sequence = 0;         // of the last frame
   Hash128 hash;                  // its headerHash
   std::string file;              // where the next frame was expected

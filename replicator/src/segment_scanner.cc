@@ -33,6 +33,7 @@ bool SegmentScanner::continues(const FrameHeader& header) const {
 }
 
 void SegmentScanner::accept(uint64_t offset, const FrameHeader& header) {
+  if (!chain_.begun) chain_.oldestFile = file_.cStr();
   chain_.begun = true;
   chain_.sequence = header.batchSequence;
   chain_.hash = header.headerHash;
@@ -67,7 +68,8 @@ bool SegmentScanner::resume() {
     } else if (chain_.begun) {
       visitor_.gap(kj::str("The journal is damaged in ", chain_.file, " at offset ", chain_.offset,
                            ": the next intact batch after ", chain_.sequence, " is ",
-                           header.batchSequence, " in ", file_, " at offset ", it->second, "."));
+                           header.batchSequence, " in ", file_, " at offset ", it->second, "."),
+                   chain_.file == chain_.oldestFile);
     }
     accept(it->second, header);
     return true;

@@ -28,32 +28,6 @@ void tunePeerSocket(kj::AsyncIoStream& stream) {
   });
 }
 
-// --- hub
-
-void PeerHub::connectivityChanged() {
-  ++changes_;
-  KJ_IF_MAYBE(fulfiller, fulfiller_) {
-    auto waiting = kj::mv(*fulfiller);
-    fulfiller_ = nullptr;
-    promise_ = nullptr;
-    seen_ = changes_;
-    waiting->fulfill();
-  }
-}
-
-kj::Promise<void> PeerHub::whenConnectivityChanged() {
-  if (changes_ != seen_) {
-    seen_ = changes_;
-    return kj::READY_NOW;
-  }
-  KJ_IF_MAYBE(promise, promise_) { return promise->addBranch(); }
-  auto paf = kj::newPromiseAndFulfiller<void>();
-  fulfiller_ = kj::mv(paf.fulfiller);
-  return promise_.emplace(paf.promise.fork()).addBranch();
-}
-
-// --- link
-
 PeerLink::PeerLink(PeerHub& hub, replicator::NodeId node, PeerRole role,
                    kj::Function<void()> onLost)
     : hub_(hub),
@@ -148,14 +122,14 @@ Co<void> PeerLink::run() {
     }
     reported_.clear();
     attemptFulfiller_->fulfill();
-    hub_.connectivityChanged();
+    hub_.connectivity.raise();
 
     auto broken = connection.whenBroken().then([]() {}, [](kj::Exception&&) {});
     co_await kj::mv(broken);
     connection_ = nullptr;
     problem_ = "the connection was lost";
     onLost_();
-    hub_.connectivityChanged();
+    hub_.connectivity.raise();
   }
 }
 

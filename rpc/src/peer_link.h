@@ -3,6 +3,7 @@
 // Owned by its RemotePeer; its loop is the transport's. The hub outlives it.
 #pragma once
 
+#include "change_signal.h"
 #include "peer_handshake.h"
 
 #include <rpc/peers.h>
@@ -23,13 +24,7 @@ class PeerHub {
   PeerIntroduction introduction() const {
     return {options.self, options.cluster, options.software};
   }
-  void connectivityChanged();
-  kj::Promise<void> whenConnectivityChanged();
-
- private:
-  uint64_t changes_ = 0, seen_ = 0;
-  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> fulfiller_;
-  kj::Maybe<kj::ForkedPromise<void>> promise_;
+  ChangeSignal connectivity;
 };
 
 class PeerLink {

@@ -26,7 +26,7 @@ class Transport final : public PeerTransport {
     return *found->second;
   }
 
-  kj::Promise<void> connectivityChanged() override { return hub_.whenConnectivityChanged(); }
+  kj::Promise<void> connectivityChanged() override { return hub_.connectivity.changed(); }
 
   kj::Promise<kj::Own<PeerListener>> listen(std::string address,
                                             replicator::PeerService& service) override {

@@ -1,11 +1,27 @@
 // The sending side: what a client is answered that clones or fetches.
+//
+// Protocols 0, 1 and 2 (gitprotocol-pack(5), gitprotocol-v2(5)). Protocol 2: ls-refs with peel,
+// symrefs, unborn and prefixes, and fetch. Protocols 0 and 1: multi_ack, multi_ack_detailed,
+// no-done and side-band. Shallow and partial fetches are not offered.
+//
+// What a client may want: values of refs, and commits that refs reach. The latter because over
+// HTTP the refs were shown by an earlier request, maybe by another node, and may have moved on;
+// a want that is not found is looked for once more in a fresh view.
+//
+// Bounds: kWantsMax, kHavesMax (upload_request.h); memory per request as in object_walk.h and
+// pack_sender.h; builds at once by the queue.
 #pragma once
 
 #include "gitlayer/git_front.h"
+#include "gitlayer/pack_queue.h"
 
 namespace packmoor::gitlayer {
 
-// A session of service upload-pack over one state of one repository. `node` outlives it.
+// A session of service upload-pack that begins with `view`. `node` outlives it. Sessions share
+// `queue`. The session outlives the promises that its functions return.
+kj::Own<GitSession> makeUploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
+                                          kj::Own<RepositoryView> view);
+// With a queue of its own.
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, GitRequest request,
                                           kj::Own<RepositoryView> view);
 

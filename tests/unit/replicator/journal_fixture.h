@@ -43,7 +43,7 @@ inline LogPosition positionOf(const Record& record) {
 class JournalNode {
  public:
   JournalNode(kernelio::VirtualLoop& loop, kernelio::SimStorage& storage, uint64_t seed = 1)
-      : loop_(loop), sim_(loop, storage, seed) {}
+      : loop_(loop), storage_(storage), sim_(loop, storage, seed) {}
 
   static JournalOptions smallOptions() {
     JournalOptions options;
@@ -77,11 +77,16 @@ class JournalNode {
   kj::Promise<void> append(VolumeId volume, size_t payloadBytes, uint64_t seed, Epoch epoch = Epoch(1)) {
     return journal_->append(volume, nextRecord(journal_->last(volume), epoch, payloadBytes, seed));
   }
+  // Throws when the power goes meanwhile.
   std::vector<RecordRef> readAll(VolumeId volume, size_t bytesMax = 1u << 20) {
     std::vector<RecordRef> result;
     RecordIndex next = journal_->base(volume).index.next();
     while (next <= journal_->last(volume).index) {
-      auto part = loop_.wait(journal_->read(volume, next, bytesMax));
+      auto noPower = storage_.whenPowerLost().then([]() -> kj::Array<RecordRef> {
+        KJ_FAIL_REQUIRE("no power");
+      });
+      auto part =
+          loop_.wait(journal_->read(volume, next, bytesMax).exclusiveJoin(kj::mv(noPower)));
       if (part.size() == 0) break;
       for (auto& record : part) result.push_back(record);
       next = result.back()->index.next();
@@ -91,6 +96,7 @@ class JournalNode {
 
  private:
   kernelio::VirtualLoop& loop_;
+  kernelio::SimStorage& storage_;
   kernelio::SimEnv sim_;
   std::vector<std::string> fatals_;
   RecoveryReport report_;

@@ -1,0 +1,84 @@
+// FetchWork: all that one fetch knows and finds, for the workers.
+//
+// Why: a job on a worker may outlive the session that asked for it, so sessions and jobs share
+// this. Its parts are touched by one job at a time, and by the loop only between jobs. It keeps
+// the repository's view alive; the view may end on a worker.
+#pragma once
+
+#include "gitlayer/object_walk.h"
+#include "gitlayer/pack_builder.h"
+#include "gitlayer/repository.h"
+#include "upload_request.h"
+
+#include <atomic>
+#include <memory>
+
+namespace packmoor::gitlayer {
+
+using SharedView = std::shared_ptr<kj::Own<RepositoryView>>;
+
+class FetchWork {
+ public:
+  FetchWork(SharedView view, FetchRequest request)
+      : request(std::move(request)), view_(std::move(view)), commits_(source()), reach_(commits_) {}
+  KJ_DISALLOW_COPY(FetchWork);
+
+  FetchRequest request;
+
+  RepositoryView& view() { return **view_; }
+  ObjectSource& source() { return view().objects(); }
+  const SharedView& sharedView() { return view_; }
+
+  // ---- Wants -------------------------------------------------------------------------------
+  // The first want that a client may not have: not the value of a ref, nor a commit that refs
+  // reach (another node, or this one a moment ago, may have shown a ref that has moved on).
+  bool stepWants(uint32_t budget);               // true: decided
+  std::optional<ObjectId> refusedWant() const { return refused_; }
+
+  // ---- Negotiation -------------------------------------------------------------------------
+  // Looks up request.haves from where the last call ended, about `budget` of them; true: all.
+  bool stepHaves(uint32_t budget);
+  const std::vector<bool>& known() const { return known_; }  // one per have
+  // A new round: its haves replace the old ones; what is common stays.
+  void nextRound(std::vector<ObjectId> haves);
+  const OidIndex& common() const { return common_; }
+  // Whether each want reaches something common; true: decided.
+  bool stepReady(uint32_t budget);
+  bool ready() const { return ready_; }
+
+  // ---- The pack ----------------------------------------------------------------------------
+  // Chooses the way and finds the objects; true: `builder` is there.
+  bool stepPlan(uint32_t budget);
+  uint64_t objectsFound() const { return walk_ ? walk_->found() : 0; }
+  size_t wholePacks() const { return wholePacks_; }
+  std::unique_ptr<PackBuilder> builder;
+
+ private:
+  void beginWants();
+  bool isCommit(const ObjectId& id);
+  void loadWants();
+  bool wantsEveryRef();
+  void includeTags();
+
+  SharedView view_;
+  CommitTable commits_;
+
+  std::vector<ObjectId> notTips_;
+  std::unique_ptr<ObjectWalk> reachable_;
+  std::optional<ObjectId> refused_;
+  bool wantsBegun_ = false, wantsDecided_ = false;
+
+  size_t nextHave_ = 0;
+  std::vector<bool> known_;
+  OidIndex common_;
+  std::vector<uint32_t> wantCommits_;
+  bool wantsLoaded_ = false;
+  ReachTest reach_;
+  bool ready_ = false;
+
+  std::unique_ptr<CloneScan> scan_;
+  std::unique_ptr<ObjectWalk> walk_;
+  size_t wholePacks_ = 0;
+};
+
+}  // namespace packmoor::gitlayer

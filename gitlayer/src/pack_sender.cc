@@ -1,0 +1,189 @@
+#include "pack_sender.h"
+
+#include "band_frames.h"
+
+#include <kj/debug.h>
+
+namespace packmoor::gitlayer {
+namespace {
+
+// Objects looked at in one job of a worker: some milliseconds.
+constexpr uint32_t kPlanBudget = 4000;
+constexpr auto kProgressInterval = 500 * kj::MILLISECONDS;
+constexpr int kBandProgress = 2, kBandError = 3;
+
+bool isDisconnect(const kj::Exception& exception) {
+  return exception.getType() == kj::Exception::Type::DISCONNECTED;
+}
+
+}  // namespace
+
+kj::Promise<kj::Maybe<kj::Exception>> failureOf(kj::Promise<void> promise) {
+  return promise.then([]() -> kj::Maybe<kj::Exception> { return nullptr; },
+                      [](kj::Exception&& e) -> kj::Maybe<kj::Exception> { return kj::mv(e); });
+}
+
+std::string sentenceOf(const kj::Exception& exception) {
+  std::string text(exception.getDescription().cStr());
+  size_t end = text.find("; ");
+  if (text.rfind("expected ", 0) == 0 && end != text.npos) text.erase(0, end + 2);
+  return text;
+}
+
+PackSender::PackSender(kernelio::Env& env, PackQueue& queue, std::shared_ptr<FetchWork> work,
+                       PktWriter& writer, kj::AsyncOutputStream& out, Settings settings)
+    : env_(env),
+      queue_(kj::addRef(queue)),
+      work_(std::move(work)),
+      writer_(writer),
+      out_(out),
+      settings_(std::move(settings)),
+      lastSent_(env.timer.now()) {}
+
+kj::Promise<void> PackSender::run() { return runInner(); }
+
+Co<void> PackSender::runInner() {
+  kj::Maybe<kj::Exception> failure;
+  auto opened = queue_->open();
+  if (opened == nullptr) {
+    failure = KJ_EXCEPTION(OVERLOADED, "too many fetches are being served; try again later");
+  } else {
+    kj::Promise<void> building = build();
+    failure = co_await failureOf(kj::mv(building));
+  }
+  turn_ = nullptr;
+  KJ_IF_MAYBE(exception, failure) {
+    if (isDisconnect(*exception) || settings_.bandPacketBytes == 0) {
+      kj::throwFatalException(kj::mv(*exception));
+    }
+    // A packet that is on its way stays whole.
+    co_await waitWritten();
+    KJ_LOG(WARNING, "a pack could not be built", settings_.requestId, *exception);
+    co_await tell(kBandError, "upload-pack: the pack could not be built: " +
+                                  sentenceOf(*exception) + "\n");
+  }
+  if (settings_.bandPacketBytes > 0) writer_.flush();
+  co_await writer_.send();
+}
+
+Co<void> PackSender::build() {
+  co_await writer_.send();
+  co_await takeTurn();
+  co_await plan();
+  co_await transmit();
+}
+
+Co<void> PackSender::takeTurn() {
+  bool waits = queue_->full();
+  auto turn = queue_->turn(settings_.key).then([this](kj::Own<PackQueue::Turn> turn) {
+    turn_ = kj::mv(turn);
+  });
+  if (waits && settings_.progress && work_->builder == nullptr) {
+    co_await tell(kBandProgress, "Waiting for other fetches\n");
+  }
+  co_await waitAlive(kj::mv(turn));
+}
+
+// Waits for the promise, and keeps the client's connection alive meanwhile.
+Co<void> PackSender::waitAlive(kj::Promise<void> promise) {
+  bool done = false;
+  auto waiting = promise.then([&done]() { done = true; }).fork();
+  for (;;) {
+    auto pause = env_.timer.afterDelay(kKeepaliveSeconds * kj::SECONDS);
+    co_await waiting.addBranch().exclusiveJoin(kj::mv(pause));
+    if (done) co_return;
+    co_await keepAlive();
+  }
+}
+
+Co<void> PackSender::keepAlive() {
+  if (settings_.bandPacketBytes == 0 || !written_) co_return;
+  static constexpr char kEmptyPacket[] = "0005\1";
+  writer_.raw(kj::arrayPtr(reinterpret_cast<const kj::byte*>(kEmptyPacket), 5));
+  co_await writer_.send();
+  lastSent_ = env_.timer.now();
+}
+
+void PackSender::write(kj::Array<const kj::byte> bytes) {
+  written_ = false;
+  auto data = bytes.asPtr();
+  writing_ = out_.write(data.begin(), data.size())
+                 .attach(kj::mv(bytes))
+                 .then([this]() {
+                   written_ = true;
+                   lastSent_ = env_.timer.now();
+                 })
+                 .eagerlyEvaluate(nullptr);
+}
+
+kj::Promise<void> PackSender::waitWritten() {
+  kj::Promise<void> writing = kj::mv(writing_);
+  writing_ = kj::READY_NOW;
+  return writing;
+}
+
+Co<void> PackSender::tell(int band, std::string text) {
+  writer_.band(band, text, settings_.bandPacketBytes - 4);
+  co_await writer_.send();
+  lastSent_ = env_.timer.now();
+}
+
+Co<void> PackSender::plan() {
+  for (;;) {
+    auto done = co_await planOnWorker();
+    if (done) break;
+    auto idle = env_.timer.now() - lastSent_;
+    if (settings_.progress && idle >= kProgressInterval && work_->objectsFound() > 0) {
+      co_await tell(kBandProgress,
+                    "Enumerating objects: " + std::to_string(work_->objectsFound()) + "\r");
+    } else if (idle >= kKeepaliveSeconds * kj::SECONDS) {
+      co_await keepAlive();
+    }
+  }
+  if (!settings_.progress) co_return;
+  std::string count = std::to_string(work_->builder->statistics().objects);
+  std::string text = "Enumerating objects: " + count + ", done.\n";
+  if (work_->wholePacks() > 0) {
+    text = "Sending " + count + " objects, " + std::to_string(work_->wholePacks()) +
+           (work_->wholePacks() == 1 ? " pack as it is.\n" : " packs as they are.\n");
+  }
+  co_await tell(kBandProgress, text);
+}
+
+kj::Promise<bool> PackSender::planOnWorker() {
+  return env_.workers.run([work = work_]() { return work->stepPlan(kPlanBudget); });
+}
+
+kj::Promise<PackSender::Piece> PackSender::makePieceOnWorker() {
+  return env_.workers.run([work = work_, bytes = settings_.bandPacketBytes]() {
+    return makePiece(*work, bytes);
+  });
+}
+
+PackSender::Piece PackSender::makePiece(FetchWork& work, size_t bandPacketBytes) {
+  BandFrames frames(bandPacketBytes, kPieceBytes + PackBuilder::kPieceOvershoot + 1024);
+  Piece piece;
+  piece.more = work.builder->produce(frames, kPieceBytes);
+  piece.bytes = frames.finish();
+  return piece;
+}
+
+Co<void> PackSender::transmit() {
+  for (bool more = true; more;) {
+    if (turn_ == nullptr) co_await takeTurn();
+    auto piece = co_await makePieceOnWorker();
+    more = piece.more;
+    if (!written_ || !more) turn_ = nullptr;
+    co_await waitWritten();
+    write(kj::mv(piece.bytes));
+  }
+  co_await waitWritten();
+  if (!settings_.progress) co_return;
+  auto& statistics = work_->builder->statistics();
+  co_await tell(kBandProgress,
+                "Total " + std::to_string(statistics.objects) + " objects, " +
+                    std::to_string(statistics.bytes) + " bytes; " +
+                    std::to_string(statistics.deflatedAnew) + " compressed anew.\n");
+}
+
+}  // namespace packmoor::gitlayer

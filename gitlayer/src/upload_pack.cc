@@ -1,0 +1,154 @@
+#include "gitlayer/upload_pack.h"
+
+#include "gitlayer/agent.h"
+#include "upload_pack_session.h"
+
+#include <kj/debug.h>
+
+namespace packmoor::gitlayer {
+namespace {
+
+constexpr size_t kRefSliceBytes = 64u << 10;
+constexpr uint32_t kCommitBudget = 10'000;   // commits looked at in one job of a worker
+
+}  // namespace
+
+UploadPackSession::UploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
+                                     kj::Own<RepositoryView> view)
+    : node_(node),
+      queue_(kj::addRef(queue)),
+      request_(std::move(request)),
+      view_(std::make_shared<kj::Own<RepositoryView>>(kj::mv(view))) {}
+
+// ---- the advertisement
+
+kj::Promise<void> UploadPackSession::advertise(kj::AsyncOutputStream& out, bool httpBanner) {
+  return advertiseInner(out, httpBanner);
+}
+
+Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool httpBanner) {
+  PktWriter writer(out);
+  if (request_.protocolVersion == 2) {
+    writer.line("version 2");
+    writer.line("agent=" + std::string(kAgent));
+    writer.line("ls-refs=unborn");
+    writer.line("fetch");
+    writer.line("object-format=sha1");
+  } else {
+    if (httpBanner) {
+      writer.line("# service=git-upload-pack");
+      writer.flush();
+    }
+    if (request_.protocolVersion == 1) writer.line("version 1");
+    auto view = view_;
+    auto making = node_.env().workers.run([view]() {
+      return std::make_shared<RefPrinter>(**view, capabilitiesV0(**view));
+    });
+    auto printer = co_await kj::mv(making);
+    co_await printRefs(kj::mv(printer), writer);
+  }
+  writer.flush();
+  co_await writer.send();
+}
+
+Co<void> UploadPackSession::printRefs(std::shared_ptr<RefPrinter> printer, PktWriter& writer) {
+  auto view = view_;
+  for (bool more = true; more;) {
+    auto text = std::make_shared<std::string>();
+    auto printing = node_.env().workers.run(
+        [view, printer, text]() { return printer->print(*text, kRefSliceBytes); });
+    more = co_await kj::mv(printing);
+    writer.raw(kj::StringPtr(text->c_str(), text->size()).asBytes());
+    if (more) co_await writer.send();
+  }
+}
+
+// ---- what both protocols share
+
+kj::Promise<void> UploadPackSession::serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
+  return serveInner(in, out);
+}
+
+Co<void> UploadPackSession::serveInner(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
+  PktReader reader(in);
+  PktWriter writer(out);
+  kj::Promise<void> serving = request_.protocolVersion == 2
+                                  ? kj::Promise<void>(serveV2(reader, writer, out))
+                                  : kj::Promise<void>(serveV0(reader, writer, out));
+  auto failure = co_await failureOf(kj::mv(serving));
+  KJ_IF_MAYBE(exception, failure) {
+    if (packBegun_ || exception->getType() == kj::Exception::Type::DISCONNECTED) {
+      kj::throwFatalException(kj::mv(*exception));
+    }
+    co_await refuse(writer, "upload-pack: " + sentenceOf(*exception));
+  }
+}
+
+Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
+  std::optional<ObjectId> refused;
+  for (bool fresh = false;; fresh = true) {
+    if (fresh) {
+      auto view = co_await node_.view(request_.repository, true);
+      KJ_IF_MAYBE(found, view) {
+        view_ = std::make_shared<kj::Own<RepositoryView>>(kj::mv(*found));
+      } else {
+        break;
+      }
+    }
+    work_ = std::make_shared<FetchWork>(view_, request);
+    for (bool decided = false; !decided;) {
+      decided = co_await onWorker(&FetchWork::stepWants, kCommitBudget);
+    }
+    refused = work_->refusedWant();
+    if (!refused) co_return true;
+    if (fresh) break;
+  }
+  co_await refuse(writer, "upload-pack: not our ref " + std::string(refused->hex().cStr()));
+  co_return false;
+}
+
+// `readiness`: also whether enough is common to build a pack.
+Co<void> UploadPackSession::lookUpHaves(bool readiness) {
+  for (bool done = false; !done;) {
+    done = co_await onWorker(&FetchWork::stepHaves, kCommitBudget);
+  }
+  for (bool done = !readiness; !done;) {
+    done = co_await onWorker(&FetchWork::stepReady, kCommitBudget);
+  }
+}
+
+kj::Promise<bool> UploadPackSession::onWorker(bool (FetchWork::*step)(uint32_t), uint32_t budget) {
+  return node_.env().workers.run(
+      [work = work_, step, budget]() { return (work.get()->*step)(budget); });
+}
+
+Co<void> UploadPackSession::sendPack(PktWriter& writer, kj::AsyncOutputStream& out,
+                                     size_t bandPacketBytes) {
+  packBegun_ = true;
+  PackSender::Settings settings;
+  settings.bandPacketBytes = bandPacketBytes;
+  settings.progress = bandPacketBytes > 0 && !work_->request.noProgress;
+  settings.key = request_.repository + '\n' + request_.principal;
+  settings.requestId = request_.requestId;
+  PackSender sender(node_.env(), *queue_, work_, writer, out, std::move(settings));
+  co_await sender.run();
+  packBegun_ = false;
+}
+
+Co<void> UploadPackSession::refuse(PktWriter& writer, std::string message) {
+  writer.line("ERR " + message);
+  co_await writer.send();
+}
+
+kj::Own<GitSession> makeUploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
+                                          kj::Own<RepositoryView> view) {
+  return kj::heap<UploadPackSession>(node, queue, std::move(request), kj::mv(view));
+}
+
+kj::Own<GitSession> makeUploadPackSession(GitNode& node, GitRequest request,
+                                          kj::Own<RepositoryView> view) {
+  auto queue = kj::refcounted<PackQueue>(node.options().packBuildsMax);
+  return makeUploadPackSession(node, *queue, std::move(request), kj::mv(view));
+}
+
+}  // namespace packmoor::gitlayer

@@ -1,0 +1,69 @@
+// What clients of upload-pack ask for, parsed line by line (gitprotocol-pack(5),
+// gitprotocol-v2(5)). Pure functions of their input: no stream, no repository.
+//
+// Every add() takes one line without its newline and answers with a sentence when the request is
+// to be refused. Bounds: kWantsMax, kHavesMax, kPrefixesMax.
+#pragma once
+
+#include "gitlayer/object_id.h"
+#include "gitlayer/oid_index.h"
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace packmoor::gitlayer {
+
+constexpr size_t kWantsMax = 1'000'000;
+constexpr size_t kHavesMax = 1'000'000;      // per request; real clients send tens of thousands
+constexpr size_t kPrefixesMax = 65'536;      // more: all refs are listed, as git does
+constexpr size_t kPrefixBytesMax = 8u << 20; // of all together; likewise
+
+using Problem = std::optional<std::string>;  // a sentence, or nothing is wrong
+
+struct FetchRequest {
+  enum class MultiAck : uint8_t { kNone, kContinue, kDetailed };
+
+  OidIndex wants;
+  std::vector<ObjectId> haves;   // of this round
+  bool done = false;
+  bool thinPack = false, noProgress = false, includeTag = false, ofsDelta = false;
+  // Protocol 0 and 1 only.
+  MultiAck multiAck = MultiAck::kNone;
+  bool noDone = false;
+  size_t bandPacketBytes = 0;    // longest packet with its length; 0: no side-band
+
+  Problem addWant(std::string_view oid);
+  Problem addHave(std::string_view oid);
+  // A line before the first flush of protocol 0 or 1: "want <oid>[ capabilities]".
+  Problem addLineV0(std::string_view line);
+  // A line after it: "have <oid>" or "done".
+  Problem addHaveLineV0(std::string_view line);
+  // An argument of protocol 2's fetch.
+  Problem addArgumentV2(std::string_view line);
+
+ private:
+  Problem addCapabilities(std::string_view capabilities);
+};
+
+struct ListRequest {
+  bool peel = false, symrefs = false, unborn = false;
+  // Empty: all refs. After finish(): sorted, and none begins with another.
+  std::vector<std::string> prefixes;
+  bool tooManyPrefixes = false;
+  size_t prefixBytes = 0;
+
+  Problem addArgument(std::string_view line);
+  void finish();
+  bool matches(std::string_view name) const;
+};
+
+// The lines of a protocol 2 request before its delimiter: the command and its capabilities.
+struct CommandV2 {
+  enum class Name : uint8_t { kNone, kLsRefs, kFetch };
+  Name name = Name::kNone;
+  Problem add(std::string_view line);
+};
+
+}  // namespace packmoor::gitlayer

@@ -1,0 +1,33 @@
+// The values that Packmoor keeps in etcd, as JSON text.
+//
+// Keys: /packmoor/<cluster>/volumes/<name> and /packmoor/<cluster>/nodes/<id>. Every value is an
+// object with "schema", today 1. A reader refuses a greater one, since it must not write back what
+// it did not understand; unknown members of a known schema are ignored. Identifiers are 32 hex
+// digits. The revision is etcd's own mod_revision and not part of the value.
+//
+//   volume: {"schema":1,"id":..,"name":..,"phase":"recovering"|"active",
+//            "current":CONFIGURATION,"lastActive":CONFIGURATION or null}
+//   CONFIGURATION: {"epoch":1,"primary":MEMBER or null,"nonce":..,"members":[MEMBER..],
+//                   "async":[MEMBER..],"writeQuorum":2}
+//   MEMBER: {"node":..,"journal":..}
+//   node: {"schema":1,"node":..,"journal":..,"rpc":"host:port","http":"host:port","version":..}
+#pragma once
+
+#include <replicator/coordinator.h>
+
+#include <string>
+#include <string_view>
+
+namespace packmoor::rpc {
+
+constexpr int kEtcdSchema = 1;
+constexpr size_t kEtcdValueBytesMax = 1u << 20;  // etcd's own limit of a request is 1.5 MiB
+constexpr size_t kEtcdMembersMax = 1024;         // of one configuration
+
+// Readers throw a KJ exception that says what is wrong with the text.
+std::string volumeToJson(const replicator::VolumeRecord& record);
+replicator::VolumeRecord volumeFromJson(std::string_view text, int64_t revision);
+std::string nodeToJson(const replicator::NodeRegistration& registration);
+replicator::NodeRegistration nodeFromJson(std::string_view text);
+
+}  // namespace packmoor::rpc

@@ -1,0 +1,57 @@
+// Serves one stock git repository on standard input and output through Packmoor's upload-pack,
+// for tests that run real git clients: `git -c protocol.ext.allow=always fetch
+// "ext::upload_pack_stdio [options] FOLDER"`.
+//
+// Options: --append-only: the repository says that every object in it is reachable, so clones may
+// get whole packs. The protocol's version is read from GIT_PROTOCOL as git's own server does.
+#include "../unit/gitlayer/bare_repository.h"
+#include "../unit/gitlayer/fake_git_node.h"
+
+#include "gitlayer/upload_pack.h"
+
+#include <kernelio/sim_env.h>
+#include <kernelio/thread_pool.h>
+#include <kj/async-io.h>
+#include <kj/async-unix.h>
+#include <kj/debug.h>
+
+#include <cstdlib>
+#include <cstring>
+
+int main(int argc, char** argv) {
+  using namespace packmoor;
+  using namespace packmoor::gitlayer;
+  bool appendOnly = false;
+  int next = 1;
+  for (; next < argc && argv[next][0] == '-'; ++next) {
+    if (strcmp(argv[next], "--append-only") == 0) appendOnly = true;
+  }
+  if (next + 1 != argc) {
+    fprintf(stderr, "usage: upload_pack_stdio [--append-only] FOLDER\n");
+    return 2;
+  }
+  gitlayer::test::BareRepository repository(argv[next]);
+  repository.info.appendOnly = appendOnly;
+
+  auto io = kj::setupAsyncIo();
+  auto in = io.lowLevelProvider->wrapInputFd(0);
+  auto out = io.lowLevelProvider->wrapOutputFd(1);
+  auto pool = kernelio::makeThreadPool(io.unixEventPort, 2);
+  kernelio::SimStorage storage(1);
+  kernelio::SimDisk disk(storage, io.provider->getTimer());
+  kernelio::SimClock clock(io.provider->getTimer());
+  kernelio::SeededRandom random(1);
+  kernelio::SimFaultPoints faults(io.provider->getTimer());
+  kernelio::Env env{disk, io.provider->getTimer(), clock, random, *pool, faults};
+  gitlayer::test::FakeGitNode node(env);
+
+  GitRequest request;
+  request.repository = "bare";
+  const char* protocol = getenv("GIT_PROTOCOL");
+  if (protocol != nullptr && strstr(protocol, "version=2") != nullptr) request.protocolVersion = 2;
+  if (protocol != nullptr && strstr(protocol, "version=1") != nullptr) request.protocolVersion = 1;
+  auto session = makeUploadPackSession(node, kj::mv(request), repository.view());
+  session->advertise(*out, false).wait(io.waitScope);
+  session->serve(*in, *out).wait(io.waitScope);
+  return 0;
+}
