@@ -138,6 +138,7 @@ Co<Journal::Opened> openBody(Env& env, JournalOptions options, kj::String folder
                "again as a new member.", folder);
     KJ_REQUIRE(options.create, "There is no journal.", folder);
     scan.identity = co_await create(env, options);
+    scan.marker.newest.counter = format::kMarkerSlots;
   }
   replay.finish();
   const bool damaged = replay.damage.size() > 0;

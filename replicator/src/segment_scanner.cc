@@ -62,10 +62,14 @@ bool SegmentScanner::resume() {
   for (auto it = headers_.lower_bound(from); it != headers_.end(); ++it) {
     FrameHeader header;
     if (!frameAt(it->second, header)) continue;
-    if (continues(header)) {
+    if (!chain_.begun) {
+      visitor_.gap(kj::str("The journal's oldest segment, ", file_, ", is damaged at its beginning: "
+                           "its first intact batch is ", header.batchSequence, " at offset ",
+                           it->second, "."), false);
+    } else if (continues(header)) {
       visitor_.blemish(kj::str("Batch ", header.batchSequence, " lies at offset ", it->second,
                                " of ", file_, " and not where it belongs: the disk misplaced it."));
-    } else if (chain_.begun) {
+    } else {
       visitor_.gap(kj::str("The journal is damaged in ", chain_.file, " at offset ", chain_.offset,
                            ": the next intact batch after ", chain_.sequence, " is ",
                            header.batchSequence, " in ", file_, " at offset ", it->second, "."),
