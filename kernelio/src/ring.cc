@@ -87,9 +87,9 @@ class Ring::Impl {
     auto paf = kj::newPromiseAndFulfiller<int32_t>();
     operation.fulfiller = kj::mv(paf.fulfiller);
     queue_.push_back(kj::mv(operation));
-    if (inFlight_.empty() || queue_.size() >= kBatchMax) {
-      submit();
-    } else if (!flushPlanned_) {
+    bool firstOfTurn = !flushPlanned_;
+    if ((firstOfTurn && inFlight_.empty()) || queue_.size() >= kBatchMax) submit();
+    if (firstOfTurn) {
       flushPlanned_ = true;
       flush_ = kj::evalLast([this]() {
                  flushPlanned_ = false;
@@ -210,7 +210,7 @@ class Ring::Impl {
 
   kj::AutoCloseFd eventFd_;
   kj::UnixEventPort::FdObserver observer_;
-  bool flushPlanned_ = false;
+  bool flushPlanned_ = false;  // from the first operation of a turn until the turn's end
   kj::Promise<void> flush_ = nullptr;
   kj::Promise<void> watch_ = nullptr;
 };
@@ -218,8 +218,9 @@ class Ring::Impl {
 namespace {
 
 // The best setup that this kernel takes; 0 or a negative error number.
-int initialise(io_uring* ring, bool* deferred) {
+int initialise(io_uring* ring, bool deferTaskrun, bool* deferred) {
   for (bool modern : {true, false}) {
+    if (modern && !deferTaskrun) continue;
     io_uring_params params;
     std::memset(&params, 0, sizeof(params));
     params.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
@@ -271,10 +272,10 @@ Ring::Attempt failed(kj::String reason) {
 
 }  // namespace
 
-Ring::Attempt Ring::create(kj::UnixEventPort& port) {
+Ring::Attempt Ring::create(kj::UnixEventPort& port, bool deferTaskrun) {
   io_uring ring;
   bool deferred = false;
-  int result = initialise(&ring, &deferred);
+  int result = initialise(&ring, deferTaskrun, &deferred);
   if (result < 0) return failed(describeSetupError(-result));
   bool kept = false;
   KJ_DEFER(if (!kept) io_uring_queue_exit(&ring));

@@ -115,8 +115,13 @@ class SimDisk::SimFile final : public File {
   kj::Promise<SectorRead> readSectors(uint64_t offset, size_t bytes) override {
     auto verdict = storage().judge(OpKind::kRead, path_);
     return perform<SectorRead>(verdict, false, [offset, bytes, verdict](Target& on) {
-      if (verdict.failed) kj::throwFatalException(ioError("read", on.path));
-      return readNow(on, offset, bytes, verdict.rots);
+      SectorRead result = readNow(on, offset, bytes, verdict.rots);
+      if (verdict.failed && result.data.size() > 0) {
+        std::fill(result.data.begin(), result.data.begin() + result.data.size(), 0);
+        result.bad.clear();
+        result.bad.add(ByteRange{offset, result.data.size()});
+      }
+      return result;
     });
   }
 

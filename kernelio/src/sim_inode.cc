@@ -40,7 +40,16 @@ void forEachSector(uint64_t offset, uint64_t bytes, F f) {
   }
 }
 
+// Files that are pre-written with zeros share one sector of them.
+const SectorRef& zeroSector() {
+  static const SectorRef kZeros = std::make_shared<Sector>();
+  return kZeros;
+}
+
 SectorRef merged(const SectorRef& old, uint64_t inSector, const kj::byte* from, uint64_t bytes) {
+  if (bytes == kIoAlignment && std::memcmp(from, zeroSector()->data(), bytes) == 0) {
+    return zeroSector();
+  }
   auto sector = old == nullptr ? std::make_shared<Sector>() : std::make_shared<Sector>(*old);
   std::memcpy(sector->data() + inSector, from, bytes);
   return sector;

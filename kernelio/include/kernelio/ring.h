@@ -3,11 +3,11 @@
 // Why: durable writes and extent traffic go to the kernel in batches, without a thread per
 // operation and without blocking the loop. The kernel signals an eventfd, which KJ watches.
 //
-// Submission: an operation that finds the kernel with nothing of ours to do is submitted at once,
-// so that the disk works while the loop goes on. All others are submitted together, when the
-// loop has run out of ready events or kBatchMax have gathered. At most kInFlightMax are with
-// the kernel; the rest wait here, up to kQueueMax, beyond which operations reject with type
-// OVERLOADED.
+// Submission: operations are submitted together, when the loop has run out of ready events or
+// kBatchMax have gathered. Only the first one of a turn that finds the kernel with nothing of
+// ours to do is submitted at once, so that the disk works while the loop goes on. At most
+// kInFlightMax are with the kernel; the rest wait here, up to kQueueMax, beyond which operations
+// reject with type OVERLOADED.
 //
 // Buffers and file descriptors belong to the ring from the call until the completion. Dropping
 // a promise drops the result only.
@@ -59,8 +59,9 @@ class Ring {
     kj::Own<Ring> ring;
     kj::String reason;
   };
-  // The port is that of the calling thread's loop.
-  static Attempt create(kj::UnixEventPort& port);
+  // The port is that of the calling thread's loop. `deferTaskrun` false leaves the kernel side
+  // plain even where more is to be had.
+  static Attempt create(kj::UnixEventPort& port, bool deferTaskrun = true);
 
   class Impl;
   explicit Ring(kj::Own<Impl> impl) noexcept;  // for create()

@@ -41,7 +41,7 @@ enum class SimFaultKind : uint8_t {
   kMisdirectedWrite,  // lands at another sector of the same file
   kWriteError,        // EIO, nothing written
   kSyncError,         // EIO from sync(); see above for what becomes of the dirty state
-  kReadError,         // EIO for the whole read
+  kReadError,         // EIO; readSectors reports all that was asked for as bad
   kSlow,              // takes `delay` longer
   kStuck,             // never resolves; a write stays in flight for ever
 };
