@@ -1,0 +1,111 @@
+#include "applier.h"
+
+#include "kernelio/check.h"
+#include "kernelio/co.h"
+
+#include <kj/debug.h>
+
+namespace packmoor::replicator {
+
+Applier::Applier(MemberLog& log, MemberCore& member, StateMachine& stateMachine, ApplyHost& host,
+                 RecordIndex durable)
+    : log_(log), member_(member), stateMachine_(stateMachine), host_(host), applied_(durable),
+      checkpointed_(durable) {}
+
+Applier::~Applier() noexcept(false) {}
+
+void Applier::start() {
+  running_ = run().promise().eagerlyEvaluate([this](kj::Exception&& exception) {
+    failed_ = true;
+    for (auto& [index, waiter] : waiters_) waiter->reject(kj::cp(exception));
+    waiters_.clear();
+    for (auto& waiter : checkpointWaiters_) waiter->reject(kj::cp(exception));
+    checkpointWaiters_.clear();
+    host_.applyFailed(exception);
+  });
+}
+
+void Applier::wake() { wake_.notify(); }
+
+kj::Promise<void> Applier::whenApplied(RecordIndex index) {
+  if (applied_ >= index) return kj::READY_NOW;
+  if (failed_) return KJ_EXCEPTION(FAILED, "the state machine of the volume has failed");
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  waiters_.emplace(index, kj::mv(paf.fulfiller));
+  return kj::mv(paf.promise);
+}
+
+kj::Promise<void> Applier::checkpoint() {
+  if (failed_) return KJ_EXCEPTION(FAILED, "the state machine of the volume has failed");
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  checkpointWaiters_.push_back(kj::mv(paf.fulfiller));
+  checkpointWanted_ = true;
+  wake();
+  return kj::mv(paf.promise);
+}
+
+bool Applier::checkpointDue(uint64_t bytes, int64_t nowMs, int64_t intervalMs) const {
+  if (failed_ || checkpointWanted_ || applied_ == checkpointed_) return false;
+  return log_.bytesWritten() - checkpointBytes_ >= bytes || nowMs - lastCheckpointMs >= intervalMs;
+}
+
+Co<void> Applier::run() {
+  for (;;) {
+    const RecordIndex target = member_.applicable(log_);
+    if (checkpointWanted_) {
+      co_await makeCheckpoint();
+    } else if (applied_ < target) {
+      co_await applyNext(target);
+    } else {
+      co_await wake_.wait();
+    }
+  }
+}
+
+Co<void> Applier::applyNext(RecordIndex target) {
+  std::vector<RecordRef> records;
+  const bool atHand = log_.recent(applied_.next(), target, kBytesMax, kRecordsMax, records);
+  if (!atHand) {
+    auto read = co_await log_.read(applied_.next(), kBytesMax);
+    for (RecordRef& record : read) {
+      if (record->index <= target && records.size() < kRecordsMax) records.push_back(kj::mv(record));
+    }
+  }
+  // Invariant 6. The other place is MemberCore::applicable.
+  PACKMOOR_CHECK(!records.empty() && records.front()->index == applied_.next(),
+                 "the log does not give the records to apply", applied_, target);
+  const RecordIndex first = records.front()->index, last = records.back()->index;
+  PACKMOOR_CHECK(last <= member_.committed() && last <= log_.durable(),
+                 "applying beyond what is committed and durable", last, target);
+  const size_t count = records.size();
+  auto results = co_await stateMachine_.apply(kj::mv(records));
+  PACKMOOR_CHECK(results.size() == count, "a state machine gave a wrong number of results",
+                 results.size(), count);
+  PACKMOOR_CHECK(stateMachine_.applied().index == last, "a state machine is elsewhere than told",
+                 stateMachine_.applied().index, last);
+  applied_ = last;
+  host_.recordsApplied(first, results);
+  while (!waiters_.empty() && waiters_.begin()->first <= applied_) {
+    waiters_.begin()->second->fulfill();
+    waiters_.erase(waiters_.begin());
+  }
+}
+
+Co<void> Applier::makeCheckpoint() {
+  checkpointWanted_ = false;
+  auto waiting = kj::mv(checkpointWaiters_);
+  checkpointWaiters_.clear();
+  const uint64_t bytes = log_.bytesWritten();
+  auto position = co_await stateMachine_.flush();
+  PACKMOOR_CHECK(position.index <= applied_, "a state is durable that was never applied",
+                 position.index, applied_);
+  if (position.index > checkpointed_) {
+    co_await log_.checkpoint(position);
+    checkpointed_ = position.index;
+    log_.release(host_.releasable(position.index));
+  }
+  checkpointBytes_ = bytes;
+  for (auto& waiter : waiting) waiter->fulfill();
+}
+
+}  // namespace packmoor::replicator

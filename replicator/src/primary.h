@@ -1,0 +1,112 @@
+// Primary: one node's lead of a volume in one epoch, from its EpochStart to its end.
+//
+// Why: what must end at once when the role is lost is one object: streams, counting, proposals and
+// confirm rounds. It is made when EpochStart has been appended (rule 7), counts acknowledgements
+// from then on, but commits, announces and answers nothing before activate() (rule 8). depose()
+// ends it (rule 3); afterwards it does nothing but wait to be destroyed.
+//
+// Loop: the node's. The host (the volume) outlives it, and destroys it from a turn of its own,
+// never from within one of its calls.
+#pragma once
+
+#include "kernelio/env.h"
+#include "proposal_queue.h"
+#include "quorum.h"
+#include "read_rounds.h"
+#include "replicator/replicator.h"
+#include "standby_stream.h"
+
+namespace packmoor::replicator {
+
+class PrimaryHost {
+ public:
+  virtual MemberLog& log() = 0;
+  virtual StateMachine& stateMachine() = 0;
+  virtual kernelio::Env& env() = 0;
+  virtual Peers& peers() = 0;
+  virtual const ReplicatorOptions& options() = 0;
+  virtual VolumeId volumeId() = 0;
+  virtual RecordIndex appliedIndex() = 0;
+  // Rule 15: this epoch's primary has counted W copies of everything up to `index`.
+  virtual void committed(Epoch epoch, RecordIndex index) = 0;
+  // Rule 10: a member has promised a higher epoch.
+  virtual void refusedBy(Epoch epoch, Epoch promised) = 0;
+  virtual kj::Promise<void> obtainExtents(std::vector<ExtentId> extents,
+                                          std::vector<NodeId> holders) = 0;
+
+ protected:
+  ~PrimaryHost() = default;
+};
+
+class Primary final : private StreamHost, private ProposalHost, private RoundHost {
+ public:
+  static constexpr int64_t kAnnounceMs = 2;  // commits of this time are announced together
+
+  // EpochStart is the record at `start`, already appended behind `adopted`.
+  Primary(PrimaryHost& host, VolumeConfiguration configuration, LogPosition adopted,
+          RecordIndex start);
+  ~Primary() noexcept(false);
+  KJ_DISALLOW_COPY(Primary);
+
+  const VolumeConfiguration& configuration() const { return configuration_; }
+  RecordIndex start() const { return start_; }
+  bool active() const { return active_; }
+  bool deposed() const { return deposed_; }
+  RecordIndex committedIndex() const { return committed_; }
+
+  // Rule 8: resolves when W members have EpochStart verified and durable; rejects when deposed.
+  kj::Promise<void> whenStarted();
+  // The compare-and-swap to active is known to have succeeded.
+  void activate();
+  // Rule 3: proposes nothing, counts nothing from this instant. `primary`: who may lead now.
+  void depose(const NodeId& primary);
+
+  kj::Promise<ProposeReply> propose(ProposeRequest request);
+  // Resolves to the committed index at the call, confirmed.
+  kj::Promise<RecordIndex> confirmRead();
+
+  void ownLogDurable();  // the own journal made records durable
+  void recordsApplied(RecordIndex first, std::vector<kj::Array<const kj::byte>>& results);
+  void tick();           // about every heartbeatMs
+
+  RecordIndex everywhere() const { return counter_.everywhere(); }
+  std::vector<MemberStatus> memberStatus();
+  void addTo(VolumeStatus& status);
+
+ private:
+  // StreamHost, ProposalHost and RoundHost
+  MemberLog& log() override { return host_.log(); }
+  StateMachine& stateMachine() override { return host_.stateMachine(); }
+  kj::Timer& timer() override { return host_.env().timer; }
+  Epoch epoch() override { return configuration_.epoch; }
+  RecordIndex announceable() override { return committed_; }
+  AppendRequest requestHeader() override;
+  int64_t heartbeatMs() override { return host_.options().heartbeatMs; }
+  void acknowledged(size_t slot, RecordIndex index) override;
+  void refused(Epoch promised) override;
+  void appended() override;
+  kj::Promise<void> whenConfirmed(RecordIndex index) override;
+  kj::Promise<void> obtainExtents(std::vector<ExtentId> extents,
+                                  std::vector<NodeId> holders) override;
+  bool heldByQuorum(const std::vector<NodeId>& holders) override;
+  void askToConfirm(size_t slot, uint64_t round) override;
+  std::vector<size_t> slotsByPromptness() override;
+
+  void counted();
+  void announceSoon();
+
+  PrimaryHost& host_;
+  const VolumeConfiguration configuration_;
+  const RecordIndex start_;
+  const size_t ownSlot_;
+  bool active_ = false, deposed_ = false, announcing_ = false;
+  RecordIndex committed_;        // 0 before activation
+  CommitCounter counter_;
+  Signal changed_;               // committed_, started or deposed
+  ProposalQueue proposals_;
+  ReadRounds rounds_;
+  std::vector<kj::Own<StandbyStream>> streams_;   // counted ones have their slot, then async ones
+  Tasks tasks_{"primary"};
+};
+
+}  // namespace packmoor::replicator

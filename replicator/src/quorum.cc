@@ -1,0 +1,77 @@
+#include "quorum.h"
+
+#include "kernelio/check.h"
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+const VolumeConfiguration& configurationToFence(const VolumeRecord& record) {
+  return record.lastActive.has_value() ? *record.lastActive : record.current;
+}
+
+bool isMember(const VolumeConfiguration& configuration, const MemberIdentity& who) {
+  const auto& members = configuration.members;
+  return std::find(members.begin(), members.end(), who) != members.end();
+}
+
+size_t fenceQuorum(const VolumeConfiguration& configuration) {
+  const size_t members = configuration.members.size();
+  PACKMOOR_CHECK(configuration.writeQuorum >= 1 && configuration.writeQuorum <= members,
+                 "an impossible write quorum", configuration.writeQuorum, members);
+  return members - configuration.writeQuorum + 1;
+}
+
+bool countsAsFenced(const VolumeConfiguration& configuration, const FenceReply& reply) {
+  // Invariant 8: a member in repair is never counted. The other place is VolumeImpl::fence.
+  return reply.promised && !reply.repairing && isMember(configuration, reply.member);
+}
+
+const FenceReply* chooseAdopted(const std::vector<const FenceReply*>& reports) {
+  const FenceReply* best = nullptr;
+  for (const FenceReply* report : reports) {
+    if (best == nullptr || adoptBefore(report->last, best->last)) best = report;
+  }
+  return best;
+}
+
+uint64_t countedByQuorum(std::vector<uint64_t> values, size_t writeQuorum) {
+  if (writeQuorum == 0 || values.size() < writeQuorum) return 0;
+  std::nth_element(values.begin(), values.begin() + (writeQuorum - 1), values.end(),
+                   std::greater<uint64_t>());
+  return values[writeQuorum - 1];
+}
+
+std::vector<RecordIndex> indexesToCompare(RecordIndex base, RecordIndex last) {
+  std::vector<RecordIndex> indexes;
+  uint64_t back = 0;
+  while (last.value >= base.value + back) {
+    indexes.push_back(RecordIndex(last.value - back));
+    back = back == 0 ? 1 : back * 2;
+  }
+  if (indexes.empty() || indexes.back() != base) indexes.push_back(base);
+  std::reverse(indexes.begin(), indexes.end());
+  return indexes;
+}
+
+CommitCounter::CommitCounter(Epoch epoch, RecordIndex start, size_t members, size_t writeQuorum)
+    : epoch_(epoch), start_(start), writeQuorum_(writeQuorum), acknowledged_(members, 0) {
+  PACKMOOR_CHECK(writeQuorum >= 1 && writeQuorum <= members, "an impossible write quorum",
+                 writeQuorum, members);
+}
+
+void CommitCounter::acknowledge(size_t slot, Epoch epoch, RecordIndex index) {
+  if (epoch != epoch_) return;
+  acknowledged_[slot] = std::max(acknowledged_[slot], index.value);
+}
+
+RecordIndex CommitCounter::onQuorum() const {
+  const RecordIndex index(countedByQuorum(acknowledged_, writeQuorum_));
+  return index < start_ ? RecordIndex() : index;
+}
+
+RecordIndex CommitCounter::everywhere() const {
+  return RecordIndex(*std::min_element(acknowledged_.begin(), acknowledged_.end()));
+}
+
+}  // namespace packmoor::replicator

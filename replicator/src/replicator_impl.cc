@@ -1,0 +1,203 @@
+#include "replicator_impl.h"
+
+#include "outcome.h"
+#include "replicated_extent_writer.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+kj::Own<Replicator> Replicator::create(NodeParts parts, ReplicatorOptions options,
+                                       StateMachineFactory makeStateMachine, NodeQuery nodeQuery) {
+  return kj::heap<ReplicatorImpl>(parts, options, kj::mv(makeStateMachine), kj::mv(nodeQuery));
+}
+
+ReplicatorImpl::ReplicatorImpl(NodeParts parts, ReplicatorOptions options,
+                               StateMachineFactory makeStateMachine, NodeQuery nodeQuery)
+    : parts_(parts), options_(options), makeStateMachine_(kj::mv(makeStateMachine)),
+      nodeQuery_(kj::mv(nodeQuery)), self_{parts.self, parts.journal.uuid()},
+      recovered_(parts.recovered.volumes), exchange_(parts.env, parts.extents, parts.peers) {}
+
+ReplicatorImpl::~ReplicatorImpl() noexcept(false) {}
+
+kj::Promise<void> ReplicatorImpl::run() {
+  return canceler_.wrap(followCoordinator().promise().exclusiveJoin(tickForever()));
+}
+
+Co<void> ReplicatorImpl::followCoordinator() {
+  int64_t retryMs = kCoordinatorRetryMsMin;
+  for (;;) {
+    auto changed = parts_.coordinator.changed();  // before the list, so that nothing is missed
+    auto listed = co_await outcomeOf(parts_.coordinator.listVolumes());
+    if (listed.ok()) {
+      for (const VolumeRecord& record : *listed.value) note(record);
+      listed_ = true;
+      retryMs = kCoordinatorRetryMsMin;
+      auto woken = outcomeOf(kj::mv(changed)).ignoreResult()
+                       .exclusiveJoin(coordinatorWanted_.wait())
+                       .exclusiveJoin(parts_.env.timer.afterDelay(
+                           kCoordinatorPollMs * kj::MILLISECONDS));
+      co_await kj::mv(woken);
+    } else {
+      co_await parts_.env.timer.afterDelay(retryMs * kj::MILLISECONDS);
+      retryMs = std::min(retryMs * 2, kCoordinatorRetryMsMax);
+    }
+  }
+}
+
+void ReplicatorImpl::note(const VolumeRecord& record) {
+  auto open = volumes_.find(record.name);
+  if (open != volumes_.end()) {
+    open->second->noteRecord(record);
+    return;
+  }
+  const auto& async = record.current.async;
+  const bool concerned =
+      record.current.hasMember(self_.node) ||
+      std::any_of(async.begin(), async.end(),
+                  [&](const MemberIdentity& member) { return member.node == self_.node; });
+  if (!concerned || stopped_ || opening_.count(record.name) > 0) return;
+  opening_[record.name] = "it is being opened";
+  tasks_.add(openVolume(record));
+}
+
+Co<void> ReplicatorImpl::openVolume(VolumeRecord record) {
+  int64_t retryMs = kCoordinatorRetryMsMin;
+  for (;;) {
+    RecoveredVolume found;
+    auto recovered = recovered_.find(record.id);
+    if (recovered != recovered_.end()) found = recovered->second;
+    auto volume = std::make_unique<VolumeImpl>(
+        VolumeParts{parts_.env, options_, self_, parts_.journal, parts_.extents, exchange_,
+                    parts_.coordinator, parts_.peers, coordinatorWanted_},
+        record, found, makeStateMachine_(record));
+    auto failure = co_await outcomeOf(volume->open().promise());
+    KJ_IF_MAYBE(exception, failure) {
+      const kj::StringPtr why = exception->getDescription();
+      KJ_LOG(ERROR, "a volume cannot be opened", record.name.c_str(), why);
+      opening_[record.name] = why.cStr();
+      volume = nullptr;
+      co_await parts_.env.timer.afterDelay(retryMs * kj::MILLISECONDS);
+      retryMs = std::min(retryMs * 2, kCoordinatorRetryMsMax);
+      continue;
+    }
+    byId_[record.id] = volume.get();
+    volumes_[record.name] = std::move(volume);
+    opening_.erase(record.name);
+    recovered_.erase(record.id);
+    opened_.notify();
+    coordinatorWanted_.notify();  // what has changed since the record was read
+    volumes_[record.name]->tick();
+    co_return;
+  }
+}
+
+Co<void> ReplicatorImpl::tickForever() {
+  int64_t extentTickMs = 0;
+  for (;;) {
+    co_await parts_.env.timer.afterDelay(options_.heartbeatMs * kj::MILLISECONDS);
+    for (auto& [name, volume] : volumes_) volume->tick();
+    const int64_t now = monotonicMs(parts_.env.timer);
+    if (now - extentTickMs < kExtentTickMs) continue;
+    extentTickMs = now;
+    exchange_.tick();
+    // What no open volume names may go, once every volume has said what it names.
+    if (!expiring_ && listed_ && opening_.empty()) {
+      expiring_ = true;
+      parts_.extents.startExpiry();
+    }
+  }
+}
+
+kj::Maybe<Volume&> ReplicatorImpl::findVolume(kj::StringPtr name) {
+  auto it = volumes_.find(name.cStr());
+  if (it == volumes_.end()) return nullptr;
+  return *it->second;
+}
+
+std::vector<Volume*> ReplicatorImpl::volumes() {
+  std::vector<Volume*> all;
+  for (auto& [name, volume] : volumes_) all.push_back(volume.get());
+  return all;
+}
+
+kj::Promise<void> ReplicatorImpl::whenOpen(std::string name, int64_t timeoutMs) {
+  return canceler_.wrap(waitOpen(kj::mv(name), timeoutMs).promise());
+}
+
+Co<void> ReplicatorImpl::waitOpen(std::string name, int64_t timeoutMs) {
+  const int64_t deadlineMs = monotonicMs(parts_.env.timer) + timeoutMs;
+  while (volumes_.count(name) == 0) {
+    const int64_t leftMs = deadlineMs - monotonicMs(parts_.env.timer);
+    if (leftMs <= 0) {
+      const auto why = opening_.find(name);
+      KJ_FAIL_REQUIRE("the volume did not open on this node in time", name,
+                      why != opening_.end() ? why->second
+                      : listed_             ? "this node is not a member of it"
+                                            : "the coordinator did not answer");
+    }
+    co_await opened_.waitFor(parts_.env.timer, leftMs);
+  }
+}
+
+kj::Promise<kj::Own<ReplicatedExtentWriter>> ReplicatorImpl::beginExtent(Volume& volume) {
+  auto it = byId_.find(volume.id());
+  KJ_REQUIRE(it != byId_.end(), "the volume is not open on this node");
+  const VolumeConfiguration& configuration = it->second->configuration();
+  std::vector<NodeId> members;
+  for (const MemberIdentity& member : configuration.members) members.push_back(member.node);
+  return beginReplicatedExtent(
+      ExtentWriterParts{parts_.env, parts_.extents, exchange_, parts_.peers, tasks_},
+      kj::mv(members), configuration.writeQuorum);
+}
+
+kj::Promise<VolumeRecord> ReplicatorImpl::createVolume(std::string name,
+                                                       std::vector<NodeId> members,
+                                                       uint32_t writeQuorum) {
+  return canceler_.wrap(create(kj::mv(name), kj::mv(members), writeQuorum).promise());
+}
+
+Co<VolumeRecord> ReplicatorImpl::create(std::string name, std::vector<NodeId> members,
+                                        uint32_t writeQuorum) {
+  KJ_REQUIRE(isValidNodeId(name.c_str()),
+             "a volume's name is 1 to 63 of a-z, 0-9 and '-', and does not begin with '-'", name);
+  KJ_REQUIRE(!members.empty(), "a volume needs at least one member", name);
+  KJ_REQUIRE(writeQuorum >= 1 && writeQuorum <= members.size(),
+             "the write quorum must be between 1 and the number of members", writeQuorum,
+             members.size());
+  auto nodes = co_await parts_.coordinator.listNodes();
+  VolumeRecord record;
+  parts_.env.random.fill(kj::arrayPtr(record.id.bytes.data(), record.id.bytes.size()));
+  record.name = name;
+  record.current.writeQuorum = writeQuorum;
+  for (const NodeId& member : members) {
+    auto node = std::find_if(nodes.begin(), nodes.end(),
+                             [&](const NodeRegistration& n) { return n.node == member; });
+    KJ_REQUIRE(node != nodes.end(), "no such node has registered with the coordinator", member);
+    KJ_REQUIRE(!record.current.hasMember(member), "a member is named twice", member);
+    record.current.members.push_back(MemberIdentity{member, node->journal});
+  }
+  auto stored = co_await outcomeOf(parts_.coordinator.compareAndSwap(record));
+  auto found = co_await parts_.coordinator.readVolume(name);
+  KJ_REQUIRE(found.has_value() && found->id == record.id,
+             "a volume of this name exists, or the coordinator refused it", name);
+  coordinatorWanted_.notify();
+  co_return kj::mv(*found);
+}
+
+kj::Promise<void> ReplicatorImpl::stop() { return canceler_.wrap(stopAll().promise()); }
+
+Co<void> ReplicatorImpl::stopAll() {
+  stopped_ = true;
+  for (auto& [name, volume] : volumes_) {
+    auto failure = co_await outcomeOf(volume->stop().promise());
+    KJ_IF_MAYBE(exception, failure) {
+      KJ_LOG(WARNING, "the last checkpoint of a volume failed", name.c_str(),
+             exception->getDescription());
+    }
+  }
+}
+
+}  // namespace packmoor::replicator

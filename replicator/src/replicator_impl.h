@@ -1,0 +1,84 @@
+// ReplicatorImpl: opens a node's volumes, drives their clock, and routes what other nodes ask.
+// See replicator/replicator.h. Sources: replicator_impl.cc and replicator_service.cc.
+#pragma once
+
+#include "extent_exchange.h"
+#include "replicator/replicator.h"
+#include "volume_impl.h"
+
+#include <map>
+#include <memory>
+
+namespace packmoor::replicator {
+
+class ReplicatorImpl final : public Replicator {
+ public:
+  static constexpr int64_t kCoordinatorPollMs = 5000;
+  static constexpr int64_t kCoordinatorRetryMsMin = 50, kCoordinatorRetryMsMax = 2000;
+  static constexpr int64_t kExtentTickMs = 1000;
+
+  ReplicatorImpl(NodeParts parts, ReplicatorOptions options, StateMachineFactory makeStateMachine,
+                 NodeQuery nodeQuery);
+  ~ReplicatorImpl() noexcept(false);
+  KJ_DISALLOW_COPY(ReplicatorImpl);
+
+  kj::Promise<void> run() override;
+  kj::Maybe<Volume&> findVolume(kj::StringPtr name) override;
+  std::vector<Volume*> volumes() override;
+  kj::Promise<void> whenOpen(std::string name, int64_t timeoutMs) override;
+  kj::Promise<kj::Own<ReplicatedExtentWriter>> beginExtent(Volume& volume) override;
+  kj::Promise<VolumeRecord> createVolume(std::string name, std::vector<NodeId> members,
+                                         uint32_t writeQuorum) override;
+  Peers& peers() override { return parts_.peers; }
+  kj::Promise<void> stop() override;
+
+  // PeerService
+  kj::Promise<AppendReply> append(const NodeId& from, AppendRequest request) override;
+  kj::Promise<FenceReply> fence(const NodeId& from, FenceRequest request) override;
+  kj::Promise<FetchReply> fetch(const NodeId& from, FetchRequest request) override;
+  kj::Promise<LogPosition> commonPrefix(const NodeId& from, CommonPrefixRequest request) override;
+  kj::Promise<ProposeReply> propose(const NodeId& from, ProposeRequest request) override;
+  kj::Promise<ReadIndexReply> readIndex(const NodeId& from, VolumeId volume) override;
+  kj::Promise<ConfirmReply> confirm(const NodeId& from, ConfirmRequest request) override;
+  kj::Promise<void> takeOver(const NodeId& from, VolumeId volume) override;
+  kj::Promise<void> writeExtentBlock(const NodeId& from, ExtentId id, uint64_t block,
+                                     kernelio::IoBuffer data, Hash128 checksum) override;
+  kj::Promise<void> sealExtent(const NodeId& from, ExtentId id, uint64_t bytes,
+                               Hash128 root) override;
+  kj::Promise<void> abandonExtent(const NodeId& from, ExtentId id) override;
+  kj::Promise<ExtentBlockReply> readExtentBlock(const NodeId& from, ExtentId id,
+                                                uint64_t block) override;
+  kj::Promise<std::pair<uint64_t, Hash128>> extentInfo(const NodeId& from, ExtentId id) override;
+  kj::Promise<kj::Array<kj::byte>> query(const NodeId& from, VolumeId volume, std::string name,
+                                         kj::Array<const kj::byte> question) override;
+
+ private:
+  Co<void> followCoordinator();
+  Co<void> tickForever();
+  void note(const VolumeRecord& record);
+  Co<void> openVolume(VolumeRecord record);
+  Co<void> waitOpen(std::string name, int64_t timeoutMs);
+  Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum);
+  Co<void> stopAll();
+  VolumeImpl& route(const NodeId& from, VolumeId id);
+
+  NodeParts parts_;
+  const ReplicatorOptions options_;
+  StateMachineFactory makeStateMachine_;
+  NodeQuery nodeQuery_;
+  const MemberIdentity self_;
+  std::map<VolumeId, RecoveredVolume> recovered_;
+  ExtentExchange exchange_;
+  Signal coordinatorWanted_;
+  Signal opened_;
+
+  std::map<std::string, std::unique_ptr<VolumeImpl>> volumes_;   // open ones, by name
+  std::map<VolumeId, VolumeImpl*> byId_;
+  std::map<std::string, std::string> opening_;   // name: why it is not open yet
+  bool listed_ = false, expiring_ = false, stopped_ = false;
+
+  Tasks tasks_{"replicator"};
+  kj::Canceler canceler_;
+};
+
+}  // namespace packmoor::replicator

@@ -1,0 +1,277 @@
+#include "takeover.h"
+
+#include "kernelio/check.h"
+#include "outcome.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+Co<void> Takeover::run(kj::Maybe<Epoch> expected) {
+  KJ_REQUIRE(!host_.member().repairing(),
+             "this member of the volume is damaged and may not lead until it is repaired");
+  co_await takeEpoch(expected);
+  for (;;) {
+    co_await fence();
+    auto adopted = co_await adopt();
+    if (adopted) break;
+  }
+  requireNotSuperseded();
+  host_.lead(record_.current);
+  co_await host_.whenStarted();
+  co_await makeActive();
+}
+
+void Takeover::requireNotSuperseded() {
+  const FencePromise& promise = host_.member().promise();
+  KJ_REQUIRE(refusedFor_ <= epoch_, "the takeover was superseded: a member has promised a higher epoch",
+             epoch_, refusedFor_);
+  if (promise.epoch == epoch_ && promise.nonce == record_.current.nonce) return;
+  kj::throwFatalException(KJ_EXCEPTION(
+      DISCONNECTED, "the takeover was superseded by a higher epoch", epoch_, promise.epoch));
+}
+
+template <typename T>
+kj::Promise<T> Takeover::bounded(kj::Promise<T> work) {
+  return host_.env().timer.timeoutAfter(kAttemptTimeoutMs * kj::MILLISECONDS, kj::mv(work));
+}
+
+kj::Promise<void> Takeover::pause(int64_t& milliseconds) {
+  auto paused = host_.env().timer.afterDelay(milliseconds * kj::MILLISECONDS);
+  milliseconds = std::min(milliseconds * 2, kPauseMsMax);
+  return paused;
+}
+
+// ---- Rules 1 and 2: a new epoch -------------------------------------------------------------
+
+Co<void> Takeover::takeEpoch(kj::Maybe<Epoch> expected) {
+  auto found = co_await host_.coordinator().readVolume(host_.volumeName());
+  KJ_REQUIRE(found.has_value(), "the coordinator does not know the volume", host_.volumeName());
+  VolumeRecord record = *found;
+  KJ_IF_MAYBE(epoch, expected) {
+    KJ_REQUIRE(record.current.epoch == *epoch, "another node has taken an epoch since",
+               record.current.epoch, *epoch);
+  }
+  const VolumeConfiguration& last = configurationToFence(record);
+  KJ_REQUIRE(isMember(last, host_.selfIdentity()),
+             "this node is not a counted member of the volume, or its journal is not the one that "
+             "the configuration names", host_.volumeName());
+  // Promises are given for epochs that the coordinator has stored. A lower one there now is
+  // another past (rule 18).
+  KJ_REQUIRE(record.current.epoch >= host_.member().promise().epoch,
+             "the coordinator has gone back behind an epoch that this node has promised",
+             record.current.epoch, host_.member().promise().epoch);
+
+  VolumeRecord next = record;
+  next.current.members = last.members;
+  next.current.async = last.async;
+  next.current.writeQuorum = last.writeQuorum;
+  next.current.epoch = record.current.epoch.next();
+  next.current.primary = host_.selfIdentity();
+  host_.env().random.fill(kj::arrayPtr(next.current.nonce.bytes.data(), 16));
+  next.phase = VolumePhase::kRecovering;
+  auto stored = co_await outcomeOf(host_.coordinator().compareAndSwap(next));
+  KJ_REQUIRE(!stored.ok() || *stored.value, "another node changed the volume at the same time");
+
+  // Rule 1: after an unknown result, and for the new revision, read again; the nonce tells.
+  auto again = co_await host_.coordinator().readVolume(host_.volumeName());
+  KJ_REQUIRE(again.has_value() && again->current.nonce == next.current.nonce,
+             "another node took an epoch of the volume at the same time");
+  record_ = *again;
+  epoch_ = record_.current.epoch;
+  const bool claimed = host_.claim(epoch_, record_.current.nonce, host_.selfIdentity().node);
+  KJ_REQUIRE(claimed, "this node has promised a higher epoch", epoch_);
+}
+
+// ---- Rules 3 to 5: fences --------------------------------------------------------------------
+
+Co<void> Takeover::fence() {
+  const VolumeConfiguration& configuration = configurationToFence(record_);
+  const size_t needed = fenceQuorum(configuration);
+  Tasks asking("fences");
+  for (const MemberIdentity& member : configuration.members) {
+    bool have = false;
+    for (const FenceReply& report : reports_) have = have || report.member == member;
+    if (!have) asking.add(fenceMember(member));
+  }
+  const int64_t sinceMs = monotonicMs(host_.env().timer);
+  while (reports_.size() < needed) {
+    co_await reported_.waitFor(host_.env().timer, 500);
+    requireNotSuperseded();
+    if (reports_.size() < needed && monotonicMs(host_.env().timer) - sinceMs >= 1000) {
+      host_.takeoverProblem(kj::str("waiting for ", needed - reports_.size(), " more of the ",
+                                    configuration.members.size(),
+                                    " members of the volume to answer the takeover").cStr());
+    }
+  }
+  host_.takeoverProblem("");
+}
+
+Co<void> Takeover::fenceMember(MemberIdentity member) {
+  int64_t pauseMs = kPauseMsMin;
+  for (;;) {
+    auto asked = isSelf(member) ? host_.fenceSelf(fenceRequest())
+                                : host_.peers().peer(member.node).fence(fenceRequest());
+    auto outcome = co_await outcomeOf(bounded(kj::mv(asked)));
+    if (outcome.ok()) {
+      const FenceReply& reply = *outcome.value;
+      if (countsAsFenced(configurationToFence(record_), reply) && reply.member == member) {
+        reports_.push_back(reply);
+        reported_.notify();
+        co_return;
+      }
+      if (!reply.promised && reply.highest > epoch_) {
+        refusedFor_ = reply.highest;
+        reported_.notify();
+      }
+    }
+    co_await pause(pauseMs);
+  }
+}
+
+// ---- Rule 6: adoption ------------------------------------------------------------------------
+
+// False: the reporter was lost; fence again and choose anew.
+Co<bool> Takeover::adopt() {
+  // What is told of the own log must be durable, as in any report (rule 4).
+  co_await host_.log().whenWritten();
+  requireNotSuperseded();
+  std::vector<const FenceReply*> reports;
+  for (FenceReply& report : reports_) {
+    if (isSelf(report.member)) report.last = host_.log().last();
+    reports.push_back(&report);
+  }
+  const FenceReply chosen = *chooseAdopted(reports);
+  if (!isSelf(chosen.member) && chosen.last != host_.log().last()) {
+    auto outcome = co_await outcomeOf(adoptFrom(chosen));
+    requireNotSuperseded();
+    KJ_IF_MAYBE(exception, outcome) {
+      host_.takeoverProblem(kj::str("the newest log, of ", chosen.member.node.c_str(),
+                                    ", could not be fetched: ",
+                                    exception->getDescription()).cStr());
+      std::erase_if(reports_, [&](const FenceReply& r) { return r.member == chosen.member; });
+      co_await host_.env().timer.afterDelay(kPauseMsMin * kj::MILLISECONDS);
+      co_return false;
+    }
+  }
+  // Rule 7: the log equals the adopted one, to the hash.
+  PACKMOOR_CHECK(isSelf(chosen.member) || host_.log().last() == chosen.last,
+                 "adopting another log than chosen", chosen.last.index, host_.log().last().index);
+  co_return true;
+}
+
+Co<void> Takeover::adoptFrom(const FenceReply& report) {
+  MemberLog& log = host_.log();
+  Peer& peer = host_.peers().peer(report.member.node);
+  CommonPrefixRequest question;
+  question.volume = host_.volumeId();
+  const RecordIndex low = std::max(log.base().index, report.base);
+  const RecordIndex high = std::min(log.last().index, report.last.index);
+  KJ_REQUIRE(low <= high,
+             "the logs have nothing in common any more; a checkpoint must be transferred",
+             log.base().index, log.last().index, report.base, report.last.index);
+  for (RecordIndex index : indexesToCompare(low, high)) {
+    auto position = log.position(index);
+    KJ_IF_MAYBE(known, position) { question.positions.push_back(*known); }
+  }
+  auto common = co_await bounded(peer.commonPrefix(kj::mv(question)));
+  auto own = log.position(common.index);
+  KJ_IF_MAYBE(position, own) {
+    KJ_REQUIRE(position->hash == common.hash, "a member found a common record that is none");
+  } else {
+    KJ_FAIL_REQUIRE("a member found a common record that this node does not hold", common.index);
+  }
+  RecordIndex next = common.index.next();
+  while (next <= report.last.index) {
+    auto reply = co_await bounded(
+        peer.fetch(FetchRequest{host_.volumeId(), epoch_, next, report.last.index}));
+    requireNotSuperseded();
+    KJ_REQUIRE(!reply.records.empty() && reply.records.front()->index == next &&
+                   reply.records.back()->index <= report.last.index,
+               "a member does not give the records that it has reported", next);
+    next = reply.records.back()->index.next();
+    co_await merge(report, kj::mv(reply.records));
+  }
+  requireNotSuperseded();
+  if (log.last().index > report.last.index) {
+    auto end = log.position(report.last.index);
+    KJ_IF_MAYBE(position, end) {
+      KJ_REQUIRE(*position == report.last, "the fetched log does not end as reported");
+      log.truncate(*position);
+    }
+  }
+  KJ_REQUIRE(log.last() == report.last, "the fetched log does not end as reported");
+  co_await log.whenWritten();
+}
+
+// Records of the adopted log, from at or below the end of the own: cuts at the first difference.
+Co<void> Takeover::merge(const FenceReply& report, std::vector<RecordRef> records) {
+  MemberLog& log = host_.log();
+  size_t have = 0;
+  kj::Maybe<LogPosition> cut;
+  for (const RecordRef& record : records) {
+    auto own = log.position(record->index);
+    KJ_IF_MAYBE(position, own) {
+      if (position->hash == record->hash) {
+        ++have;
+        continue;
+      }
+      cut = KJ_ASSERT_NONNULL(log.position(RecordIndex(record->index.value - 1)));
+    }
+    break;
+  }
+  KJ_IF_MAYBE(position, cut) { log.truncate(*position); }
+  if (have == records.size()) co_return;
+  auto missing = kj::arrayPtr(records.data() + have, records.size() - have);
+  std::vector<ExtentId> extents;
+  for (const RecordRef& record : missing) {
+    extents.insert(extents.end(), record->extents.begin(), record->extents.end());
+  }
+  if (!extents.empty()) {
+    std::vector<NodeId> holders(1, report.member.node);
+    co_await host_.obtainExtents(kj::mv(extents), kj::mv(holders));
+    requireNotSuperseded();
+  }
+  LogPosition at = log.last();
+  for (const RecordRef& record : missing) {
+    KJ_REQUIRE(record->index == at.index.next() && record->previousHash == at.hash &&
+                   record->epoch >= at.epoch && record->epoch < epoch_,
+               "a member gave records that do not follow one another", record->index);
+    at = LogPosition{record->index, record->epoch, record->hash};
+  }
+  log.append(missing);
+}
+
+// ---- Rule 8: the epoch becomes active --------------------------------------------------------
+
+Co<void> Takeover::makeActive() {
+  int64_t pauseMs = kPauseMsMin;
+  VolumeRecord next = record_;
+  next.phase = VolumePhase::kActive;
+  next.lastActive = next.current;
+  for (;;) {
+    requireNotSuperseded();
+    auto stored = co_await outcomeOf(host_.coordinator().compareAndSwap(next));
+    requireNotSuperseded();
+    if (stored.ok() && *stored.value) break;
+    // False, or unknown: the record tells, by the nonce.
+    auto found = co_await outcomeOf(host_.coordinator().readVolume(host_.volumeName()));
+    requireNotSuperseded();
+    if (found.ok() && found.value->has_value()) {
+      const VolumeRecord& record = **found.value;
+      KJ_REQUIRE(record.current.nonce == next.current.nonce,
+                 "the takeover was superseded: another node took a higher epoch",
+                 record.current.epoch);
+      if (record.phase == VolumePhase::kActive) break;
+      next.revision = record.revision;
+    }
+    host_.takeoverProblem("the coordinator did not confirm that the epoch is active");
+    co_await pause(pauseMs);
+  }
+  host_.takeoverProblem("");
+  host_.activate(next);
+}
+
+}  // namespace packmoor::replicator

@@ -1,0 +1,89 @@
+// Takeover: one attempt of this node to become a volume's primary (DESIGN section 6, rules 1-8).
+//
+// Why: this is where acknowledged data is lost if a step is left out or done early. The steps are
+// in one file, in order: take an epoch at the coordinator, fence the last active configuration,
+// adopt the newest of the fenced logs, append EpochStart, have it on W members, make the epoch
+// active. Operators, a restart of the primary and (later) suspicion start the same attempt.
+//
+// An attempt that has taken its epoch goes on asking for fences until it succeeds or finds that a
+// higher epoch exists; it is then superseded and rejects. Nothing of it outlives it but the promise,
+// the records it fetched, and what the coordinator says.
+//
+// Loop: the node's. The host outlives it.
+#pragma once
+
+#include "kernelio/co.h"
+#include "kernelio/env.h"
+#include "member_core.h"
+#include "quorum.h"
+
+namespace packmoor::replicator {
+
+class TakeoverHost {
+ public:
+  virtual kernelio::Env& env() = 0;
+  virtual Coordinator& coordinator() = 0;
+  virtual Peers& peers() = 0;
+  virtual MemberLog& log() = 0;
+  virtual MemberCore& member() = 0;
+  virtual const std::string& volumeName() = 0;
+  virtual VolumeId volumeId() = 0;
+  virtual const MemberIdentity& selfIdentity() = 0;
+
+  // Rule 3, for this node's own claim: false when it has promised otherwise.
+  virtual bool claim(Epoch epoch, const Uuid& nonce, const NodeId& primary) = 0;
+  virtual kj::Promise<FenceReply> fenceSelf(FenceRequest request) = 0;
+  virtual kj::Promise<void> obtainExtents(std::vector<ExtentId> extents,
+                                          std::vector<NodeId> holders) = 0;
+  // Rule 7: appends EpochStart behind the adopted log and begins to lead, not yet active.
+  virtual void lead(const VolumeConfiguration& configuration) = 0;
+  // Resolves when W members have EpochStart.
+  virtual kj::Promise<void> whenStarted() = 0;
+  // Rule 8: the epoch is known to be active.
+  virtual void activate(const VolumeRecord& record) = 0;
+  // For status: what the attempt waits for; empty when it goes on.
+  virtual void takeoverProblem(std::string problem) = 0;
+
+ protected:
+  ~TakeoverHost() = default;
+};
+
+class Takeover final {
+ public:
+  static constexpr int64_t kAttemptTimeoutMs = 3000;  // of one request to one member
+  static constexpr int64_t kPauseMsMin = 20, kPauseMsMax = 1000;
+  static constexpr size_t kFetchRecords = 1024;
+
+  explicit Takeover(TakeoverHost& host) : host_(host) {}
+  KJ_DISALLOW_COPY(Takeover);
+
+  // Resolves when this node is the active primary. Rejects when superseded, when this node cannot
+  // lead, or when the coordinator cannot be asked before an epoch is taken. With `expected`,
+  // only if that is the volume's epoch still: what started the attempt by itself holds.
+  Co<void> run(kj::Maybe<Epoch> expected);
+
+ private:
+  Co<void> takeEpoch(kj::Maybe<Epoch> expected);
+  Co<void> fence();
+  Co<void> fenceMember(MemberIdentity member);
+  Co<bool> adopt();
+  Co<void> adoptFrom(const FenceReply& report);
+  Co<void> merge(const FenceReply& report, std::vector<RecordRef> records);
+  Co<void> makeActive();
+
+  FenceRequest fenceRequest() const { return FenceRequest{record_}; }
+  bool isSelf(const MemberIdentity& who) { return who == host_.selfIdentity(); }
+  void requireNotSuperseded();
+  template <typename T>
+  kj::Promise<T> bounded(kj::Promise<T> work);
+  kj::Promise<void> pause(int64_t& milliseconds);
+
+  TakeoverHost& host_;
+  VolumeRecord record_;                    // as stored by the attempt's compare-and-swap
+  Epoch epoch_;
+  Epoch refusedFor_;                       // a higher one that a member has promised
+  std::vector<FenceReply> reports_;        // complete ones, at most one for each member
+  Signal reported_;
+};
+
+}  // namespace packmoor::replicator

@@ -1,0 +1,203 @@
+// What fronts ask of a volume: proposals and reads, wherever the primary is.
+#include "volume_impl.h"
+
+#include "outcome.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+namespace {
+
+constexpr int64_t kRetryMsMin = 5, kRetryMsMax = 200;
+
+// Proposals are sent again with the same bytes; each request refers to them.
+struct SharedPayload {
+  std::shared_ptr<kj::Array<const kj::byte>> bytes;
+  kj::Array<const kj::byte> reference() const {
+    if (bytes->size() == 0) return nullptr;
+    return bytes->asPtr().attach(bytes);
+  }
+};
+
+}  // namespace
+
+// ---- Proposals -------------------------------------------------------------------------------
+
+kj::Promise<ProposeOutcome> VolumeImpl::propose(Proposal proposal) {
+  return canceler_.wrap(proposeUntilDone(kj::mv(proposal)).promise());
+}
+
+Co<ProposeOutcome> VolumeImpl::proposeUntilDone(Proposal proposal) {
+  const SharedPayload payload{
+      std::make_shared<kj::Array<const kj::byte>>(kj::mv(proposal.payload))};
+  const int64_t deadlineMs = nowMs() + parts_.options.proposeTimeoutMs;
+  int64_t retryMs = kRetryMsMin;
+  bool mayBeWritten = false;
+  std::string reason = "the volume has no primary";
+  for (;;) {
+    KJ_REQUIRE(!stopped_, "this node is stopping; nothing was written by this request");
+    ProposeRequest request{record_.id,       proposal.txn,      proposal.kind,
+                           proposal.extents, proposal.sealedOn, payload.reference()};
+    auto reply = co_await proposeOnce(kj::mv(request), deadlineMs);
+    switch (reply.outcome) {
+      case ProposeReply::Outcome::kDone:
+        co_return ProposeOutcome{reply.index, kj::mv(reply.result)};
+      case ProposeReply::Outcome::kUnknown:
+        mayBeWritten = true;
+        break;
+      case ProposeReply::Outcome::kNotPrimary:
+        if (!reply.primary.empty() && reply.primary != primaryNode_) {
+          followed(reply.primary);
+          retryMs = kRetryMsMin;
+        }
+        break;
+      case ProposeReply::Outcome::kUnavailable: break;
+    }
+    if (!reply.reason.empty()) reason = reply.reason;
+    // Without an id it cannot be known whether the first attempt will still be applied.
+    const bool mayRetry = !mayBeWritten || !proposal.txn.isNull();
+    const int64_t leftMs = deadlineMs - nowMs();
+    if (!mayRetry || leftMs <= 0) {
+      KJ_REQUIRE(!mayBeWritten,
+                 "whether the transaction was committed is unknown", reason);
+      KJ_FAIL_REQUIRE("the transaction was not committed and will not be", reason);
+    }
+    co_await moved_.waitFor(parts_.env.timer, std::min(retryMs, leftMs));
+    retryMs = std::min(retryMs * 2, kRetryMsMax);
+  }
+}
+
+// One attempt. A failure on the way is the reply kUnknown.
+Co<ProposeReply> VolumeImpl::proposeOnce(ProposeRequest request, int64_t deadlineMs) {
+  if (primary_ != nullptr || primaryNode_.empty() || primaryNode_ == parts_.self.node) {
+    co_return co_await handlePropose(kj::mv(request));
+  }
+  // Ends early when the lead moves: the new primary is asked with the same transaction id.
+  auto moved = moved_.waitFor(parts_.env.timer, std::max<int64_t>(1, deadlineMs - nowMs()))
+                   .then([]() -> ProposeReply {
+                     ProposeReply reply;
+                     reply.reason = "the lead moved, or the primary did not answer in time";
+                     return reply;
+                   });
+  auto sent = parts_.peers.peer(primaryNode_).propose(kj::mv(request));
+  auto outcome = co_await outcomeOf(sent.exclusiveJoin(kj::mv(moved)));
+  if (outcome.ok()) co_return kj::mv(*outcome.value);
+  ProposeReply reply;
+  KJ_IF_MAYBE(exception, outcome.exception) {
+    reply.reason = exception->getDescription().cStr();
+  }
+  co_return reply;
+}
+
+// ---- Reads -----------------------------------------------------------------------------------
+
+kj::Promise<RecordIndex> VolumeImpl::readBarrier() {
+  ++readBarriers_;
+  return canceler_.wrap(readUntilConfirmed().promise());
+}
+
+Co<RecordIndex> VolumeImpl::readUntilConfirmed() {
+  const int64_t deadlineMs = nowMs() + parts_.options.readTimeoutMs;
+  int64_t retryMs = kRetryMsMin;
+  for (;;) {
+    KJ_REQUIRE(problem_.empty(), "this node's copy of the volume cannot be read", problem_);
+    auto outcome = co_await outcomeOf(confirmOnce());
+    const int64_t leftMs = deadlineMs - nowMs();
+    if (outcome.ok()) {
+      const RecordIndex index = *outcome.value;
+      if (applier_->applied() >= index) co_return index;
+      auto applied = co_await outcomeOf(applier_->whenApplied(index).exclusiveJoin(
+          parts_.env.timer.afterDelay(std::max<int64_t>(1, leftMs) * kj::MILLISECONDS)
+              .then([]() -> kj::Promise<void> {
+                return KJ_EXCEPTION(OVERLOADED,
+                                    "this node did not catch up with the primary in time");
+              })));
+      KJ_IF_MAYBE(exception, applied) { kj::throwFatalException(kj::mv(*exception)); }
+      co_return index;
+    }
+    if (leftMs <= 0) {
+      KJ_IF_MAYBE(exception, outcome.exception) { kj::throwFatalException(kj::mv(*exception)); }
+    }
+    co_await moved_.waitFor(parts_.env.timer, std::max<int64_t>(1, std::min(retryMs, leftMs)));
+    retryMs = std::min(retryMs * 2, kRetryMsMax);
+  }
+}
+
+kj::Promise<RecordIndex> VolumeImpl::confirmOnce() {
+  if (primary_ != nullptr) return primary_->confirmRead();
+  if (primaryNode_.empty() || primaryNode_ == parts_.self.node) {
+    return KJ_EXCEPTION(OVERLOADED, "the volume has no primary at present");
+  }
+  auto paf = kj::newPromiseAndFulfiller<RecordIndex>();
+  forwardedReads_.push_back(kj::mv(paf.fulfiller));
+  if (!forwarding_) {
+    forwarding_ = true;
+    tasks_.add(forwardReads());
+  }
+  return kj::mv(paf.promise);
+}
+
+// Everyone who waits when a question leaves is served by its answer; who comes later, by the next.
+Co<void> VolumeImpl::forwardReads() {
+  while (!forwardedReads_.empty()) {
+    auto readers = kj::mv(forwardedReads_);
+    forwardedReads_.clear();
+    auto asked = parts_.env.timer.timeoutAfter(kForwardTimeoutMs * kj::MILLISECONDS,
+                                               parts_.peers.peer(primaryNode_).readIndex(record_.id));
+    auto outcome = co_await outcomeOf(kj::mv(asked));
+    if (outcome.ok() && outcome.value->ok) {
+      // The answer is an announcement, too (rule 15).
+      member_.announced(outcome.value->epoch, outcome.value->committed);
+      advanced();
+      for (auto& reader : readers) reader->fulfill(kj::cp(outcome.value->committed));
+      continue;
+    }
+    if (outcome.ok() && !outcome.value->primary.empty()) followed(outcome.value->primary);
+    const std::string reason = outcome.ok() ? outcome.value->reason : "the primary did not answer";
+    for (auto& reader : readers) {
+      reader->reject(KJ_EXCEPTION(OVERLOADED, "the primary of the volume could not confirm the read",
+                                  reason));
+    }
+  }
+  forwarding_ = false;
+}
+
+kj::Promise<void> VolumeImpl::whenApplied(RecordIndex index) {
+  return canceler_.wrap(applier_->whenApplied(index));
+}
+
+// ---- Moving the lead ---------------------------------------------------------------------------
+
+kj::Promise<void> VolumeImpl::takeOver() { return canceler_.wrap(takeOverPlanned().promise()); }
+
+Co<void> VolumeImpl::takeOverPlanned() {
+  if (primary_ != nullptr && primary_->active()) co_return;
+  KJ_REQUIRE(!member_.repairing(), "this node's copy of the volume is damaged and may not lead",
+             problem_);
+  if (takeover_ == nullptr) {
+    // Catching up first keeps the time short in which nobody leads. Without a primary there is
+    // nothing to wait for.
+    auto reached = co_await outcomeOf(confirmOnce());
+    if (reached.ok() && applier_->applied() < *reached.value) {
+      auto late = parts_.env.timer.afterDelay(kCatchUpTimeoutMs * kj::MILLISECONDS)
+                      .then([]() -> kj::Promise<void> {
+                        return KJ_EXCEPTION(OVERLOADED, "this node is too far behind to take over");
+                      });
+      co_await applier_->whenApplied(*reached.value).exclusiveJoin(kj::mv(late));
+    }
+    if (primary_ != nullptr && primary_->active()) co_return;
+  }
+  co_await beginTakeover(nullptr);
+}
+
+kj::Promise<void> VolumeImpl::switchOver(NodeId node) {
+  KJ_REQUIRE(record_.current.hasMember(node), "that node is not a counted member of the volume",
+             node);
+  if (node == parts_.self.node) return takeOver();
+  return canceler_.wrap(parts_.peers.peer(node).takeOver(record_.id));
+}
+
+}  // namespace packmoor::replicator

@@ -1,0 +1,342 @@
+#include "volume_impl.h"
+
+#include "epoch_start.h"
+#include "kernelio/check.h"
+#include "outcome.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+kj::StringPtr roleName(VolumeRole role) {
+  switch (role) {
+    case VolumeRole::kNone: return "none";
+    case VolumeRole::kStandby: return "standby";
+    case VolumeRole::kAsync: return "async standby";
+    case VolumeRole::kTakingOver: return "taking over";
+    case VolumeRole::kPrimary: return "primary";
+  }
+  return "unknown";
+}
+
+VolumeImpl::VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVolume& found,
+                       kj::Own<StateMachine> stateMachine)
+    : parts_(parts), record_(std::move(record)), stateMachine_(kj::mv(stateMachine)),
+      log_(parts.journal, parts.extents, record_.id, found, [this]() {
+        if (primary_ != nullptr) primary_->ownLogDurable();
+        if (applier_ != nullptr) applier_->wake();
+      }),
+      member_(found.promise, found.base.index, found.suspect) {
+  if (found.suspect) {
+    problem_ = "the journal is damaged and may have lost records of this volume";
+  }
+}
+
+VolumeImpl::~VolumeImpl() noexcept(false) {}
+
+Co<void> VolumeImpl::open() {
+  const LogPosition durable = co_await stateMachine_->open();
+  const LogPosition base = log_.base();
+  bool matches = false;
+  auto held = log_.position(durable.index);
+  KJ_IF_MAYBE(position, held) { matches = position->hash == durable.hash; }
+  RecordIndex applied = durable.index;
+  if (durable.index < base.index) {
+    damaged("the state of the volume is older than its journal");
+  } else if (!matches) {
+    damaged("the journal does not hold the record at which the state of the volume stands");
+  }
+  // What the state has applied, and what was a checkpoint, is committed (rule 15).
+  member_ = MemberCore(member_.promise(), std::max(applied, base.index), member_.repairing());
+  log_.keepCommitted(std::min(member_.committed(), log_.last().index));
+  if (!member_.repairing()) co_await pinRecovered(applied);
+  applier_ = std::make_unique<Applier>(log_, member_, *stateMachine_,
+                                       static_cast<ApplyHost&>(*this), applied);
+  applier_->lastCheckpointMs = nowMs();
+  if (!member_.repairing()) applier_->start();
+}
+
+// Invariant 5, for what a restart finds. The other place is MemberLog::pin.
+Co<void> VolumeImpl::pinRecovered(RecordIndex applied) {
+  RecordIndex next = applied.next();
+  while (next <= log_.last().index) {
+    auto records = co_await log_.read(next, kAppendBytesMax);
+    KJ_REQUIRE(records.size() > 0, "the journal ends early", next, log_.last().index);
+    for (const RecordRef& record : records) {
+      if (!log_.pinRecovered(*record)) {
+        damaged(kj::str("an extent that record ", record->index, " names is lost here").cStr());
+        co_return;
+      }
+    }
+    next = records.back()->index.next();
+  }
+}
+
+void VolumeImpl::damaged(std::string problem) {
+  // Invariant 8: from here on it acknowledges nothing, is not counted in fences and never leads.
+  KJ_LOG(ERROR, "volume is damaged on this node", record_.name.c_str(), problem.c_str());
+  member_.beginRepair();
+  problem_ = std::move(problem);
+}
+
+// ---- Promises and roles ----------------------------------------------------------------------
+
+// Rule 3: the one place where a promise is raised. False: refused.
+bool VolumeImpl::claim(Epoch epoch, const Uuid& nonce, const NodeId& primary) {
+  switch (member_.compare(epoch, nonce)) {
+    case MemberCore::Claim::kLower: return false;
+    case MemberCore::Claim::kSame: break;
+    case MemberCore::Claim::kHigher: {
+      stepDown(primary);
+      member_.raise(FencePromise{epoch, nonce});
+      log_.promise(member_.promise());
+      tasks_.add(log_.whenWritten().then([this, epoch]() { member_.promiseIsDurable(epoch); }));
+      break;
+    }
+  }
+  followed(primary);
+  return true;
+}
+
+void VolumeImpl::followed(const NodeId& primary) {
+  if (primaryNode_ == primary) return;
+  primaryNode_ = primary;
+  moved_.notify();
+}
+
+void VolumeImpl::stepDown(const NodeId& primary) {
+  if (primary_ == nullptr) return;
+  KJ_LOG(INFO, "this node leads the volume no more", record_.name.c_str(),
+         primary_->configuration().epoch);
+  VolumeStatus counts;
+  primary_->addTo(counts);
+  proposals_ += counts.proposals;
+  rejections_ += counts.rejections;
+  confirmRounds_ += counts.confirmRounds;
+  primary_->depose(primary);
+  // One of its own calls may be under way.
+  retired_.push_back(Retired{nowMs(), std::move(primary_)});
+  retakeAtMs_ = nowMs() + kRetakeMs + static_cast<int64_t>(parts_.env.random.below(1000));
+  moved_.notify();
+}
+
+void VolumeImpl::refusedBy(Epoch epoch, Epoch promised) {
+  if (primary_ == nullptr || primary_->configuration().epoch != epoch) return;
+  // Rule 10. Who took the higher epoch, the coordinator knows.
+  KJ_LOG(INFO, "a member has promised a higher epoch", record_.name.c_str(), epoch, promised);
+  stepDown(NodeId());
+  primaryNode_.clear();
+  parts_.coordinatorWanted.notify();
+}
+
+void VolumeImpl::noteRecord(const VolumeRecord& record) {
+  if (record.revision < record_.revision) return;
+  record_ = record;
+  const Epoch epoch = record.current.epoch;
+  const bool active = record.phase == VolumePhase::kActive;
+  if (primary_ != nullptr && active && epoch > primary_->configuration().epoch) {
+    stepDown(record.current.primary.node);  // rule 10
+  }
+  if (active && epoch >= member_.promise().epoch && record.current.primary != parts_.self) {
+    retakeAtMs_ = 0;
+  }
+  if (epoch >= member_.promise().epoch && !record.current.primary.node.empty()) {
+    followed(record.current.primary.node);
+  }
+}
+
+// Starts an attempt where the rules let this node begin one by itself: after a restart as the
+// primary (rule 2), as the first member of a new volume, and after a bound without anyone else
+// (rule 10).
+void VolumeImpl::maybeLead() {
+  if (primary_ != nullptr || takeover_ != nullptr || stopped_ || member_.repairing()) return;
+  const int64_t now = nowMs();
+  if (now < leadAfterMs_ || now < retakeAtMs_) return;
+  const VolumeConfiguration& current = record_.current;
+  if (current.epoch < member_.promise().epoch) return;  // the record is older than the promise
+  bool mine = false;
+  if (current.epoch.value == 0) {
+    mine = !current.members.empty() && current.members.front() == parts_.self;
+  } else {
+    mine = current.primary == parts_.self;
+  }
+  const bool retake = retakeAtMs_ != 0 && record_.phase != VolumePhase::kActive;
+  if (!mine && !retake) return;
+  tasks_.add(beginTakeover(current.epoch).catch_([](kj::Exception&&) {}));
+}
+
+kj::Promise<void> VolumeImpl::beginTakeover(kj::Maybe<Epoch> expected) {
+  if (takeover_ != nullptr) return takeoverDone_.addBranch();
+  takeover_ = std::make_unique<Takeover>(static_cast<TakeoverHost&>(*this));
+  takeoverDone_ = runTakeover(expected).promise().fork();
+  return takeoverDone_.addBranch();
+}
+
+Co<void> VolumeImpl::runTakeover(kj::Maybe<Epoch> expected) {
+  co_await kj::evalLater([]() {});  // so that takeoverDone_ is set before anything happens
+  auto failure = co_await outcomeOf(takeover_->run(expected));
+  takeover_ = nullptr;
+  moved_.notify();
+  KJ_IF_MAYBE(exception, failure) {
+    const kj::StringPtr why = exception->getDescription();
+    KJ_LOG(WARNING, "taking over the volume failed", record_.name.c_str(), why);
+    takeoverProblem_ = kj::str("taking over failed: ", why).cStr();
+    if (primary_ != nullptr && !primary_->active()) stepDown(NodeId());
+    leadAfterMs_ = nowMs() + leadPauseMs_ +
+                   static_cast<int64_t>(parts_.env.random.below(leadPauseMs_));
+    leadPauseMs_ = std::min(leadPauseMs_ * 2, kLeadPauseMsMax);
+    parts_.coordinatorWanted.notify();
+    kj::throwFatalException(kj::mv(*exception));
+  }
+  leadPauseMs_ = kLeadPauseMsMin;
+}
+
+void VolumeImpl::lead(const VolumeConfiguration& configuration) {
+  // Invariants 3 and 8; the other places are CommitCounter and Takeover::run.
+  PACKMOOR_CHECK(!member_.repairing(), "a damaged member leads");
+  PACKMOOR_CHECK(primary_ == nullptr, "leading twice");
+  const LogPosition adopted = log_.last();
+  auto record = makeRecord(adopted.index.next(), configuration.epoch, adopted.hash,
+                           RecordKind::kEpochStart, {}, encodeEpochStart(configuration));
+  const RecordIndex start = record->index;
+  log_.append(kj::arrayPtr(&record, 1));
+  primary_ = std::make_unique<Primary>(static_cast<PrimaryHost&>(*this), configuration, adopted,
+                                       start);
+}
+
+kj::Promise<void> VolumeImpl::whenStarted() {
+  if (primary_ == nullptr) {
+    return KJ_EXCEPTION(DISCONNECTED, "the takeover was superseded by a higher epoch");
+  }
+  return primary_->whenStarted();
+}
+
+void VolumeImpl::activate(const VolumeRecord& record) {
+  PACKMOOR_CHECK(primary_ != nullptr, "activating without a role");
+  KJ_LOG(INFO, "this node leads the volume", record_.name.c_str(), record.current.epoch);
+  const int64_t revision = record_.revision;
+  record_ = record;
+  record_.revision = std::max(revision, record.revision);  // the next read tells the new one
+  retakeAtMs_ = 0;
+  primary_->activate();
+  moved_.notify();
+}
+
+void VolumeImpl::committed(Epoch epoch, RecordIndex index) {
+  member_.verified(epoch, index);
+  member_.announced(epoch, index);
+  advanced();
+}
+
+void VolumeImpl::advanced() {
+  log_.keepCommitted(std::min(member_.committed(), log_.last().index));
+  if (!member_.repairing()) applier_->wake();
+}
+
+void VolumeImpl::recordsApplied(RecordIndex first,
+                                std::vector<kj::Array<const kj::byte>>& results) {
+  if (primary_ != nullptr) primary_->recordsApplied(first, results);
+}
+
+void VolumeImpl::applyFailed(const kj::Exception& exception) {
+  damaged(kj::str("the state machine cannot go on: ", exception.getDescription()).cStr());
+  stepDown(NodeId());
+}
+
+kj::Promise<void> VolumeImpl::obtainExtents(std::vector<ExtentId> extents,
+                                            std::vector<NodeId> holders) {
+  return parts_.exchange.obtain(kj::mv(extents), kj::mv(holders));
+}
+
+// ---- Housekeeping ----------------------------------------------------------------------------
+
+RecordIndex VolumeImpl::releasable(RecordIndex checkpoint) {
+  if (primary_ != nullptr) everywhere_ = std::max(everywhere_, primary_->everywhere());
+  // Members that are behind read from here, but the journal must not grow without end for them.
+  const RecordIndex bound = log_.indexBeforeBytes(parts_.options.logRetainBytes);
+  return std::min(checkpoint, std::max(everywhere_, bound));
+}
+
+void VolumeImpl::tick() {
+  const int64_t now = nowMs();
+  while (!retired_.empty() && now - retired_.front().sinceMs >= kRetiredMs) {
+    retired_.erase(retired_.begin());
+  }
+  if (primary_ != nullptr) primary_->tick();
+  maybeLead();
+  if (member_.repairing()) return;
+  log_.release(std::min(releasable(applier_->checkpointed()), member_.committed()));
+  const ReplicatorOptions& options = parts_.options;
+  if (applier_->checkpointDue(options.checkpointBytes, now, options.checkpointIntervalMs) ||
+      (applier_->applied() > applier_->checkpointed() &&
+       stateMachine_->unflushedBytes() >= options.checkpointBytes &&
+       now - applier_->lastCheckpointMs >= 1000)) {
+    applier_->lastCheckpointMs = now;
+    tasks_.add(applier_->checkpoint());
+  }
+}
+
+kj::Promise<void> VolumeImpl::checkpointNow() {
+  applier_->lastCheckpointMs = nowMs();
+  return canceler_.wrap(applier_->checkpoint());
+}
+
+Co<void> VolumeImpl::stop() {
+  stopped_ = true;
+  stepDown(NodeId());
+  if (!member_.repairing()) co_await applier_->checkpoint();
+}
+
+VolumeStatus VolumeImpl::status() {
+  VolumeStatus status;
+  status.id = record_.id;
+  status.name = record_.name;
+  status.primary = primaryNode_;
+  status.epoch = member_.promise().epoch;
+  status.promised = member_.promise().epoch;
+  status.writeQuorum = record_.current.writeQuorum;
+  status.base = log_.base().index;
+  status.last = log_.last().index;
+  status.durable = log_.durable();
+  status.committed = member_.committed();
+  if (applier_ != nullptr) {
+    status.applied = applier_->applied();
+    status.checkpoint = applier_->checkpointed();
+  }
+  status.repairing = member_.repairing();
+  status.proposals = proposals_;
+  status.rejections = rejections_;
+  status.readBarriers = readBarriers_;
+  status.confirmRounds = confirmRounds_;
+  const auto& async = record_.current.async;
+  status.role = std::find(async.begin(), async.end(), parts_.self) != async.end()
+                    ? VolumeRole::kAsync : VolumeRole::kStandby;
+  if (!isMember(record_.current, parts_.self) && status.role != VolumeRole::kAsync) {
+    status.role = VolumeRole::kNone;
+    status.problem = "the configuration names this node with another journal: an empty disk is not "
+                     "the member that it replaces";
+  }
+  if (takeover_ != nullptr) status.role = VolumeRole::kTakingOver;
+  if (primary_ != nullptr) {
+    if (primary_->active()) status.role = VolumeRole::kPrimary;
+    primary_->addTo(status);
+  } else {
+    for (const MemberIdentity& member : record_.current.members) {
+      MemberStatus entry;
+      entry.node = member.node;
+      entry.isSelf = member == parts_.self;
+      entry.connected = entry.isSelf || parts_.peers.peer(member.node).connected();
+      status.members.push_back(entry);
+    }
+  }
+  if (!problem_.empty()) {
+    status.problem = problem_;
+  } else if (!takeoverProblem_.empty() && status.role != VolumeRole::kPrimary) {
+    status.problem = takeoverProblem_;
+  }
+  return status;
+}
+
+}  // namespace packmoor::replicator

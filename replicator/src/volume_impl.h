@@ -1,0 +1,167 @@
+// VolumeImpl: a volume on this node: member always, primary at times.
+//
+// Why: the protocol's parts are kept apart (MemberCore decides, MemberLog writes, Primary leads,
+// Takeover becomes primary, Applier applies); this holds them together. It raises promises and
+// ends roles in the same turn (rule 3), answers the other nodes, and serves fronts: a proposal or a
+// read goes to the primary, wherever it is, and again when the lead moves.
+//
+// Sources: volume_impl.cc (life, roles), volume_peers.cc (what other nodes ask), volume_front.cc
+// (what fronts ask).
+//
+// Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
+// Loop: the node's.
+#pragma once
+
+#include "applier.h"
+#include "extent_exchange.h"
+#include "primary.h"
+#include "takeover.h"
+
+#include <kj/async.h>
+
+namespace packmoor::replicator {
+
+// What a volume uses of its node; all outlive it.
+struct VolumeParts {
+  kernelio::Env& env;
+  const ReplicatorOptions& options;
+  MemberIdentity self;
+  Journal& journal;
+  ExtentStore& extents;
+  ExtentExchange& exchange;
+  Coordinator& coordinator;
+  Peers& peers;
+  Signal& coordinatorWanted;   // notify: the coordinator's record should be read again
+};
+
+class VolumeImpl final : public Volume,
+                         private PrimaryHost,
+                         private TakeoverHost,
+                         private ApplyHost {
+ public:
+  static constexpr int64_t kRetakeMs = 3000;          // rule 10's bound
+  static constexpr int64_t kLeadPauseMsMin = 100, kLeadPauseMsMax = 5000;
+  static constexpr int64_t kRetiredMs = 1000;
+  static constexpr int64_t kExtentWaitMs = 100;       // an append waits so long for an extent
+  static constexpr int64_t kForwardTimeoutMs = 2000;
+  static constexpr int64_t kCatchUpTimeoutMs = 30'000;
+
+  VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVolume& found,
+             kj::Own<StateMachine> stateMachine);
+  ~VolumeImpl() noexcept(false);
+  KJ_DISALLOW_COPY(VolumeImpl);
+
+  // Loads the state and compares it with the log. Until it resolves nothing else may be called.
+  Co<void> open();
+  // The coordinator's record, as read; older ones are ignored.
+  void noteRecord(const VolumeRecord& record);
+  void tick();  // every heartbeatMs
+  // Stops proposing and makes a checkpoint.
+  Co<void> stop();
+  const VolumeConfiguration& configuration() const { return record_.current; }
+  const NodeId& primaryNode() const { return primaryNode_; }
+
+  // Volume
+  const VolumeId& id() override { return record_.id; }
+  const std::string& name() override { return record_.name; }
+  StateMachine& stateMachine() override { return *stateMachine_; }
+  kj::Promise<ProposeOutcome> propose(Proposal proposal) override;
+  kj::Promise<RecordIndex> readBarrier() override;
+  kj::Promise<void> whenApplied(RecordIndex index) override;
+  kj::Promise<void> takeOver() override;
+  kj::Promise<void> switchOver(NodeId node) override;
+  kj::Promise<void> checkpointNow() override;
+  VolumeStatus status() override;
+
+  // What other nodes ask (PeerService)
+  kj::Promise<AppendReply> handleAppend(const NodeId& from, AppendRequest request);
+  kj::Promise<FenceReply> handleFence(const NodeId& from, FenceRequest request);
+  kj::Promise<FetchReply> handleFetch(FetchRequest request);
+  LogPosition handleCommonPrefix(const CommonPrefixRequest& request);
+  kj::Promise<ProposeReply> handlePropose(ProposeRequest request);
+  kj::Promise<ReadIndexReply> handleReadIndex();
+  ConfirmReply handleConfirm(const ConfirmRequest& request);
+
+ private:
+  // PrimaryHost, TakeoverHost, ApplyHost
+  MemberLog& log() override { return log_; }
+  MemberCore& member() override { return member_; }
+  kernelio::Env& env() override { return parts_.env; }
+  Peers& peers() override { return parts_.peers; }
+  Coordinator& coordinator() override { return parts_.coordinator; }
+  const ReplicatorOptions& options() override { return parts_.options; }
+  VolumeId volumeId() override { return record_.id; }
+  const std::string& volumeName() override { return record_.name; }
+  const MemberIdentity& selfIdentity() override { return parts_.self; }
+  RecordIndex appliedIndex() override { return applier_->applied(); }
+  void committed(Epoch epoch, RecordIndex index) override;
+  void refusedBy(Epoch epoch, Epoch promised) override;
+  kj::Promise<void> obtainExtents(std::vector<ExtentId> extents,
+                                  std::vector<NodeId> holders) override;
+  bool claim(Epoch epoch, const Uuid& nonce, const NodeId& primary) override;
+  kj::Promise<FenceReply> fenceSelf(FenceRequest request) override;
+  void lead(const VolumeConfiguration& configuration) override;
+  kj::Promise<void> whenStarted() override;
+  void activate(const VolumeRecord& record) override;
+  void takeoverProblem(std::string problem) override { takeoverProblem_ = std::move(problem); }
+  void recordsApplied(RecordIndex first,
+                      std::vector<kj::Array<const kj::byte>>& results) override;
+  void applyFailed(const kj::Exception& exception) override;
+  RecordIndex releasable(RecordIndex checkpoint) override;
+
+  // Roles
+  void stepDown(const NodeId& primary);
+  void followed(const NodeId& primary);
+  kj::Promise<void> beginTakeover(kj::Maybe<Epoch> expected);
+  Co<void> runTakeover(kj::Maybe<Epoch> expected);
+  void maybeLead();
+  void damaged(std::string problem);
+  void advanced();
+  Co<void> pinRecovered(RecordIndex applied);
+
+  // Parts of handleAppend, takeOver and the front
+  Co<AppendReply> append(AppendRequest request);
+  bool writeRecords(const AppendRequest& request, const AppendPlan& plan,
+                    std::vector<ExtentId>& missing);
+  Co<FenceReply> fence(FenceRequest request);
+  Co<FetchReply> fetch(FetchRequest request);
+  Co<void> takeOverPlanned();
+  Co<ProposeOutcome> proposeUntilDone(Proposal proposal);
+  Co<ProposeReply> proposeOnce(ProposeRequest request, int64_t deadlineMs);
+  Co<RecordIndex> readUntilConfirmed();
+  kj::Promise<RecordIndex> confirmOnce();
+  Co<void> forwardReads();
+  int64_t nowMs() { return monotonicMs(parts_.env.timer); }
+
+  VolumeParts parts_;
+  VolumeRecord record_;                 // as last seen at the coordinator
+  kj::Own<StateMachine> stateMachine_;
+  MemberLog log_;
+  MemberCore member_;
+  std::unique_ptr<Applier> applier_;    // from open() on
+  RecordIndex everywhere_;              // durable on every counted member
+
+  NodeId primaryNode_;                  // who leads or will, as known here; empty: unknown
+  std::unique_ptr<Primary> primary_;    // this node's lead, from EpochStart on
+  struct Retired {
+    int64_t sinceMs;
+    std::unique_ptr<Primary> primary;
+  };
+  std::vector<Retired> retired_;        // deposed, kept until nothing of them runs any more
+  std::unique_ptr<Takeover> takeover_;  // the running attempt
+  kj::ForkedPromise<void> takeoverDone_ = nullptr;
+  int64_t leadAfterMs_ = 0, leadPauseMs_ = kLeadPauseMsMin;
+  int64_t retakeAtMs_ = 0;              // rule 10; 0: not
+  bool stopped_ = false;
+  Signal moved_;                        // role, primary or promise changed
+
+  std::vector<kj::Own<kj::PromiseFulfiller<RecordIndex>>> forwardedReads_;
+  bool forwarding_ = false;
+
+  std::string problem_, takeoverProblem_;
+  uint64_t proposals_ = 0, rejections_ = 0, readBarriers_ = 0, confirmRounds_ = 0;
+  Tasks tasks_{"volume"};
+  kj::Canceler canceler_;
+};
+
+}  // namespace packmoor::replicator

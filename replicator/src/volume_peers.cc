@@ -1,0 +1,205 @@
+// What other nodes ask of a volume.
+#include "volume_impl.h"
+
+#include "kernelio/check.h"
+#include "outcome.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+// ---- Records from the primary (rules 3, 13-15) -----------------------------------------------
+
+kj::Promise<AppendReply> VolumeImpl::handleAppend(const NodeId& from, AppendRequest request) {
+  KJ_REQUIRE(request.primary.node == from, "records of a primary that the sender is not", from,
+             request.primary.node);
+  AppendReply reply;
+  reply.epoch = request.epoch;
+  if (request.member != parts_.self.journal) {
+    // Meant for the journal that was here before this one.
+    reply.outcome = AppendReply::Outcome::kNotMember;
+    return reply;
+  }
+  return append(kj::mv(request));
+}
+
+Co<AppendReply> VolumeImpl::append(AppendRequest request) {
+  AppendReply reply;
+  reply.epoch = request.epoch;
+  const int64_t untilMs = nowMs() + kExtentWaitMs;
+  std::vector<ExtentId> missing;
+  for (;;) {
+    if (!claim(request.epoch, request.nonce, request.primary.node)) {
+      reply.outcome = AppendReply::Outcome::kRefused;
+      reply.promised = member_.promise().epoch;
+      co_return reply;
+    }
+    KJ_REQUIRE(primary_ == nullptr, "records of another primary in this node's own epoch",
+               request.epoch, request.primary.node);
+    const AppendPlan plan = member_.plan(request, log_);
+    if (plan.outcome != AppendReply::Outcome::kDurable) {
+      reply.outcome = plan.outcome;
+      reply.position = plan.position;
+      co_return reply;
+    }
+    missing.clear();
+    const bool complete = writeRecords(request, plan, missing);
+    if (complete || nowMs() >= untilMs) break;
+    // What comes before the extent is written. The rest waits a little, and then is sent again.
+    auto obtained = parts_.exchange.obtain(missing, {request.primary.node});
+    co_await outcomeOf(obtained.exclusiveJoin(
+        parts_.env.timer.afterDelay((untilMs - nowMs()) * kj::MILLISECONDS)));
+  }
+  everywhere_ = std::max(everywhere_, std::min(request.everywhere, log_.last().index));
+  const bool waits = !member_.promiseDurable() || !request.records.empty();
+  if (waits) co_await log_.whenWritten();  // rule 14
+  if (member_.promise().epoch != request.epoch) {
+    reply.outcome = AppendReply::Outcome::kRefused;
+    reply.promised = member_.promise().epoch;
+    co_return reply;
+  }
+  reply.position = member_.acknowledgement(log_);
+  co_return reply;
+}
+
+// Writes what the log lacks, up to the first record with an extent that is not here; false: there
+// is one. Everything that is then in the log is verified against the sender's.
+bool VolumeImpl::writeRecords(const AppendRequest& request, const AppendPlan& plan,
+                              std::vector<ExtentId>& missing) {
+  auto records = kj::arrayPtr(request.records.data() + plan.have,
+                              request.records.size() - plan.have);
+  auto unsealed = log_.firstUnsealed(records);
+  bool complete = true;
+  KJ_IF_MAYBE(place, unsealed) {
+    for (const ExtentId& extent : records[*place]->extents) {
+      if (!parts_.extents.isSealed(extent)) missing.push_back(extent);
+    }
+    records = records.slice(0, *place);
+    complete = false;
+  }
+  KJ_IF_MAYBE(cut, plan.truncateTo) {
+    // The record that conflicts is replaced in the same turn, or the log is left alone: without
+    // its extent there is nothing to replace it with yet.
+    if (records.size() > 0) log_.truncate(*cut);
+  }
+  log_.append(records);
+  const RecordIndex agreed(request.previous.index.value + plan.have + records.size());
+  member_.verified(request.epoch, agreed);
+  member_.announced(request.epoch, request.committed);
+  advanced();
+  return complete;
+}
+
+// ---- Fences (rules 3-5, 11) ------------------------------------------------------------------
+
+kj::Promise<FenceReply> VolumeImpl::handleFence(const NodeId& from, FenceRequest request) {
+  KJ_REQUIRE(request.coordinator.current.primary.node == from,
+             "a fence for a primary that the sender is not", from);
+  KJ_REQUIRE(request.coordinator.id == record_.id, "a fence for another volume of this name");
+  return fence(kj::mv(request));
+}
+
+kj::Promise<FenceReply> VolumeImpl::fenceSelf(FenceRequest request) {
+  return fence(kj::mv(request));
+}
+
+Co<FenceReply> VolumeImpl::fence(FenceRequest request) {
+  const VolumeConfiguration& next = request.coordinator.current;
+  FenceReply reply;
+  reply.member = parts_.self;
+  reply.highest = member_.promise().epoch;
+  // Rule 11: by the record that the fence carries, not by what this node last read.
+  if (!isMember(configurationToFence(request.coordinator), parts_.self)) co_return reply;
+  if (!claim(next.epoch, next.nonce, next.primary.node)) co_return reply;
+  noteRecord(request.coordinator);
+  // Rule 4: the promise and everything before it are durable before the report leaves.
+  do {
+    co_await log_.whenWritten();
+  } while (log_.durable() < log_.last().index);
+  reply.highest = member_.promise().epoch;
+  if (member_.promise().epoch != next.epoch) co_return reply;
+  // Invariant 1. The other place is MemberCore::acknowledgement.
+  PACKMOOR_CHECK(member_.promiseDurable() && log_.durable() == log_.last().index,
+                 "reporting to a fence before the promise is durable");
+  reply.promised = true;
+  reply.repairing = member_.repairing();  // invariant 8; the other place is countsAsFenced
+  reply.last = log_.last();
+  reply.base = log_.base().index;
+  co_return reply;
+}
+
+// ---- Records and positions for others ---------------------------------------------------------
+
+kj::Promise<FetchReply> VolumeImpl::handleFetch(FetchRequest request) {
+  return fetch(kj::mv(request));
+}
+
+Co<FetchReply> VolumeImpl::fetch(FetchRequest request) {
+  FetchReply reply;
+  if (request.first <= log_.base().index || request.first > log_.last().index) co_return reply;
+  if (!log_.recent(request.first, request.last, kAppendBytesMax, kInFlightRecordsMax,
+                   reply.records)) {
+    auto read = co_await log_.read(request.first, kAppendBytesMax);
+    for (RecordRef& record : read) {
+      if (record->index <= request.last) reply.records.push_back(kj::mv(record));
+    }
+  }
+  co_return reply;
+}
+
+LogPosition VolumeImpl::handleCommonPrefix(const CommonPrefixRequest& request) {
+  for (auto it = request.positions.rbegin(); it != request.positions.rend(); ++it) {
+    auto held = log_.position(it->index);
+    KJ_IF_MAYBE(position, held) {
+      if (position->hash == it->hash) return *position;
+    }
+  }
+  return LogPosition();
+}
+
+// ---- Proposals and reads ----------------------------------------------------------------------
+
+kj::Promise<ProposeReply> VolumeImpl::handlePropose(ProposeRequest request) {
+  if (primary_ != nullptr) return primary_->propose(kj::mv(request));
+  ProposeReply reply;
+  reply.outcome = ProposeReply::Outcome::kNotPrimary;
+  if (primaryNode_ != parts_.self.node) reply.primary = primaryNode_;
+  reply.reason = "this node does not lead the volume";
+  return reply;
+}
+
+kj::Promise<ReadIndexReply> VolumeImpl::handleReadIndex() {
+  if (primary_ == nullptr) {
+    ReadIndexReply reply;
+    reply.primary = primaryNode_;
+    reply.reason = "this node does not lead the volume";
+    return reply;
+  }
+  const Epoch epoch = primary_->configuration().epoch;
+  return primary_->confirmRead().then(
+      [epoch](RecordIndex index) {
+        ReadIndexReply reply;
+        reply.ok = true;
+        reply.epoch = epoch;
+        reply.committed = index;
+        return reply;
+      },
+      [](kj::Exception&& exception) {
+        ReadIndexReply reply;
+        reply.reason = exception.getDescription().cStr();
+        return reply;
+      });
+}
+
+ConfirmReply VolumeImpl::handleConfirm(const ConfirmRequest& request) {
+  ConfirmReply reply;
+  reply.round = request.round;
+  reply.promised = member_.promise().epoch;
+  reply.follows = !member_.repairing() && reply.promised <= request.epoch &&
+                  request.member == parts_.self.journal;
+  return reply;
+}
+
+}  // namespace packmoor::replicator

@@ -1,0 +1,280 @@
+#include "sim_cluster.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+// ---- One node --------------------------------------------------------------------------------
+
+SimNode::Life::Life(SimCluster& cluster, SimNode& node, uint64_t seed)
+    : sim(cluster.loop(), node.storage_, seed) {}
+
+SimNode::SimNode(SimCluster& cluster, NodeId id, uint64_t seed)
+    : cluster_(cluster), id_(std::move(id)), seed_(seed), storage_(seed) {
+  kernelio::SimTiming timing;
+  timing.readMin = 20 * kj::MICROSECONDS;
+  timing.readMax = 100 * kj::MICROSECONDS;
+  timing.writeMin = 100 * kj::MICROSECONDS;
+  timing.writeMax = 600 * kj::MICROSECONDS;
+  timing.syncMin = 100 * kj::MICROSECONDS;
+  timing.syncMax = 1000 * kj::MICROSECONDS;
+  storage_.setTiming(timing);
+}
+
+SimNode::~SimNode() noexcept(false) { stop(); }
+
+Co<void> SimNode::start() {
+  KJ_REQUIRE(life_ == nullptr, "already running", id_);
+  life_ = std::make_unique<Life>(cluster_, *this, seed_ * 1000 + ++lives_);
+  Life& life = *life_;
+  auto opened = co_await Journal::open(life.sim.env(), SimCluster::journalOptions(),
+                                       [](kj::StringPtr why) { KJ_FAIL_REQUIRE("fatal", why); });
+  life.journal = kj::mv(opened.journal);
+  life.report = kj::mv(opened.report);
+  journalId_ = life.journal->uuid();
+  life.extents = co_await ExtentStore::open(life.sim.env(), ExtentStoreOptions());
+  life.coordinator = cluster_.coordinator_.makeView(id_);
+  life.peers = cluster_.network_.makePeers(id_);
+  life.replicator = Replicator::create(
+      NodeParts{life.sim.env(), id_, *life.journal, life.report, *life.extents, *life.coordinator,
+                *life.peers},
+      cluster_.options_,
+      [this](const VolumeRecord&) -> kj::Own<StateMachine> {
+        auto kv = kj::heap<KvStateMachine>(life_->sim.env(), *life_->extents, disk);
+        life_->kv = kv.get();
+        return kv;
+      },
+      [](std::string, kj::Array<const kj::byte>) -> kj::Promise<kj::Array<kj::byte>> {
+        return kj::heapArray<kj::byte>(0);
+      });
+  NodeRegistration registration;
+  registration.node = id_;
+  registration.journal = journalId_;
+  co_await life.coordinator->registerNode(registration);
+  cluster_.network_.attach(id_, *life.replicator);
+  life.running = life.replicator->run().eagerlyEvaluate([this](kj::Exception&& e) {
+    ADD_FAILURE() << "node " << id_ << " cannot go on: " << kj::str(e).cStr();
+  });
+  life.started = true;
+}
+
+void SimNode::taskFailed(kj::Exception&& exception) { KJ_LOG(ERROR, exception); }
+
+void SimNode::stop() {
+  if (life_ == nullptr) return;
+  cluster_.network_.detach(id_);
+  life_->running = nullptr;
+  life_->replicator = nullptr;
+  life_ = nullptr;
+}
+
+void SimNode::losePower() {
+  storage_.cutPower();
+  stop();
+  storage_.crash();
+}
+
+bool SimNode::hasVolume(kj::StringPtr name) {
+  return up() && life_->replicator->findVolume(name) != nullptr;
+}
+
+Volume& SimNode::volume(kj::StringPtr name) {
+  return KJ_ASSERT_NONNULL(life_->replicator->findVolume(name));
+}
+
+// ---- The cluster -----------------------------------------------------------------------------
+
+ReplicatorOptions SimCluster::testOptions() {
+  ReplicatorOptions options;
+  options.checkpointBytes = 64u << 10;
+  options.checkpointIntervalMs = 2000;
+  options.logRetainBytes = 1u << 20;
+  return options;
+}
+
+JournalOptions SimCluster::journalOptions() {
+  JournalOptions options;
+  options.segmentBytes = 256u << 10;
+  options.batchBytesMax = 64u << 10;
+  return options;
+}
+
+SimCluster::SimCluster(uint64_t seed, size_t nodes, ReplicatorOptions options)
+    : seed_(seed), options_(options), random_(seed), network_(loop_.timer(), seed + 1),
+      coordinator_(loop_.timer(), seed + 2), tasks_(kj::heap<kj::TaskSet>(static_cast<kj::TaskSet::ErrorHandler&>(*this))) {
+  for (size_t i = 0; i < nodes; ++i) {
+    const NodeId id(1, static_cast<char>('a' + i));
+    nodes_.push_back(std::make_unique<SimNode>(*this, id, seed * 31 + i));
+  }
+}
+
+SimCluster::~SimCluster() noexcept(false) {
+  tasks_ = nullptr;
+  for (auto& node : nodes_) node->stop();
+}
+
+void SimCluster::taskFailed(kj::Exception&& exception) {
+  ADD_FAILURE() << "a task of the test failed (seed " << seed_ << "): " << kj::str(exception).cStr();
+}
+
+std::vector<NodeId> SimCluster::nodeIds() const {
+  std::vector<NodeId> ids;
+  for (auto& node : nodes_) ids.push_back(node->id());
+  return ids;
+}
+
+void SimCluster::startAll() {
+  auto starts = kj::Vector<kj::Promise<void>>();
+  for (auto& node : nodes_) {
+    if (!node->up()) starts.add(node->start());
+  }
+  loop_.wait(kj::joinPromises(starts.releaseAsArray()));
+}
+
+void SimCluster::begin(uint32_t writeQuorum) {
+  startAll();
+  loop_.wait(nodes_[0]->replicator().createVolume("main", nodeIds(), writeQuorum));
+  for (auto& node : nodes_) loop_.wait(node->replicator().whenOpen("main", 10'000));
+  awaitPrimary();
+}
+
+void SimCluster::restart(size_t node) {
+  nodes_[node]->stop();
+  loop_.wait(nodes_[node]->start().promise());
+}
+
+SimNode* SimCluster::primary() {
+  SimNode* found = nullptr;
+  for (auto& node : nodes_) {
+    if (!node->hasVolume()) continue;
+    const VolumeStatus status = node->volume().status();
+    if (status.role != VolumeRole::kPrimary) continue;
+    if (found == nullptr || found->volume().status().epoch < status.epoch) found = node.get();
+  }
+  return found;
+}
+
+SimNode& SimCluster::awaitPrimary(int64_t timeoutMs) {
+  until([this]() { return primary() != nullptr; }, timeoutMs, "a primary");
+  return *primary();
+}
+
+size_t SimCluster::indexOf(const SimNode& node) const {
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (nodes_[i].get() == &node) return i;
+  }
+  KJ_UNREACHABLE;
+}
+
+TxnId SimCluster::newTxn() {
+  TxnId txn;
+  random_.fill(kj::arrayPtr(txn.bytes.data(), txn.bytes.size()));
+  return txn;
+}
+
+void SimCluster::remember(TxnId txn, RecordIndex index, std::string operation) {
+  acknowledged_.push_back(Acknowledged{txn, index, std::move(operation)});
+  network_.trace(0xac, index.value);
+}
+
+Co<ProposeOutcome> SimCluster::propose(size_t node, std::string operation) {
+  const TxnId txn = newTxn();
+  return propose(node, txn, std::move(operation));
+}
+
+Co<ProposeOutcome> SimCluster::propose(size_t node, TxnId txn, std::string operation) {
+  auto outcome = co_await nodes_[node]->volume().propose(kvProposal(txn, operation));
+  if (textOf(outcome.result).rfind("ok ", 0) == 0) remember(txn, outcome.index, operation);
+  co_return kj::mv(outcome);
+}
+
+Co<std::string> SimCluster::read(size_t node, std::string key) {
+  co_await nodes_[node]->volume().readBarrier();
+  const auto& values = nodes_[node]->kv().state().values;
+  auto it = values.find(key);
+  co_return it == values.end() ? std::string("-") : it->second;
+}
+
+void SimCluster::settle(int64_t timeoutMs) {
+  RecordIndex highest;
+  for (const auto& done : acknowledged_) highest = std::max(highest, done.index);
+  until([this, highest]() {
+    RecordIndex committed = highest;
+    for (auto& node : nodes_) {
+      if (node->hasVolume()) committed = std::max(committed, node->volume().status().committed);
+    }
+    for (auto& node : nodes_) {
+      if (node->up() && (!node->hasVolume() || node->volume().status().applied < committed)) {
+        return false;
+      }
+    }
+    return true;
+  }, timeoutMs, "every running node has applied what was acknowledged");
+}
+
+void SimCluster::verify() {
+  std::map<uint64_t, std::pair<Hash128, NodeId>> histories;  // by applied index
+  std::map<uint64_t, Hash128> records;                       // committed ones, by index
+  for (auto& node : nodes_) {
+    if (!node->hasVolume()) continue;
+    const VolumeStatus status = node->volume().status();
+    const KvState& state = node->kv().state();
+    EXPECT_LE(status.applied, status.committed) << node->id();
+    EXPECT_LE(status.applied, status.durable) << node->id();
+    auto [history, first] = histories.emplace(
+        state.applied.index.value, std::make_pair(state.history, node->id()));
+    EXPECT_EQ(history->second.first, state.history)
+        << "states differ at " << state.applied.index.value << " on " << node->id() << " and "
+        << history->second.second << ", seed " << seed_;
+    for (RecordIndex index = status.base; index <= status.committed; index = index.next()) {
+      auto position = node->journal().position(status.id, index);
+      KJ_IF_MAYBE(known, position) {
+        auto place = records.emplace(index.value, known->hash).first;
+        EXPECT_EQ(place->second, known->hash) << "logs differ at " << index.value << " on "
+                                              << node->id() << ", seed " << seed_;
+      }
+    }
+    for (const auto& [txn, times] : state.appliedTimes) {
+      EXPECT_EQ(times, 1u) << "a transaction was applied " << times << " times, seed " << seed_;
+    }
+    for (const auto& done : acknowledged_) {
+      if (done.index > state.applied.index) continue;
+      auto result = state.results.find(done.txn);
+      if (result == state.results.end()) {
+        ADD_FAILURE() << "lost on " << node->id() << ": " << done.operation << " at "
+                      << done.index.value << ", seed " << seed_;
+      } else {
+        EXPECT_EQ(result->second.index, done.index) << "moved, seed " << seed_;
+      }
+    }
+  }
+}
+
+std::string SimCluster::describe() {
+  std::string text;
+  for (auto& node : nodes_) {
+    text += "\n  " + node->id() + ": ";
+    if (!node->up()) {
+      text += "down";
+      continue;
+    }
+    if (!node->hasVolume()) {
+      text += "not open";
+      continue;
+    }
+    const VolumeStatus s = node->volume().status();
+    text += kj::str(roleName(s.role), " primary=", s.primary.c_str(), " epoch=", s.epoch, " base=",
+                    s.base, " last=", s.last, " durable=", s.durable, " committed=", s.committed,
+                    " applied=", s.applied, " checkpoint=", s.checkpoint, " ", s.problem.c_str())
+                .cStr();
+    for (const auto& member : s.members) {
+      text += kj::str(" [", member.node.c_str(), " ", member.acknowledged, " ",
+                      member.problem.c_str(), "]").cStr();
+    }
+  }
+  return text;
+}
+
+}  // namespace packmoor::replicator

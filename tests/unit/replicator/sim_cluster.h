@@ -1,0 +1,164 @@
+// SimCluster: whole nodes of the replicator in one process, under virtual time, from one seed.
+//
+// Each node has the real journal and the real extent store on a simulated disk, a KvStateMachine,
+// and a view of one SimCoordinator and one SimNetwork. A node may stop (its process dies) or lose
+// power, and start again on what its disk kept.
+//
+// The cluster remembers what it acknowledged to its clients and checks, at the end or whenever asked,
+// that nothing of it was lost, that logs agree and that states are equal (verify()).
+#pragma once
+
+#include "kernelio/sim_env.h"
+#include "kv_state_machine.h"
+#include "replicator/journal.h"
+#include "replicator/replicator.h"
+#include "sim_coordinator.h"
+#include "sim_network.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace packmoor::replicator {
+
+class SimCluster;
+
+class SimNode final : private kj::TaskSet::ErrorHandler {
+ public:
+  SimNode(SimCluster& cluster, NodeId id, uint64_t seed);
+  ~SimNode() noexcept(false);
+
+  const NodeId& id() const { return id_; }
+  bool up() const { return life_ != nullptr && life_->started; }
+  Co<void> start();
+  void stop();                   // the process dies; the disk keeps what was written
+  void losePower();              // and what was not durable may be gone
+  Replicator& replicator() { return *life_->replicator; }
+  ExtentStore& extents() { return *life_->extents; }
+  Journal& journal() { return *life_->journal; }
+  kernelio::SimStorage& storage() { return storage_; }
+  kernelio::Env& env() { return life_->sim.env(); }
+  KvStateMachine& kv() { return *KJ_ASSERT_NONNULL(life_->kv); }
+  bool hasVolume(kj::StringPtr name = "main"_kj);
+  Volume& volume(kj::StringPtr name = "main"_kj);
+  const Uuid& journalId() const { return journalId_; }
+  KvDisk disk;
+
+ private:
+  struct Life {
+    Life(SimCluster& cluster, SimNode& node, uint64_t seed);
+    kernelio::SimEnv sim;
+    kj::Own<Journal> journal;
+    RecoveryReport report;
+    kj::Own<ExtentStore> extents;
+    kj::Own<Coordinator> coordinator;
+    kj::Own<Peers> peers;
+    kj::Own<Replicator> replicator;
+    kj::Maybe<KvStateMachine*> kv;
+    bool started = false;
+    kj::Promise<void> running = nullptr;
+  };
+  void taskFailed(kj::Exception&& exception) override;
+
+  SimCluster& cluster_;
+  const NodeId id_;
+  const uint64_t seed_;
+  uint64_t lives_ = 0;
+  Uuid journalId_;
+  kernelio::SimStorage storage_;
+  std::unique_ptr<Life> life_;
+};
+
+struct Acknowledged {
+  TxnId txn;
+  RecordIndex index;
+  std::string operation;
+};
+
+class SimCluster final : private kj::TaskSet::ErrorHandler {
+ public:
+  explicit SimCluster(uint64_t seed, size_t nodes, ReplicatorOptions options = testOptions());
+  ~SimCluster() noexcept(false);
+
+  static ReplicatorOptions testOptions();
+  static JournalOptions journalOptions();
+
+  // Starts all nodes and creates the volume "main" of all of them; waits until it is led.
+  void begin(uint32_t writeQuorum);
+  void startAll();
+  void restart(size_t node);
+
+  kernelio::VirtualLoop& loop() { return loop_; }
+  kj::Timer& timer() { return loop_.timer(); }
+  SimNode& node(size_t i) { return *nodes_[i]; }
+  size_t size() const { return nodes_.size(); }
+  std::vector<NodeId> nodeIds() const;
+  SimNetwork& network() { return network_; }
+  SimCoordinator& coordinator() { return coordinator_; }
+  kernelio::SeededRandom& random() { return random_; }
+  int64_t nowMs() { return loop_.elapsed() / kj::MILLISECONDS; }
+
+  // The node that leads "main", if any.
+  SimNode* primary();
+  SimNode& awaitPrimary(int64_t timeoutMs = 20'000);
+  size_t indexOf(const SimNode& node) const;
+
+  TxnId newTxn();
+  // Proposes through a node and remembers the acknowledgement.
+  Co<ProposeOutcome> propose(size_t node, std::string operation);
+  Co<ProposeOutcome> propose(size_t node, TxnId txn, std::string operation);
+  ProposeOutcome put(size_t node, const std::string& key, const std::string& value) {
+    return loop_.wait(propose(node, "put " + key + " " + value).promise());
+  }
+  // Reads a key at a node behind a barrier.
+  Co<std::string> read(size_t node, std::string key);
+  std::string get(size_t node, const std::string& key) {
+    return loop_.wait(read(node, key).promise());
+  }
+
+  // Runs until `condition` holds; a test failure after the time.
+  template <typename Condition>
+  void until(Condition condition, int64_t timeoutMs, const char* what) {
+    const int64_t deadline = nowMs() + timeoutMs;
+    while (!condition()) {
+      if (nowMs() >= deadline) {
+        ADD_FAILURE() << "not reached in time: " << what << " (seed " << seed_ << ")" << describe();
+        throw std::runtime_error(what);
+      }
+      loop_.runFor(1 * kj::MILLISECONDS);
+    }
+  }
+  // Until every running node has applied everything that was acknowledged.
+  void settle(int64_t timeoutMs = 30'000);
+  // The checks of the head comment, over all running nodes.
+  void verify();
+  std::string describe();
+
+  const std::vector<Acknowledged>& acknowledged() const { return acknowledged_; }
+  void remember(TxnId txn, RecordIndex index, std::string operation);
+  const uint64_t seed_;
+  const ReplicatorOptions options_;
+  kj::TaskSet& tasks() { return *tasks_; }
+  uint64_t failures = 0;    // of proposals that rejected
+
+ private:
+  friend class SimNode;
+  void taskFailed(kj::Exception&& exception) override;
+
+  kernelio::VirtualLoop loop_;
+  kernelio::SeededRandom random_;
+  SimNetwork network_;
+  SimCoordinator coordinator_;
+  std::vector<std::unique_ptr<SimNode>> nodes_;
+  std::vector<Acknowledged> acknowledged_;
+  kj::Own<kj::TaskSet> tasks_;
+};
+
+inline std::string textOf(kj::ArrayPtr<const kj::byte> bytes) {
+  return std::string(bytes.asChars().begin(), bytes.size());
+}
+
+}  // namespace packmoor::replicator

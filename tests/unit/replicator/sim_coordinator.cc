@@ -1,0 +1,98 @@
+#include "sim_coordinator.h"
+
+#include "kernelio/co.h"
+
+#include <kj/debug.h>
+
+namespace packmoor::replicator {
+
+kj::Promise<void> SimCoordinator::ask(const NodeId& node) {
+  const int64_t spread = delayUsMax - delayUsMin + 1;
+  auto delay = (delayUsMin + static_cast<int64_t>(random_.below(spread))) * kj::MICROSECONDS;
+  return timer_.afterDelay(delay).then([this, node]() {
+    if (cutOff_.count(node) > 0) {
+      kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "the coordinator cannot be reached"));
+    }
+  });
+}
+
+void SimCoordinator::changed() {
+  auto watchers = std::move(watchers_);
+  watchers_.clear();
+  for (auto& watcher : watchers) watcher->fulfill();
+}
+
+class SimCoordinator::View final : public Coordinator {
+ public:
+  View(SimCoordinator& store, NodeId node) : store_(store), node_(std::move(node)) {}
+
+  kj::Promise<std::optional<VolumeRecord>> readVolume(std::string name) override {
+    return read(kj::mv(name)).promise();
+  }
+  kj::Promise<std::vector<VolumeRecord>> listVolumes() override { return list().promise(); }
+  kj::Promise<bool> compareAndSwap(VolumeRecord next) override {
+    return swap(kj::mv(next)).promise();
+  }
+  kj::Promise<void> registerNode(NodeRegistration registration) override {
+    return add(kj::mv(registration)).promise();
+  }
+  kj::Promise<std::vector<NodeRegistration>> listNodes() override { return nodes().promise(); }
+  kj::Promise<void> changed() override {
+    auto paf = kj::newPromiseAndFulfiller<void>();
+    store_.watchers_.push_back(kj::mv(paf.fulfiller));
+    return kj::mv(paf.promise);
+  }
+  kj::StringPtr kind() override { return "sim"; }
+  bool reachable() override { return store_.cutOff_.count(node_) == 0; }
+
+ private:
+  Co<std::optional<VolumeRecord>> read(std::string name) {
+    co_await store_.ask(node_);
+    std::optional<VolumeRecord> result;
+    auto it = store_.volumes.find(name);
+    if (it != store_.volumes.end()) result = it->second;
+    co_return result;
+  }
+  Co<std::vector<VolumeRecord>> list() {
+    co_await store_.ask(node_);
+    std::vector<VolumeRecord> all;
+    for (const auto& [name, record] : store_.volumes) all.push_back(record);
+    co_return all;
+  }
+  Co<bool> swap(VolumeRecord next) {
+    co_await store_.ask(node_);
+    if (store_.random_.chance(store_.unknownPerMillion / 2)) lose();
+    auto it = store_.volumes.find(next.name);
+    const int64_t revision = it == store_.volumes.end() ? 0 : it->second.revision;
+    if (revision != next.revision) co_return false;
+    next.revision = ++store_.revision_;
+    store_.volumes[next.name] = next;
+    ++store_.swaps;
+    store_.changed();
+    if (store_.random_.chance(store_.unknownPerMillion / 2)) lose();
+    co_return true;
+  }
+  [[noreturn]] void lose() {
+    kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "the coordinator's answer was lost"));
+  }
+  Co<void> add(NodeRegistration registration) {
+    co_await store_.ask(node_);
+    const NodeId id = registration.node;
+    store_.nodes[id] = kj::mv(registration);
+  }
+  Co<std::vector<NodeRegistration>> nodes() {
+    co_await store_.ask(node_);
+    std::vector<NodeRegistration> all;
+    for (const auto& [id, node] : store_.nodes) all.push_back(node);
+    co_return all;
+  }
+
+  SimCoordinator& store_;
+  const NodeId node_;
+};
+
+kj::Own<Coordinator> SimCoordinator::makeView(const NodeId& node) {
+  return kj::heap<View>(*this, node);
+}
+
+}  // namespace packmoor::replicator

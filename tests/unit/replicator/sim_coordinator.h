@@ -1,0 +1,43 @@
+// SimCoordinator: the coordinator's store in memory, and each node's view of it, which takes time,
+// may be cut off, and may lose the answer of a compare-and-swap that was carried out.
+#pragma once
+
+#include "kernelio/seeded_random.h"
+#include "replicator/coordinator.h"
+
+#include <kj/async.h>
+#include <kj/timer.h>
+
+#include <map>
+#include <set>
+
+namespace packmoor::replicator {
+
+class SimCoordinator final {
+ public:
+  SimCoordinator(kj::Timer& timer, uint64_t seed) : timer_(timer), random_(seed) {}
+
+  uint32_t unknownPerMillion = 0;   // of compare-and-swaps: carried out or not, nobody is told
+  int64_t delayUsMin = 200, delayUsMax = 2000;
+
+  void cutOff(const NodeId& node) { cutOff_.insert(node); }
+  void heal() { cutOff_.clear(); }
+  kj::Own<Coordinator> makeView(const NodeId& node);
+
+  std::map<std::string, VolumeRecord> volumes;
+  std::map<NodeId, NodeRegistration> nodes;
+  uint64_t swaps = 0;
+
+ private:
+  class View;
+  kj::Promise<void> ask(const NodeId& node);
+  void changed();
+
+  kj::Timer& timer_;
+  kernelio::SeededRandom random_;
+  std::set<NodeId> cutOff_;
+  int64_t revision_ = 0;
+  std::vector<kj::Own<kj::PromiseFulfiller<void>>> watchers_;
+};
+
+}  // namespace packmoor::replicator
