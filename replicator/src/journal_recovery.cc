@@ -59,21 +59,6 @@ Co<format::JournalIdentity> create(Env& env, const JournalOptions& options) {
   co_return identity;
 }
 
-RecoveryReport makeReport(const ScanResult& scan, JournalReplay& replay) {
-  RecoveryReport report;
-  report.journal = scan.identity.journal;
-  report.batches = replay.batches;
-  report.bytes = replay.bytes;
-  report.tornBytes = scan.tornBytes;
-  report.mayMissVolumes = replay.mayMissVolumes;
-  report.damage = kj::mv(replay.damage);
-  for (auto& [id, volume] : replay.volumes) {
-    report.volumes[id] = {volume.promise, volume.log.base(), volume.log.last(),
-                          volume.checkpoint, volume.suspect};
-  }
-  return report;
-}
-
 std::vector<JournalVolumeRef> takeVolumes(JournalReplay& replay) {
   std::vector<JournalVolumeRef> result;
   for (auto& [id, found] : replay.volumes) {

@@ -206,4 +206,19 @@ void JournalReplay::finish() {
   for (auto& sentence : oldestGaps_) damage.add(kj::mv(sentence));
 }
 
+RecoveryReport makeReport(const ScanResult& scan, JournalReplay& replay) {
+  RecoveryReport report;
+  report.journal = scan.identity.journal;
+  report.batches = replay.batches;
+  report.bytes = replay.bytes;
+  report.tornBytes = scan.tornBytes;
+  report.mayMissVolumes = replay.mayMissVolumes;
+  report.damage = kj::mv(replay.damage);
+  for (auto& [id, volume] : replay.volumes) {
+    report.volumes[id] = {volume.promise, volume.log.base(), volume.log.last(),
+                          volume.checkpoint, volume.suspect};
+  }
+  return report;
+}
+
 }  // namespace packmoor::replicator

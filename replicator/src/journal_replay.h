@@ -69,4 +69,7 @@ class JournalReplay final : public ScanVisitor {
   kj::Vector<kj::String> oldestGaps_;
 };
 
+// After finish(). Takes the replay's sentences.
+RecoveryReport makeReport(const ScanResult& scan, JournalReplay& replay);
+
 }  // namespace packmoor::replicator
