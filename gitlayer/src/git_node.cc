@@ -20,11 +20,11 @@ constexpr size_t kDescriptionBytesMax = 4096;
 class GitNodeImpl final : public GitNode {
  public:
   GitNodeImpl(kernelio::Env& env, replicator::ExtentStore& extents, GitOptions options)
-      : env_(env), extents_(extents), options_(options) {}
+      : env_(env), extents_(extents), options_(options), packs_(env, extents) {}
 
   kj::Own<replicator::StateMachine> makeStateMachine(
       const replicator::VolumeRecord& volume) override {
-    return kj::heap<GitStateMachine>(env_, extents_, options_, volume.id);
+    return kj::heap<GitStateMachine>(env_, extents_, packs_, options_, volume.id);
   }
   void attach(replicator::Replicator& replicator) override { replicator_ = replicator; }
   kj::Promise<void> run() override { return kj::NEVER_DONE; }
@@ -73,6 +73,7 @@ class GitNodeImpl final : public GitNode {
   kernelio::Env& env_;
   replicator::ExtentStore& extents_;
   GitOptions options_;
+  PackStore packs_;
   kj::Maybe<replicator::Replicator&> replicator_;
 };
 

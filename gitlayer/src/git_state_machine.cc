@@ -24,12 +24,15 @@ size_t bytesOfRecords(kj::ArrayPtr<const replicator::RecordRef> records) {
 }  // namespace
 
 GitStateMachine::GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents,
-                                 const GitOptions& options, replicator::VolumeId volume)
+                                 PackStore& packs, const GitOptions& options,
+                                 replicator::VolumeId volume)
     : env_(env),
       extents_(extents),
+      packs_(packs),
       options_(options),
       volume_(volume),
-      folder_(kj::str("volumes/", volume).cStr()) {}
+      folder_(kj::str("volumes/", volume).cStr()),
+      links_(env.disk, extents, folder_ + "/repositories") {}
 
 GitStateMachine::~GitStateMachine() noexcept(false) {}
 
@@ -46,12 +49,17 @@ Co<replicator::LogPosition> GitStateMachine::openStore() {
     ++repositoryCount_;
     return true;
   });
-  store_->scan(kPackTable, {}, [this](std::string_view key, std::string_view value) {
-    const PackRow row = PackRow::decode(key, value);
-    extents_.link(row.pack);
-    extents_.link(row.index);
+  std::vector<PackLink> present;
+  store_->scan(kPackTable, {}, [&](std::string_view key, std::string_view value) {
+    present.push_back({repositoryOfPackKey(key), PackRow::decode(key, value)});
     return true;
   });
+  for (const auto& pack : present) {
+    extents_.link(pack.row.pack);
+    extents_.link(pack.row.index);
+    co_await packs_.load(pack.row);
+  }
+  links_.start(std::move(present));
   co_return applied_;
 }
 
@@ -78,8 +86,9 @@ Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyAll(
   }
   const auto& last = *records.back();
   applied_ = replicator::LogPosition{last.index, last.epoch, last.hash};
-  follow(written.effects);
   KJ_IF_MAYBE(speculation, speculation_) { speculation->applied(last.index.value); }
+  auto followed = follow(kj::mv(written.effects));
+  co_await kj::mv(followed);
   results = kj::mv(written.results);
   co_return kj::mv(results);
 }
@@ -98,14 +107,29 @@ GitStateMachine::Written GitStateMachine::write(Records records,
   return written;
 }
 
-void GitStateMachine::follow(const ApplyEffects& effects) {
+Co<void> GitStateMachine::follow(ApplyEffects effects) {
+  repositoryCount_ += effects.repositoriesCreated.size();
+  repositoryCount_ -= effects.repositoriesDeleted.size();
+  std::move(effects.packsDropped.begin(), effects.packsDropped.end(),
+            std::back_inserter(dropped_.packsDropped));
+  std::move(effects.repositoriesDeleted.begin(), effects.repositoriesDeleted.end(),
+            std::back_inserter(dropped_.repositoriesDeleted));
   for (const auto& pack : effects.packsAdded) {
     extents_.link(pack.row.pack);
     extents_.link(pack.row.index);
+    links_.add(pack);
   }
-  for (const auto& pack : effects.packsDropped) dropped_.push_back(pack);
-  repositoryCount_ += effects.repositoriesCreated.size();
-  repositoryCount_ -= effects.repositoriesDeleted.size();
+  for (const auto& pack : effects.packsAdded) co_await packs_.load(pack.row);
+}
+
+void GitStateMachine::letGo(const ApplyEffects& dropped) {
+  for (const auto& pack : dropped.packsDropped) {
+    packs_.forget(pack.row.pack);
+    links_.remove(pack);
+    extents_.unlink(pack.row.pack);
+    extents_.unlink(pack.row.index);
+  }
+  for (const auto& repository : dropped.repositoriesDeleted) links_.removeRepository(repository);
 }
 
 replicator::Verdict GitStateMachine::validate(const replicator::Proposal& proposal,
@@ -131,13 +155,10 @@ kj::Promise<replicator::LogPosition> GitStateMachine::flush() { return flushStor
 
 Co<replicator::LogPosition> GitStateMachine::flushStore() {
   const replicator::LogPosition position = applied_;
-  auto dropped = std::move(dropped_);
-  dropped_.clear();
+  const ApplyEffects dropped = std::move(dropped_);
+  dropped_ = ApplyEffects();
   co_await store_->flush();
-  for (const auto& pack : dropped) {
-    extents_.unlink(pack.row.pack);
-    extents_.unlink(pack.row.index);
-  }
+  letGo(dropped);
   co_return position;
 }
 
@@ -163,7 +184,14 @@ kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name) 
   if (!id.has_value()) return nullptr;
   auto row = findRepository(*state, *id);
   PACKMOOR_CHECK(row.has_value(), "a repository's name without its row", *id);
-  return makeRepositoryView(std::move(state), std::move(*row));
+  std::vector<std::shared_ptr<PackFile>> packs;
+  if (row->statistics.packs > 0) {
+    state->scan(packPrefix(*id), {}, [&](std::string_view key, std::string_view value) {
+      packs.push_back(packs_.get(PackRow::decode(key, value)));
+      return true;
+    });
+  }
+  return makeRepositoryView(std::move(state), std::move(*row), std::move(packs));
 }
 
 std::shared_ptr<const StateReader> GitStateMachine::snapshot() { return store_->snapshot(); }

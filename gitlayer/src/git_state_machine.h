@@ -12,6 +12,8 @@
 #pragma once
 
 #include "gitlayer/git_node.h"
+#include "pack_links.h"
+#include "pack_store.h"
 #include "record_applier.h"
 #include "speculation.h"
 #include "state_store.h"
@@ -26,8 +28,8 @@ namespace packmoor::gitlayer {
 
 class GitStateMachine final : public replicator::StateMachine {
  public:
-  GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents, const GitOptions& options,
-                  replicator::VolumeId volume);
+  GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents, PackStore& packs,
+                  const GitOptions& options, replicator::VolumeId volume);
   ~GitStateMachine() noexcept(false);
 
   kj::Promise<replicator::LogPosition> open() override;
@@ -62,11 +64,13 @@ class GitStateMachine final : public replicator::StateMachine {
   Co<std::vector<kj::Array<const kj::byte>>> applyAll(std::vector<replicator::RecordRef> records);
   // One batch. On any thread.
   Written write(Records records, const std::vector<ObjectId>* settled);
-  void follow(const ApplyEffects& effects);
+  Co<void> follow(ApplyEffects effects);
+  void letGo(const ApplyEffects& dropped);
   Co<replicator::LogPosition> flushStore();
 
   kernelio::Env& env_;
   replicator::ExtentStore& extents_;
+  PackStore& packs_;
   const GitOptions& options_;
   replicator::VolumeId volume_;
   std::string folder_;                       // of the volume, below the disk's root
@@ -74,7 +78,8 @@ class GitStateMachine final : public replicator::StateMachine {
   kj::Maybe<Speculation> speculation_;       // likewise
   replicator::LogPosition applied_;
   uint64_t repositoryCount_ = 0;
-  std::vector<ApplyEffects::Pack> dropped_;  // let go after the next flush
+  ApplyEffects dropped_;                     // packs and repositories to let go after a flush
+  PackLinks links_;
 };
 
 }  // namespace packmoor::gitlayer

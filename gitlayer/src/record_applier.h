@@ -16,11 +16,7 @@ namespace packmoor::gitlayer {
 
 // What follows from a written batch outside the state store.
 struct ApplyEffects {
-  struct Pack {
-    RepositoryId repository;
-    PackRow row;
-  };
-  std::vector<Pack> packsAdded, packsDropped;
+  std::vector<PackLink> packsAdded, packsDropped;
   std::vector<RepositoryId> repositoriesCreated, repositoriesDeleted;
   // Repositories that have new hot objects, with their counts after the batch.
   std::map<RepositoryId, RepositoryStatistics> hotGrown;

@@ -8,8 +8,11 @@ namespace {
 
 class StateRepositoryView final : public RepositoryView {
  public:
-  StateRepositoryView(std::shared_ptr<const StateReader> state, RepositoryRow row)
-      : state_(std::move(state)), row_(std::move(row)), objects_(state_, row_.info.id) {
+  StateRepositoryView(std::shared_ptr<const StateReader> state, RepositoryRow row,
+                      std::vector<std::shared_ptr<PackFile>> packs)
+      : state_(std::move(state)),
+        row_(std::move(row)),
+        objects_(state_, row_.info.id, row_.statistics.hotObjects > 0, std::move(packs)) {
     std::string position;
     if (state_->get(kPositionKey, position)) index_ = decodePosition(position).index;
   }
@@ -48,8 +51,9 @@ class StateRepositoryView final : public RepositoryView {
 }  // namespace
 
 kj::Own<RepositoryView> makeRepositoryView(std::shared_ptr<const StateReader> state,
-                                           RepositoryRow row) {
-  return kj::heap<StateRepositoryView>(std::move(state), std::move(row));
+                                           RepositoryRow row,
+                                           std::vector<std::shared_ptr<PackFile>> packs) {
+  return kj::heap<StateRepositoryView>(std::move(state), std::move(row), std::move(packs));
 }
 
 }  // namespace packmoor::gitlayer

@@ -1,6 +1,7 @@
 // How views are made of state snapshots.
 #pragma once
 
+#include "pack_file.h"
 #include "state_store.h"
 #include "state_tables.h"
 
@@ -8,8 +9,9 @@
 
 namespace packmoor::gitlayer {
 
-// `row` is the repository's in `state`.
+// `row` is the repository's in `state`, and `packs` are those that the state names.
 kj::Own<RepositoryView> makeRepositoryView(std::shared_ptr<const StateReader> state,
-                                           RepositoryRow row);
+                                           RepositoryRow row,
+                                           std::vector<std::shared_ptr<PackFile>> packs);
 
 }  // namespace packmoor::gitlayer

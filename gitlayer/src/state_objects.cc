@@ -6,18 +6,48 @@
 
 namespace packmoor::gitlayer {
 
-bool StateObjects::exists(const ObjectId& id) { return state_->exists(hotKey(repository_, id)); }
+namespace {
+bool found(bool answer) { return answer; }
+template <typename T>
+bool found(const kj::Maybe<T>& answer) {
+  return answer != nullptr;
+}
+}  // namespace
+
+template <typename F>
+auto StateObjects::firstOf(F ask) -> decltype(ask(*std::declval<PackFile*>())) {
+  const size_t count = packs_.size();
+  const size_t start = lastHit_.load(std::memory_order_relaxed);
+  for (size_t i = 0; i < count; ++i) {
+    const size_t at = (start + i) % count;
+    auto answer = ask(*packs_[at]);
+    if (found(answer)) {
+      if (i > 0) lastHit_.store(at, std::memory_order_relaxed);
+      return answer;
+    }
+  }
+  return {};
+}
+
+bool StateObjects::getHot(const ObjectId& id, std::string& row) const {
+  return hasHot_ && state_->get(hotKey(repository_, id), row);
+}
+
+bool StateObjects::exists(const ObjectId& id) {
+  if (hasHot_ && state_->exists(hotKey(repository_, id))) return true;
+  return firstOf([&](PackFile& pack) { return pack.exists(id); });
+}
 
 kj::Maybe<ObjectHeader> StateObjects::header(const ObjectId& id) {
   std::string row;
-  if (!state_->get(hotKey(repository_, id), row)) return nullptr;
+  if (!getHot(id, row)) return firstOf([&](PackFile& pack) { return pack.header(id); });
   const HotRow hot = HotRow::decode(row);
   return ObjectHeader{hot.type, hot.bytes};
 }
 
 kj::Maybe<Object> StateObjects::read(const ObjectId& id) {
   std::string row;
-  if (!state_->get(hotKey(repository_, id), row)) return nullptr;
+  if (!getHot(id, row)) return firstOf([&](PackFile& pack) { return pack.read(id); });
   const HotRow hot = HotRow::decode(row);
   Object object;
   object.type = hot.type;
@@ -32,7 +62,7 @@ kj::Maybe<Object> StateObjects::read(const ObjectId& id) {
 
 kj::Maybe<StoredEntry> StateObjects::stored(const ObjectId& id) {
   auto row = std::make_shared<std::string>();
-  if (!state_->get(hotKey(repository_, id), *row)) return nullptr;
+  if (!getHot(id, *row)) return firstOf([&](PackFile& pack) { return pack.stored(id); });
   const HotRow hot = HotRow::decode(*row);
   StoredEntry entry;
   entry.form = StoredEntry::Form::kWhole;
@@ -43,10 +73,15 @@ kj::Maybe<StoredEntry> StateObjects::stored(const ObjectId& id) {
   return kj::mv(entry);
 }
 
-std::vector<PackView> StateObjects::packs() { return {}; }
+std::vector<PackView> StateObjects::packs() {
+  std::vector<PackView> views;
+  for (const auto& pack : packs_) views.push_back(PackFile::view(pack));
+  return views;
+}
 
 std::vector<ObjectId> StateObjects::hotObjects() {
   std::vector<ObjectId> ids;
+  if (!hasHot_) return ids;
   const size_t skip = hotPrefix(repository_).size();
   state_->scan(hotPrefix(repository_), {}, [&](std::string_view key, std::string_view) {
     ids.push_back(ObjectId::fromBytes(key.substr(skip).data()));

@@ -82,6 +82,12 @@ struct PackRow {
 };
 RepositoryId repositoryOfPackKey(std::string_view key);
 
+// A pack and the repository that it belongs to.
+struct PackLink {
+  RepositoryId repository;
+  PackRow row;
+};
+
 struct TxnRow {
   uint64_t index = 0;
   std::string_view result;

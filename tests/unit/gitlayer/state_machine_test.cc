@@ -27,13 +27,15 @@ class StateMachineTest : public testing::Test {
   kj::Own<kernelio::SimEnv> env = kj::heap<kernelio::SimEnv>(loop, storage, 1);
   LinkedExtents extents;
   GitOptions options;
+  kj::Own<PackStore> packs;
   kj::Own<GitStateMachine> machine;
   kj::Own<TestLog> log;
 
   void SetUp() override { start({}); }
 
   void start(std::vector<replicator::RecordRef> records) {
-    machine = kj::heap<GitStateMachine>(env->env(), extents, options, volumeId());
+    packs = kj::heap<PackStore>(env->env(), extents);
+    machine = kj::heap<GitStateMachine>(env->env(), extents, *packs, options, volumeId());
     log = kj::heap<TestLog>(*machine);
     log->records = std::move(records);
     log->open(loop.waitScope());
@@ -43,6 +45,7 @@ class StateMachineTest : public testing::Test {
     auto records = log->records;
     log = nullptr;
     machine = nullptr;
+    packs = nullptr;
     env = nullptr;
     storage.cutPower();
     storage.crash();
@@ -256,7 +259,8 @@ TEST_F(StateMachineTest, ComesBackFromACrash) {
   auto records = log->records;
   auto other = kj::heap<kernelio::SimStorage>(8);
   auto otherEnv = kj::heap<kernelio::SimEnv>(loop, *other, 1);
-  GitStateMachine second(otherEnv->env(), extents, options, volumeId());
+  PackStore otherPacks(otherEnv->env(), extents);
+  GitStateMachine second(otherEnv->env(), extents, otherPacks, options, volumeId());
   second.open().wait(loop.waitScope());
   for (const auto& record : records) second.apply({record}).wait(loop.waitScope());
   std::string oneByOne;

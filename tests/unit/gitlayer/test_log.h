@@ -22,6 +22,9 @@ class LinkedExtents final : public replicator::ExtentStore {
   kj::Maybe<replicator::ExtentInfo> info(replicator::ExtentId) override { return nullptr; }
   kj::Promise<void> whenSealed(replicator::ExtentId) override { return kj::NEVER_DONE; }
   kj::Promise<kernelio::IoBuffer> readBlock(replicator::ExtentId, uint64_t) override;
+  kj::Promise<void> repairBlock(replicator::ExtentId, uint64_t, kernelio::IoBuffer) override {
+    return kj::READY_NOW;
+  }
   kj::Array<replicator::Hash128> blockChecksums(replicator::ExtentId) override { return nullptr; }
   void pin(replicator::ExtentId) override {}
   void unpin(replicator::ExtentId) override {}
@@ -31,6 +34,7 @@ class LinkedExtents final : public replicator::ExtentStore {
   kj::String path(replicator::ExtentId id) override { return kj::str("extents/", id, ".data"); }
   replicator::ExtentStatistics statistics() override { return {}; }
   kj::Array<replicator::ExtentInfo> list() override { return nullptr; }
+  kj::ArrayPtr<const kj::String> damage() override { return nullptr; }
 
   std::set<replicator::ExtentId> linked;
 };
