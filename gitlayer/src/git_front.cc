@@ -117,8 +117,12 @@ class GitFrontImpl final : public GitFront {
   // looks again by itself, so it begins with what is at hand.
   Co<OpenedSession> find(GitRequest request) {
     bool fresh = request.service == GitService::kUploadPack;
-    auto view = co_await node_.view(request.repository, fresh);
-    if (view == nullptr && !fresh) view = co_await node_.view(request.repository, true);
+    auto finding = node_.view(request.repository, fresh);
+    auto view = co_await kj::mv(finding);
+    if (view == nullptr && !fresh) {
+      auto again = node_.view(request.repository, true);
+      view = co_await kj::mv(again);
+    }
     KJ_IF_MAYBE(found, view) {
       OpenedSession opened;
       opened.session = makeSession(kj::mv(request), kj::mv(*found));

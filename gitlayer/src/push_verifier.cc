@@ -7,9 +7,10 @@ SharedView shareView(kj::Own<RepositoryView> view) {
   return SharedView(owner, owner->get());
 }
 
-bool PushedPack::verifyConnected(kj::ArrayPtr<const ObjectLink> links,
-                                 std::vector<ReceiveCommand>& commands, VerifyResult& result) {
-  bool connected = brokenLinks(*this, view_->objects(), links).empty();
+void PushedPack::verifyTips(bool connected, std::vector<ReceiveCommand>& commands,
+                            VerifyResult& result) {
+  connected_ = connected;
+  if (!connected) result.mayBeOld = true;
   for (auto& command : commands) {
     if (!command.problem.empty() || command.isDelete()) continue;
     if (!connected && typeOf(command.update.newId) != ObjectType::kNone) {
@@ -21,7 +22,6 @@ bool PushedPack::verifyConnected(kj::ArrayPtr<const ObjectLink> links,
     }
     if (command.problem == kMissingObjects) result.mayBeOld = true;
   }
-  return connected;
 }
 
 VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
@@ -34,10 +34,9 @@ VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
     if (result.refusal || result.tooLarge) return result;
   }
   auto links = kj::arrayPtr(unpacked_.links.data(), unpacked_.links.size());
-  if (!verifyConnected(links, commands, result)) {
-    result.mayBeOld = true;
-    unpacked_ = {};  // nothing of it may enter the repository
-  }
+  bool connected = brokenLinks(*this, view_->objects(), links).empty();
+  verifyTips(connected, commands, result);
+  if (!connected) unpacked_ = {};
   return result;
 }
 

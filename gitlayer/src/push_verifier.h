@@ -31,18 +31,25 @@ class PushedPack : public NewObjects {
   virtual VerifyResult verify(std::vector<ReceiveCommand>& commands) = 0;
   // Bytes that verify() has to look through.
   virtual size_t bytesToVerify() const = 0;
-  // After verify(): adds what the repository gets. May be asked for again.
+  // After verify(): adds what the repository gets, nothing when it is not connected. May be asked
+  // for again.
   virtual void addTo(PushTransaction& transaction) = 0;
+  // The pack's bytes, to be received as a large push instead. None where it is one already.
+  virtual kj::Array<const kj::byte> releasePack() { return nullptr; }
+  bool connected() const { return connected_; }
 
   void setView(SharedView view) { view_ = std::move(view); }
   RepositoryView& view() { return *view_; }
 
  protected:
-  // Checks links and tips. False: some link is broken, and nothing of the pack may be kept.
-  bool verifyConnected(kj::ArrayPtr<const ObjectLink> links, std::vector<ReceiveCommand>& commands,
-                       VerifyResult& result);
+  // Checks the tips. Not `connected`: the pack's objects name something that nobody has, so that
+  // nothing of it may be kept.
+  void verifyTips(bool connected, std::vector<ReceiveCommand>& commands, VerifyResult& result);
 
   SharedView view_;
+
+ private:
+  bool connected_ = true;
 };
 
 class SmallPush final : public PushedPack {
@@ -55,7 +62,7 @@ class SmallPush final : public PushedPack {
   size_t bytesToVerify() const override { return pack_.size(); }
   void addTo(PushTransaction& transaction) override;
 
-  kj::ArrayPtr<const kj::byte> pack() const { return pack_; }
+  kj::Array<const kj::byte> releasePack() override { return kj::mv(pack_); }
 
   ObjectType typeOf(const ObjectId& id) override;
   kj::Array<const kj::byte> read(const ObjectId& id) override;

@@ -4,6 +4,7 @@
 #include "gitlayer/agent.h"
 #include "gitlayer/pkt_line.h"
 #include "gitlayer/txn_id.h"
+#include "large_push.h"
 #include "push_verifier.h"
 #include "receive_report.h"
 
@@ -37,8 +38,15 @@ struct Push {
   PktWriter writer;
   ReceiveCommands request;
   std::optional<PackRefusal> refusal;
+  std::unique_ptr<LargeReceiver> large;   // of a pack that does not go into the record
+  bool sealed = false;
   replicator::RecordIndex index;   // of the record, once ordered
 };
+
+kj::Array<const kj::byte> cutTo(kj::Array<kj::byte> buffer, size_t bytes) {
+  kj::ArrayPtr<const kj::byte> cut = buffer.slice(0, bytes);
+  return cut.attach(kj::mv(buffer));
+}
 
 // What a worker is given; it may outlive the session.
 struct VerifyJob {
@@ -73,8 +81,9 @@ class ReceivePackSession final : public GitSession {
   Co<void> drain(PktReader& reader);
   Co<void> process(Push& push);
   Co<std::shared_ptr<PushedPack>> readPack(Push& push);
+  Co<std::shared_ptr<PushedPack>> readLarge(Push& push, kj::Array<const kj::byte> begun);
   Co<std::shared_ptr<VerifyJob>> verifyOnce(Push& push, std::shared_ptr<PushedPack> pack);
-  Co<std::vector<ReceiveCommand>> verify(Push& push, std::shared_ptr<PushedPack> pack);
+  Co<std::vector<ReceiveCommand>> verify(Push& push, std::shared_ptr<PushedPack>& pack);
   Co<void> order(Push& push, std::shared_ptr<PushedPack> pack);
   Co<PushOutcome> orderOnce(Push& push, PushedPack& pack, const std::vector<ReceiveCommand*>& left);
   void takeOutcome(Push& push, const std::vector<ReceiveCommand*>& left,
@@ -89,7 +98,8 @@ class ReceivePackSession final : public GitSession {
 };
 
 Co<SharedView> ReceivePackSession::freshView() {
-  auto view = co_await node_.view(request_.repository, true);
+  auto finding = node_.view(request_.repository, true);
+  auto view = co_await kj::mv(finding);
   KJ_IF_MAYBE(found, view) {
     if ((*found)->info().id == repository_) co_return shareView(kj::mv(*found));
   }
@@ -198,29 +208,44 @@ Co<void> ReceivePackSession::process(Push& push) {
   } else {
     pack = std::make_shared<SmallPush>(nullptr, view_);
   }
-  if (!push.refusal) co_await order(push, pack);
+  if (push.refusal) co_return;
+  auto ordering = order(push, kj::mv(pack));
+  co_await kj::mv(ordering);
 }
 
+// Up to inlinePackBytesMax in memory, else through extents.
 Co<std::shared_ptr<PushedPack>> ReceivePackSession::readPack(Push& push) {
   size_t bytesMax = node_.options().inlinePackBytesMax;
   auto buffer = kj::heapArray<kj::byte>(kj::min(kFirstPackBufferBytes, bytesMax + 1));
   size_t filled = 0;
   for (;;) {
-    size_t got = co_await push.reader.readRaw(buffer.slice(filled, buffer.size()));
+    auto reading = push.reader.readRaw(buffer.slice(filled, buffer.size()));
+    size_t got = co_await kj::mv(reading);
     if (got == 0) break;
     filled += got;
-    if (filled > bytesMax) fail(kj::str("packs larger than ", bytesMax, " bytes cannot be taken"));
+    if (filled > bytesMax) {
+      auto receiving = readLarge(push, cutTo(kj::mv(buffer), filled));
+      auto large = co_await kj::mv(receiving);
+      co_return large;
+    }
     if (filled == buffer.size()) {
       auto larger = kj::heapArray<kj::byte>(kj::min(buffer.size() * 4, bytesMax + 1));
       memcpy(larger.begin(), buffer.begin(), filled);
       buffer = kj::mv(larger);
     }
   }
-  if (filled == 0) {
-    push.refusal = PackRefusal{"eof before pack header was fully read", {}};
-  }
-  kj::ArrayPtr<const kj::byte> bytes = buffer.slice(0, filled);
-  co_return std::make_shared<SmallPush>(bytes.attach(kj::mv(buffer)), view_);
+  if (filled == 0) push.refusal = PackRefusal{"eof before pack header was fully read", {}};
+  co_return std::make_shared<SmallPush>(cutTo(kj::mv(buffer), filled), view_);
+}
+
+Co<std::shared_ptr<PushedPack>> ReceivePackSession::readLarge(Push& push,
+                                                              kj::Array<const kj::byte> begun) {
+  auto freshView = [this]() { return kj::Promise<SharedView>(this->freshView()); };
+  push.large = std::make_unique<LargeReceiver>(node_, repository_, freshView);
+  auto receiving = push.large->receive(push.reader, kj::mv(begun), view_);
+  auto large = co_await kj::mv(receiving);
+  if (large->indexer.refused()) push.refusal = indexPackRefusal(large->indexer.problem());
+  co_return large;
 }
 
 Co<std::shared_ptr<VerifyJob>> ReceivePackSession::verifyOnce(Push& push,
@@ -231,23 +256,30 @@ Co<std::shared_ptr<VerifyJob>> ReceivePackSession::verifyOnce(Push& push,
   if (job->pack->bytesToVerify() <= kVerifyOnLoopBytesMax) {
     job->result = job->pack->verify(job->commands);
   } else {
-    co_await node_.env().workers.run(
+    auto verifying = node_.env().workers.run(
         [job]() { job->result = job->pack->verify(job->commands); });
+    co_await kj::mv(verifying);
   }
   co_return job;
 }
 
 // What is missing in the view may be there by now: then once more with a fresh one.
 Co<std::vector<ReceiveCommand>> ReceivePackSession::verify(Push& push,
-                                                           std::shared_ptr<PushedPack> pack) {
-  auto job = co_await verifyOnce(push, pack);
+                                                           std::shared_ptr<PushedPack>& pack) {
+  auto verifying = verifyOnce(push, pack);
+  auto job = co_await kj::mv(verifying);
   if (job->result.mayBeOld) {
     SharedView fresh = co_await freshView();
     pack->setView(std::move(fresh));
-    job = co_await verifyOnce(push, pack);
+    auto anew = verifyOnce(push, pack);
+    job = co_await kj::mv(anew);
   }
   if (job->result.tooLarge) {
-    job->result.refusal = indexPackRefusal("the pack's objects do not fit in memory");
+    auto receiving = readLarge(push, job->pack->releasePack());
+    pack = co_await kj::mv(receiving);
+    if (push.refusal) co_return push.request.commands();
+    auto anew = verifyOnce(push, pack);
+    job = co_await kj::mv(anew);
   }
   push.refusal = std::move(job->result.refusal);
   co_return std::move(job->commands);
@@ -274,12 +306,18 @@ Co<void> ReceivePackSession::order(Push& push, std::shared_ptr<PushedPack> pack)
   const std::vector<ReceiveCommand> parsed = push.request.commands();
   for (unsigned attempt = 0;; ++attempt) {
     push.request.commands() = parsed;
-    auto verified = co_await verify(push, pack);
+    auto verifying = verify(push, pack);
+    auto verified = co_await kj::mv(verifying);
     push.request.commands() = std::move(verified);
     if (push.refusal) co_return;
     auto left = settle(push.request.commands(), push.request.capabilities().atomic);
     if (left.empty()) co_return;
-    auto outcome = co_await orderOnce(push, *pack, left);
+    if (push.large != nullptr && !push.sealed && pack->connected()) {
+      co_await push.large->seal();
+      push.sealed = true;
+    }
+    auto ordering = orderOnce(push, *pack, left);
+    auto outcome = co_await kj::mv(ordering);
     if (!outcome.verifyAgain) {
       takeOutcome(push, left, outcome);
       co_return;
@@ -308,7 +346,8 @@ Co<PushOutcome> ReceivePackSession::orderOnce(Push& push, PushedPack& pack,
   transaction.pushOptions = push.request.pushOptions();
   PushOutcome outcome;
   try {
-    outcome = co_await node_.push(repository_, kj::mv(transaction));
+    auto ordering = node_.push(repository_, kj::mv(transaction));
+    outcome = co_await kj::mv(ordering);
   } catch (kj::Exception& exception) {
     outcome.refs.resize(left.size());
     for (auto& ref : outcome.refs) ref.problem = exception.getDescription().cStr();

@@ -44,6 +44,9 @@ class ReplicatedExtentWriter {
   virtual ExtentId id() = 0;
   // Resolves when the next block may be given. Blocks may be written again before the seal.
   virtual kj::Promise<void> writeBlock(uint64_t block, kernelio::IoBuffer data) = 0;
+  // For reading before the seal what was written. Resolves once this node's copy has every block
+  // given so far, to the path of its data file in the operating system's terms; empty: none.
+  virtual kj::Promise<kj::String> localData() { return kj::String(); }
   struct Sealed {
     ExtentInfo info;
     std::vector<NodeId> sealedOn;           // at least W members, this node among them

@@ -1,0 +1,218 @@
+// Goal: a pack of any size becomes two sealed extents, a pack that stands alone and the index that
+// git would make of it; a refused one leaves nothing. Method: packs made by git, pushed with the
+// bound for small packs set to nothing; git itself judges the extents.
+#include "receive_harness.h"
+
+#include <gmock/gmock.h>
+
+namespace packmoor::gitlayer::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+class LargePushTest : public ReceiveTest {
+ protected:
+  LargePushTest() { node_.options_.inlinePackBytesMax = 0; }
+  ~LargePushTest() noexcept override {}
+
+  // The newest pushed pack's extents are what git index-pack would leave.
+  void expectLikeGit() {
+    ASSERT_FALSE(node_.state("r").packs.empty());
+    const FakePack& pack = node_.state("r").packs.back();
+    packmoor::test::TempFolder folder;
+    std::string path = folder.path() + "/p.pack";
+    packmoor::test::writeFile(path, *pack.pack);
+    auto made = packmoor::test::runProcess({"git", "index-pack", path}, folder.path());
+    ASSERT_EQ(made.exitCode, 0) << made.err;
+    EXPECT_EQ(packmoor::test::readFile(folder.path() + "/p.idx"), *pack.index);
+    auto verified = packmoor::test::runProcess(
+        {"git", "verify-pack", folder.path() + "/p.idx"}, folder.path());
+    EXPECT_EQ(verified.exitCode, 0) << verified.err;
+  }
+
+  static ObjectId idOf(const std::string& hex) {
+    ObjectId id;
+    KJ_REQUIRE(ObjectId::parseHex(hex, id));
+    return id;
+  }
+
+  // Many versions of a few files: commits, trees, deep deltas.
+  void makeHistory(int commits) {
+    for (int i = 0; text_.size() < 2000; ++i) text_ += "line " + std::to_string(i * 7919) + "\n";
+    for (int end = made_ + commits, i = made_; i < end; made_ = ++i) {
+      text_.insert((i * 37) % text_.size(), "change " + std::to_string(i) + "\n");
+      git_.write("dir/file" + std::to_string(i % 5), text_);
+      git_.write("other", std::to_string(i));
+      git_.run({"add", "-A"});
+      git_.run({"commit", "-q", "-m", "commit " + std::to_string(i)});
+    }
+  }
+
+  std::string text_;
+  int made_ = 0;
+
+  Answer pushMain(const std::string& pack, const std::string& old = kZero) {
+    return push(commands({old + " " + git_.line({"rev-parse", "main"}) + " refs/heads/main"}) +
+                pack);
+  }
+};
+
+TEST_F(LargePushTest, TakesAHistory) {
+  makeHistory(40);
+  git_.run({"repack", "-q", "-adf", "--depth=50"});
+  for (auto& options : std::vector<std::vector<std::string>>{
+           {}, {"--delta-base-offset"}, {"--no-reuse-object", "--depth=4095", "--window=50"}}) {
+    node_.state("r").refs.clear();
+    node_.state("r").objects.clear();
+    std::string pack = git_.pack({"main"}, options);
+    Answer answer = pushMain(pack);
+    EXPECT_EQ(answer.unpack, "ok") << answer.progress;
+    EXPECT_EQ(answer.refs["refs/heads/main"], "ok");
+    expectLikeGit();
+    EXPECT_EQ(*node_.state("r").packs.back().pack, pack);
+  }
+  EXPECT_EQ(node_.extentsAbandoned, 0u);
+  EXPECT_EQ(node_.pushed.back().sealedOn, (std::vector<std::string>{"a", "b"}));
+}
+
+TEST_F(LargePushTest, CompletesThinPacks) {
+  makeHistory(20);
+  node_.import("r", git_);
+  std::string old = git_.line({"rev-parse", "main"});
+  size_t before = node_.state("r").objects.size();
+  makeHistory(10);
+  for (auto& options : std::vector<std::vector<std::string>>{
+           {"--thin"}, {"--thin", "--delta-base-offset"}}) {
+    node_.setRef("r", "refs/heads/main", idOf(old));
+    std::string pack = git_.pack({"main", "^" + old}, options);
+    Answer answer = pushMain(pack, old);
+    EXPECT_EQ(answer.unpack, "ok") << answer.progress;
+    EXPECT_EQ(answer.refs["refs/heads/main"], "ok");
+    EXPECT_TRUE(node_.pushed.back().updates[0].forward);
+    expectLikeGit();
+    EXPECT_GT(node_.state("r").packs.back().pack->size(), pack.size());
+  }
+  EXPECT_GT(node_.state("r").objects.size(), before);
+}
+
+TEST_F(LargePushTest, BlocksOfEverySizeAtTheEnd) {
+  // Incompressible blobs put the trailer on, before and behind the end of a block.
+  git_.commit("seed", "x");
+  std::string noise(replicator::kBlockBytes * 2, '\0');
+  sim_.random().fill(kj::arrayPtr(reinterpret_cast<kj::byte*>(noise.data()), noise.size()));
+  size_t overhead = 0;
+  for (int cut : {0, 0, 1, 10, 19, 20, 21, 40}) {
+    git_.run({"checkout", "-q", "--orphan", "other"});
+    size_t blob = overhead == 0 ? noise.size() - 5000 : noise.size() - overhead + 20 - cut;
+    git_.commit("big", noise.substr(0, blob));
+    git_.run({"branch", "-q", "-M", "other", "main"});
+    std::string pack = git_.pack({"main"});
+    if (overhead == 0) overhead = pack.size() - blob;
+    Answer answer = pushMain(pack);
+    EXPECT_EQ(answer.refs["refs/heads/main"], "ok") << answer.progress << answer.unpack;
+    expectLikeGit();
+    node_.state("r").refs.clear();
+  }
+}
+
+TEST_F(LargePushTest, TakesLargeObjects) {
+  std::string text(5u << 20, 'a');
+  sim_.random().fill(kj::arrayPtr(reinterpret_cast<kj::byte*>(text.data()), text.size() / 2));
+  git_.commit("large", text);
+  text[text.size() - 1] = 'b';
+  text.insert(1000, "inserted");
+  git_.commit("large", text);
+  git_.run({"repack", "-q", "-adf"});
+  Answer answer = pushMain(git_.pack({"main"}, {"--delta-base-offset"}));
+  EXPECT_EQ(answer.refs["refs/heads/main"], "ok") << answer.progress;
+  expectLikeGit();
+}
+
+TEST_F(LargePushTest, RefusesBrokenPacks) {
+  makeHistory(5);
+  std::string pack = git_.pack({"main"}, {"--delta-base-offset"});
+  auto expectRefused = [&](const std::string& broken, const char* why) {
+    Answer answer = pushMain(broken);
+    EXPECT_EQ(answer.unpack, "index-pack abnormal exit");
+    EXPECT_EQ(answer.refs["refs/heads/main"], "unpacker error");
+    EXPECT_THAT(answer.progress, HasSubstr(why));
+  };
+  expectRefused(pack.substr(0, pack.size() - 1), "early EOF");
+  expectRefused(pack.substr(0, pack.size() / 2), "early EOF");
+  expectRefused(pack.substr(0, 5), "early EOF");
+  expectRefused(pack + "x", "junk");
+  std::string damaged = pack;
+  damaged[damaged.size() - 5] ^= 1;
+  expectRefused(damaged, "SHA1 mismatch");
+  expectRefused("JUNK" + pack.substr(4), "signature");
+  EXPECT_EQ(node_.extentsAbandoned, node_.extentsBegun);
+  EXPECT_TRUE(node_.state("r").objects.empty());
+  EXPECT_TRUE(node_.pushed.empty());
+}
+
+TEST_F(LargePushTest, RefusesUnresolvedDeltasAndMissingObjects) {
+  makeHistory(10);
+  std::string old = git_.line({"rev-parse", "main~3"});
+  Answer answer = pushMain(git_.pack({"main", "^" + old}, {"--thin"}));
+  EXPECT_EQ(answer.unpack, "index-pack abnormal exit");
+  EXPECT_THAT(answer.progress, HasSubstr("unresolved delta"));
+  EXPECT_EQ(node_.freshViews, 1u);
+  answer = pushMain(git_.pack({"main", "^" + old}));
+  EXPECT_EQ(answer.unpack, "ok");
+  EXPECT_EQ(answer.refs["refs/heads/main"], "missing necessary objects");
+  EXPECT_TRUE(node_.extents.empty());
+  EXPECT_EQ(node_.extentsAbandoned, node_.extentsBegun);
+}
+
+TEST_F(LargePushTest, RespectsTheSizeLimit) {
+  makeHistory(5);
+  std::string pack = git_.pack({"main"});
+  node_.options_.packBytesMax = pack.size() - 1;
+  Answer answer = pushMain(pack);
+  EXPECT_THAT(answer.progress, HasSubstr("exceeds maximum allowed size"));
+  node_.options_.packBytesMax = pack.size();
+  EXPECT_EQ(pushMain(pack).refs["refs/heads/main"], "ok");
+}
+
+TEST_F(LargePushTest, ReportsADiskThatFails) {
+  makeHistory(5);
+  node_.failBlock = 0;
+  Answer answer = pushMain(git_.pack({"main"}));
+  EXPECT_THAT(answer.unpack, HasSubstr("the disk is full"));
+  EXPECT_EQ(answer.refs["refs/heads/main"], "unpacker error");
+  EXPECT_EQ(node_.extentsAbandoned, node_.extentsBegun);
+}
+
+TEST_F(LargePushTest, AClientThatGoesAwayLeavesNothing) {
+  makeHistory(5);
+  std::string pack = git_.pack({"main"});
+  std::string body =
+      commands({std::string(kZero) + " " + git_.line({"rev-parse", "main"}) + " refs/heads/main"}) +
+      pack.substr(0, pack.size() / 2);
+  StringInput in(body);
+  in.neverEnds = true;
+  StringOutput out;
+  auto served = session();
+  {
+    auto serving = served->serve(in, out);
+    EXPECT_FALSE(serving.poll(loop_.waitScope()));
+    EXPECT_EQ(node_.extentsBegun, 1u);
+  }
+  loop_.settle();
+  EXPECT_EQ(node_.extentsAbandoned, 1u);
+  EXPECT_TRUE(node_.pushed.empty());
+  EXPECT_EQ(out.text, "");
+}
+
+TEST_F(LargePushTest, SmallPacksThatInflateGreatlyAreTakenAsLargeOnes) {
+  node_.options_.inlinePackBytesMax = 256u << 10;
+  git_.commit("zeros", std::string(40u << 20, '\0'));
+  std::string pack = git_.pack({"main"});
+  ASSERT_LT(pack.size(), 256u << 10);
+  Answer answer = pushMain(pack);
+  EXPECT_EQ(answer.refs["refs/heads/main"], "ok") << answer.progress;
+  expectLikeGit();
+}
+
+}  // namespace
+}  // namespace packmoor::gitlayer::test
