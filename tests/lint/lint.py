@@ -105,9 +105,46 @@ def check_code(path, text, findings):
             for pattern, name in BANNED_CALLS.items():
                 if re.search(pattern, line):
                     findings.append(f"{path}:{number}: {name} is kernelio's; use Env")
+    check_awaits(path, strip_code(text), findings)
     if module in MODULES and re.search(r"^\s*using namespace", strip_code(text), re.M):
         if path.endswith(".h"):
             findings.append(f"{path}: no using namespace in a header")
+
+
+def await_expressions(code):
+    """The text of each co_await expression up to its end, and the line that it starts on."""
+    for match in re.finditer(r"\bco_await\b", code):
+        depth = 0
+        end = match.end()
+        while end < len(code):
+            if code[end] in "({[":
+                depth += 1
+            elif code[end] in ")}]":
+                depth -= 1
+            if depth < 0 or (code[end] == ";" and depth == 0):
+                break
+            end += 1
+        yield code[match.end():end], code.count("\n", 0, match.start()) + 1
+
+
+# g++ 12 destroys these temporaries twice when they are part of a co_await expression (co.h).
+LAMBDA = re.compile(r"[(,]\s*\[([^\]]*)\]\s*(?:\(|\{|mutable)")
+AGGREGATE = re.compile(r"[(,]\s*(?:\w+(?:::\w+)*)?\{([^{}]*)\}")
+OWNING = re.compile(r"\b(?:mv|move|str|heap\w*|make_(?:shared|unique)|addRef)\b")
+
+
+def check_awaits(path, code, findings):
+    for expression, number in await_expressions(code):
+        where = f"{path}:{number}"
+        for match in LAMBDA.finditer(expression):
+            captures = [c.strip() for c in match.group(1).split(",") if c.strip()]
+            if any(c != "this" and (not c.startswith("&") or "=" in c) for c in captures):
+                findings.append(f"{where}: a lambda with captures by value inside co_await is "
+                                "destroyed twice by g++ 12; make its promise in a statement before")
+        for match in AGGREGATE.finditer(expression):
+            if OWNING.search(match.group(1)):
+                findings.append(f"{where}: an aggregate that owns something inside co_await is "
+                                "destroyed twice by g++ 12; give it a name in a statement before")
 
 
 def check_place(path, findings):
@@ -174,6 +211,12 @@ def self_test():
         ("gitlayer/src/a.cc", "// rand() is banned\nauto s = \"time(0)\";\n", 0),
         ("gitlayer/src/a.cc", "int x = stat.time(0);\n", 0),
         ("kernelio/src/a.cc", "clock_gettime(0, 0);\n", 0),
+        ("gitlayer/src/a.cc", "auto x = co_await pool.run([job]() { job->go(); });\n", 1),
+        ("gitlayer/src/a.cc", "co_await f(1, [x = kj::mv(y)]() mutable { g(x); });\n", 1),
+        ("gitlayer/src/a.cc", "co_await p.then([this, &a](int b) { return v[i] + b; });\n", 0),
+        ("gitlayer/src/a.cc", "auto p = f([job]() {});\nco_await kj::mv(p);\n", 0),
+        ("gitlayer/src/a.cc", "co_await peer.send(Request{id, kj::mv(records)});\n", 1),
+        ("gitlayer/src/a.cc", "co_await disk.open(path, {.write = true});\n", 0),
         ("gitlayer/src/a.cc", "// TO" + "DO\n", 1),
         ("gitlayer/src/a.cc", "int a;\t// x\n", 1),
         ("gitlayer/src/a.cc", "int a;\n" * (LINES_MAX + 1), 1),

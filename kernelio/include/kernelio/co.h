@@ -14,10 +14,11 @@
 // taken by value, or refer to what outlives the returned promise. `this` and reference
 // parameters are not kept alive. Never write a coroutine as a lambda with captures that
 // escapes its full expression. co_await is not allowed inside a catch block.
-// g++ 12 destroys some temporaries of a co_await expression twice: lambdas with captures and
-// aggregates that own something. So never `co_await pool.run([x = ...]() {...})`; make the promise
-// in a statement of its own, `auto done = pool.run([x = ...]() {...});`, and then
-// `co_await kj::mv(done)`. The same goes for awaiting `promise.then([captures]...)`.
+// g++ 12 destroys two kinds of temporaries of a co_await expression twice: lambdas whose captures
+// own something, and aggregates that do, however they are passed. So never
+// `co_await pool.run([x = ...]() {...})` nor `co_await peer.send({.bytes = kj::mv(b)})`; make the
+// promise in a statement of its own, `auto done = pool.run([x = ...]() {...});`, and then
+// `co_await kj::mv(done)`. The lint looks for both.
 //
 // Lifetime and threads: a frame belongs to the event loop of the thread that called it.
 //
