@@ -93,10 +93,11 @@ void readControl(ConfigReader& reader, NodeConfig& config) {
   reader.texts("etcd", coordinator.etcd);
   reader.text("prefix", coordinator.prefix);
   for (const std::string& url : coordinator.etcd) {
-    bool http = url.rfind("http://", 0) == 0, https = url.rfind("https://", 0) == 0;
-    if (!(http || https) || !isHostAndPort(std::string_view(url).substr(http ? 7 : 8))) {
-      reader.problemAt("etcd", "coordinator.etcd must hold URLs, as in \"http://10.0.0.1:2379\", "
-                               "and holds \"" + url + "\".");
+    constexpr std::string_view kScheme = "http://";
+    if (url.rfind(kScheme, 0) != 0 ||
+        !isHostAndPort(std::string_view(url).substr(kScheme.size()))) {
+      reader.problemAt("etcd", "coordinator.etcd must hold URLs as \"http://10.0.0.1:2379\", and "
+                               "holds \"" + url + "\".");
     }
   }
   if (reader.has("etcd") && coordinator.etcd.empty()) {

@@ -34,7 +34,7 @@ class Server final : public GitHttpServer,
                      private kj::TaskSet::ErrorHandler {
  public:
   Server(kj::Timer& timer, gitlayer::GitFront& front, GitHttpOptions options)
-      : timer_(timer), shared_{timer, front, options, {}, {}, 0}, http_(makeHttp()),
+      : timer_(timer), shared_{timer, front, options, {}, {}, 0, {}}, http_(makeHttp()),
         tasks_(*this) {}
 
   kj::Promise<void> serve(kj::Own<kj::ConnectionReceiver> port) override {
@@ -45,6 +45,7 @@ class Server final : public GitHttpServer,
   }
 
   kj::Promise<void> drain() override { return http_->drain(); }
+  void setHealth(std::string problem) override { shared_.problem = kj::mv(problem); }
   GitHttpStatistics statistics() override { return shared_.statistics; }
 
  private:
@@ -92,8 +93,11 @@ class Server final : public GitHttpServer,
     int on = 1;
     raw->setsockopt(IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     JoiningStream stream(kj::mv(raw), timer_, shared_.options.stallTimeoutMs * kj::MILLISECONDS);
-    co_await http_->listenHttpCleanDrain(stream);
+    kj::Maybe<kj::Exception> failure;
+    co_await http_->listenHttpCleanDrain(stream).ignoreResult().catch_(
+        [&failure](kj::Exception&& e) { failure = kj::mv(e); });
     co_await stream.flush();
+    KJ_IF_MAYBE(e, failure) { kj::throwFatalException(kj::mv(*e)); }
     stream.shutdownWrite();
   }
 

@@ -46,16 +46,19 @@ kj::StringPtr serviceName(GitService service) {
 // Inflates a request body, and remembers when what came was not gzip.
 class InflatedBody final : public kj::AsyncInputStream {
  public:
-  explicit InflatedBody(kj::AsyncInputStream& inner) : gzip_(inner) {}
+  explicit InflatedBody(BoundedBody& packed) : packed_(packed), gzip_(packed) {}
   kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override {
     return gzip_.tryRead(buffer, minBytes, maxBytes).catch_([this](kj::Exception&& e) -> size_t {
-      if (e.getType() == kj::Exception::Type::FAILED) broken_ = true;
+      // kj-gzip's own complaints: FAILED, and DISCONNECTED for a stream that ends too early.
+      broken_ = packed_.problem() == BoundedBody::Problem::kNone &&
+                (e.getType() == kj::Exception::Type::FAILED || packed_.ended());
       kj::throwFatalException(kj::mv(e));
     });
   }
   bool broken() const { return broken_; }
 
  private:
+  BoundedBody& packed_;
   kj::GzipAsyncInputStream gzip_;
   bool broken_ = false;
 };
@@ -111,6 +114,10 @@ class Connection final : public kj::HttpService {
     switch (target.target) {
       case GitTarget::kHealth:
         if (!read) return wrongMethod(response, "GET, HEAD");
+        if (!shared_.problem.empty()) {
+          return sendText(shared_.headers, response, 503, "Service Unavailable",
+                          kj::str(shared_.problem));
+        }
         return sendText(shared_.headers, response, 200, "OK", kj::str("ok"));
       case GitTarget::kRoot:
         if (!read) return wrongMethod(response, "GET, HEAD");
@@ -245,21 +252,34 @@ class Connection final : public kj::HttpService {
         .promise()
         .catch_([&failure](kj::Exception&& e) { failure = kj::mv(e); });
     KJ_IF_MAYBE(e, failure) {
-      bool begun = answer.begun();
-      if (!begun && (raw.problem() == BoundedBody::Problem::kTooLarge ||
-                     bounded.problem() == BoundedBody::Problem::kTooLarge)) {
-        co_await sendText(shared_.headers, response, 413, "Payload Too Large",
-                          kj::str("The request's body is larger than this server takes."));
-      } else if (!begun && raw.problem() == BoundedBody::Problem::kStalled) {
-        co_await sendText(shared_.headers, response, 408, "Request Timeout",
-                          kj::str("The request's body made no progress for too long."));
-      } else if (!begun && inflated.broken()) {
-        co_await sendText(shared_.headers, response, 400, "Bad Request",
-                          kj::str("The request's body is not what gzip makes."));
-      } else {
-        co_await failed(kj::mv(*e), begun, id, response);
-      }
+      auto reason = gzip && raw.problem() == BoundedBody::Problem::kNone ? bounded.problem()
+                                                                         : raw.problem();
+      co_await bodyFailed(kj::mv(*e), reason, inflated.broken(), answer.begun(), id, response);
     }
+  }
+
+  // What went wrong with the body comes first; a failure of the session may follow from it.
+  kj::Promise<void> bodyFailed(kj::Exception&& e, BoundedBody::Problem reason, bool notGzip,
+                               bool begun, const std::string& id, Response& response) {
+    using Problem = BoundedBody::Problem;
+    if (begun || (reason == Problem::kNone && !notGzip)) {
+      return failed(kj::mv(e), begun, id, response);
+    }
+    if (notGzip) {
+      return sendText(shared_.headers, response, 400, "Bad Request",
+                      kj::str("The request's body is not what gzip makes."));
+    }
+    if (reason == Problem::kTooLarge) {
+      return sendText(shared_.headers, response, 413, "Payload Too Large",
+                      kj::str("The request's body is larger than this server takes."));
+    }
+    if (reason == Problem::kStalled) {
+      return sendText(shared_.headers, response, 408, "Request Timeout",
+                      kj::str("The request's body made no progress for too long."));
+    }
+    return sendText(shared_.headers, response, 400, "Bad Request",
+                    kj::str("The request's body ended too early, or is not framed as "
+                            "HTTP wants it."));
   }
 
   Co<void> serveInto(gitlayer::GitRequest request, kj::AsyncInputStream& body,
@@ -278,12 +298,14 @@ class Connection final : public kj::HttpService {
   kj::Promise<void> failed(kj::Exception&& e, bool begun, const std::string& id,
                            Response& response) {
     ++shared_.statistics.failures;
-    if (begun || e.getType() == kj::Exception::Type::DISCONNECTED) {
+    if (begun) {
       KJ_LOG(INFO, "A git request was broken off.", id, e.getDescription());
+      stream_.breakOff();
       return kj::mv(e);
     }
     KJ_LOG(WARNING, "A git request failed.", id, e.getDescription());
-    if (e.getType() == kj::Exception::Type::OVERLOADED) {
+    if (e.getType() == kj::Exception::Type::OVERLOADED ||
+        e.getType() == kj::Exception::Type::DISCONNECTED) {
       return sendText(shared_.headers, response, 503, "Service Unavailable",
                       kj::str("The node cannot serve this now: ", e.getDescription()));
     }

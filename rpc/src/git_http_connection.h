@@ -33,6 +33,7 @@ struct GitHttpShared {
   GitHttpHeaders headers;
   GitHttpStatistics statistics;
   uint64_t requestCount = 0;
+  std::string problem;  // of /health; empty: ok
 };
 
 // Answers with one sentence of plain text.

@@ -56,6 +56,7 @@ kj::Promise<void> JoiningStream::write(const void* buffer, size_t size) {
 
 kj::Promise<void> JoiningStream::write(
     kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) {
+  if (broken_) return KJ_EXCEPTION(DISCONNECTED, "the connection is being broken off");
   size_t bytes = 0;
   for (auto piece : pieces) bytes += piece.size();
   if (bytes > kJoinedWriteMax) return writeLarge(kj::heapArray(pieces));
@@ -102,19 +103,26 @@ kj::Promise<size_t> BoundedBody::tryRead(void* buffer, size_t minBytes, size_t m
   return readBounded(inner_, timer_, stallTimeout_, static_cast<kj::byte*>(buffer), minBytes,
                      maxBytes, stalled_)
       .promise()
-      .then([this](size_t got) {
+      .then([this, minBytes](size_t got) {
         bytesRead_ += got;
+        ended_ = got < minBytes || got == 0;
         if (bytesRead_ > bytesMax_) {
           tooLarge_ = true;
           kj::throwFatalException(
               KJ_EXCEPTION(OVERLOADED, "The request's body is larger than this server takes."));
         }
         return got;
+      }, [this](kj::Exception&& e) -> size_t {
+        broken_ = !stalled_;
+        kj::throwFatalException(kj::mv(e));
       });
 }
 
 BoundedBody::Problem BoundedBody::problem() const {
-  return tooLarge_ ? Problem::kTooLarge : stalled_ ? Problem::kStalled : Problem::kNone;
+  return tooLarge_  ? Problem::kTooLarge
+         : stalled_ ? Problem::kStalled
+         : broken_  ? Problem::kUnreadable
+                    : Problem::kNone;
 }
 
 }  // namespace packmoor::rpc

@@ -19,6 +19,9 @@ class JoiningStream final : public kj::AsyncIoStream {
   JoiningStream(kj::Own<kj::AsyncIoStream> inner, kj::Timer& timer, kj::Duration stallTimeout);
 
   kj::Promise<void> flush();
+  // Nothing more may be written; what was joined so far still goes out with flush(). For an
+  // answer that must not look whole: KJ ends a chunked body whenever its stream is dropped.
+  void breakOff() { broken_ = true; }
 
   kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override;
   kj::Promise<void> write(const void* buffer, size_t size) override;
@@ -43,7 +46,7 @@ class JoiningStream final : public kj::AsyncIoStream {
   kj::Timer& timer_;
   kj::Duration stallTimeout_;
   std::vector<kj::byte> pending_, sending_;
-  bool flushPlanned_ = false;
+  bool flushPlanned_ = false, broken_ = false;
   kj::ForkedPromise<void> tail_;  // all that was given to `inner_` so far
 };
 
@@ -51,20 +54,21 @@ class JoiningStream final : public kj::AsyncIoStream {
 // kept, so that the answer can say it.
 class BoundedBody final : public kj::AsyncInputStream {
  public:
-  enum class Problem : uint8_t { kNone, kTooLarge, kStalled };
+  enum class Problem : uint8_t { kNone, kTooLarge, kStalled, kUnreadable };
 
   BoundedBody(kj::AsyncInputStream& inner, uint64_t bytesMax, kj::Timer& timer,
               kj::Duration stallTimeout)
       : inner_(inner), bytesMax_(bytesMax), timer_(timer), stallTimeout_(stallTimeout) {}
   kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override;
   Problem problem() const;
+  bool ended() const { return ended_; }  // the end was read
 
  private:
   kj::AsyncInputStream& inner_;
   uint64_t bytesMax_, bytesRead_ = 0;
   kj::Timer& timer_;
   kj::Duration stallTimeout_;
-  bool stalled_ = false, tooLarge_ = false;
+  bool stalled_ = false, tooLarge_ = false, broken_ = false, ended_ = false;
 };
 
 }  // namespace packmoor::rpc

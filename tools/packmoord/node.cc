@@ -78,6 +78,7 @@ Co<void> Node::start() {
   if (transport_ != nullptr) background("the list of nodes", followNodes());
   else co_await makeFirstVolume();
   gate_.open(*front_);
+  http_->setHealth("");
   view_.phase = rpc::NodePhase::kServing;
   logInfo("node", "Node " + config_.node.id + " serves git at http://" + view_.httpAddress + ".");
   notifyServiceManager("STATUS=Serving.");
@@ -108,6 +109,7 @@ Co<void> Node::openHttp() {
   auto port = co_await listenOn(io_, "http.listen", config_.http.listen);
   view_.httpAddress = withPort(config_.httpAdvertised(), port->getPort());
   http_ = rpc::GitHttpServer::create(env_->env().timer, gate_, options);
+  http_->setHealth("This node is starting.");
   view_.http = http_.get();
   background("the git port", http_->serve(kj::mv(port)));
 }
@@ -260,6 +262,7 @@ Co<void> Node::shutDown() {
   logInfo("node", "Stopping.");
   gate_.close("This node is stopping. Try another one.");
   if (http_.get() != nullptr) {
+    http_->setHealth("This node is stopping.");
     co_await http_->drain().exclusiveJoin(timer.afterDelay(kDrainMs * kj::MILLISECONDS));
   }
   if (replicator_.get() != nullptr) {

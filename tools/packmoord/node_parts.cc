@@ -3,6 +3,8 @@
 #include "exit_code.h"
 #include "log.h"
 
+#include <rpc/etcd_coordinator.h>
+
 #include <kj/debug.h>
 
 #include <systemd/sd-daemon.h>
@@ -13,6 +15,11 @@
 #include <unistd.h>
 
 namespace packmoor::daemon {
+namespace {
+
+constexpr int64_t kEtcdTimeoutMs = 3000;
+
+}  // namespace
 
 kj::Own<kernelio::RealEnv> openEnv(kj::AsyncIoContext& io, const rpc::NodeConfig& config) {
   kernelio::RealEnvOptions options;
@@ -47,6 +54,14 @@ replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config) {
   options.checkpointIntervalMs = config.replication.checkpointIntervalMs;
   options.logRetainBytes = config.replication.logRetainBytes;
   return options;
+}
+
+kj::Own<replicator::Coordinator> openEtcd(kj::AsyncIoContext& io, kernelio::Env& env,
+                                          const rpc::NodeConfig& config, rpc::NoticeSink notices) {
+  rpc::EtcdOptions options{env.timer, io.provider->getNetwork(), config.coordinator.etcd,
+                           config.node.cluster, config.coordinator.prefix, kEtcdTimeoutMs,
+                           kj::mv(notices)};
+  return rpc::EtcdCoordinator::create(kj::mv(options));
 }
 
 kj::Promise<kj::Own<kj::ConnectionReceiver>> listenOn(kj::AsyncIoContext& io, kj::StringPtr key,

@@ -2,7 +2,7 @@
 //
 //   GET  /REPO[.git]/info/refs?service=git-upload-pack|git-receive-pack
 //   POST /REPO[.git]/git-upload-pack | /REPO[.git]/git-receive-pack
-//   GET  /health    "ok", for load balancers
+//   GET  /health    "ok" or why not, for load balancers
 //
 // Why its own accept loop and limits: KJ's server has no bound on connections, bodies or their
 // time. Here a connection over the limit is answered 503 and closed; a body or an answer without
@@ -48,6 +48,8 @@ class GitHttpServer {
   virtual kj::Promise<void> serve(kj::Own<kj::ConnectionReceiver> port) = 0;
   // Lets requests end and takes no more; resolves when none is left.
   virtual kj::Promise<void> drain() = 0;
+  // What /health answers: empty for "ok", else a sentence with status 503.
+  virtual void setHealth(std::string problem) = 0;
   virtual GitHttpStatistics statistics() = 0;
 };
 
