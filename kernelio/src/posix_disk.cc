@@ -50,8 +50,16 @@ struct Core final : public kj::Refcounted, public kj::TaskSet::ErrorHandler {
   kj::TaskSet closes;
 };
 
-// A file's identity, kept alive by its operations.
+// An open file, shared by the File and its operations. Loop's thread only.
 struct OpenFile {
+  OpenFile(kj::Own<Core> core, SharedFd fd, kj::String path, bool direct)
+      : core(kj::mv(core)), fd(kj::mv(fd)), path(kj::mv(path)), direct(direct) {}
+  ~OpenFile() noexcept(false) {
+    // Closing a removed file frees its space, which can take long: not on the loop.
+    core->closes.add(core->names->run([last = kj::mv(fd)]() {}));
+  }
+  KJ_DISALLOW_COPY(OpenFile);
+
   kj::Own<Core> core;
   SharedFd fd;
   kj::String path;
@@ -199,21 +207,14 @@ Co<void> allocateBody(std::shared_ptr<OpenFile> file, uint64_t bytes) {
 class PosixFile final : public File {
  public:
   PosixFile(kj::Own<Core> core, SharedFd fd, kj::String path, bool write, bool direct)
-      : file_(std::make_shared<OpenFile>(
-            OpenFile{kj::mv(core), kj::mv(fd), kj::mv(path), direct})),
+      : file_(std::make_shared<OpenFile>(kj::mv(core), kj::mv(fd), kj::mv(path), direct)),
         write_(write) {}
 
-  ~PosixFile() noexcept(false) {
-    // Closing a removed file frees its space, which can take long: not on the loop.
-    Core& core = *file_->core;
-    core.closes.add(core.names->run([fd = kj::mv(file_->fd)]() {}));
-  }
-
   kj::Promise<IoBuffer> read(uint64_t offset, size_t bytes) override {
-    return readBody(share(), offset, bytes);
+    return readBody(file_, offset, bytes);
   }
   kj::Promise<SectorRead> readSectors(uint64_t offset, size_t bytes) override {
-    return readSectorsBody(share(), offset, bytes);
+    return readSectorsBody(file_, offset, bytes);
   }
   kj::Promise<void> write(uint64_t offset, IoBuffer data, WriteMode mode) override {
     PACKMOOR_CHECK(write_, "writing a file that was opened to read: ", file_->path);
@@ -224,26 +225,20 @@ class PosixFile final : public File {
       PACKMOOR_CHECK(reinterpret_cast<uintptr_t>(data.begin()) % kIoAlignment == 0,
                      "direct write from unaligned memory: ", file_->path);
     }
-    return writeBody(share(), offset, kj::mv(data), mode);
+    return writeBody(file_, offset, kj::mv(data), mode);
   }
-  kj::Promise<void> sync() override { return syncBody(share()); }
+  kj::Promise<void> sync() override { return syncBody(file_); }
   kj::Promise<void> allocate(uint64_t bytes) override {
     PACKMOOR_CHECK(write_, "allocating in a file that was opened to read: ", file_->path);
-    return allocateBody(share(), bytes);
+    return allocateBody(file_, bytes);
   }
   kj::Promise<void> truncate(uint64_t bytes) override {
     PACKMOOR_CHECK(write_, "truncating a file that was opened to read: ", file_->path);
-    return truncateBody(share(), bytes);
+    return truncateBody(file_, bytes);
   }
   uint64_t size() override { return file_->size(); }
 
  private:
-  // Operations outlive the File.
-  std::shared_ptr<OpenFile> share() {
-    return std::make_shared<OpenFile>(OpenFile{kj::addRef(*file_->core), file_->fd,
-                                               kj::heapString(file_->path), file_->direct});
-  }
-
   std::shared_ptr<OpenFile> file_;
   bool write_;
 };

@@ -55,16 +55,19 @@ class CoFrame : public kj::_::PromiseNode, public kj::_::Event {
   void onReady(kj::_::Event* event) noexcept override { waiter_.init(event); }
   void tracePromise(kj::_::TraceBuilder& builder, bool stopAtNextEvent) override {
     if (stopAtNextEvent) return;
-    if (awaited_ != nullptr) awaited_->tracePromise(builder, false);
+    if (awaited_ != nullptr) (*awaited_)->tracePromise(builder, false);
   }
   void traceEvent(kj::_::TraceBuilder& builder) override {
-    if (awaited_ != nullptr) awaited_->tracePromise(builder, true);
+    if (awaited_ != nullptr) (*awaited_)->tracePromise(builder, true);
     waiter_.traceEvent(builder);
   }
 
-  void await(kj::_::PromiseNode& node) {
+  // `node` stays where it is until this frame fires or is destroyed. What it points to may change:
+  // a chain of promises puts its end in its place.
+  void await(kj::Own<kj::_::PromiseNode>& node) {
     awaited_ = &node;
-    node.onReady(this);
+    node->setSelfPointer(&node);
+    node->onReady(this);
   }
 
  protected:
@@ -78,7 +81,7 @@ class CoFrame : public kj::_::PromiseNode, public kj::_::Event {
   }
 
   std::coroutine_handle<> handle_;
-  kj::_::PromiseNode* awaited_ = nullptr;
+  kj::Own<kj::_::PromiseNode>* awaited_ = nullptr;
   OnReadyEvent waiter_;
 };
 
@@ -92,8 +95,7 @@ class Awaiter {
 
   bool await_ready() const noexcept { return false; }
   void await_suspend(std::coroutine_handle<>) {
-    node_->setSelfPointer(&node_);
-    frame_.await(*node_);
+    frame_.await(node_);
   }
   U await_resume() {
     kj::_::ExceptionOr<kj::_::FixVoid<U>> result;

@@ -221,6 +221,28 @@ TEST_F(CoTest, TheTypeOfAnExceptionIsKept) {
   EXPECT_EQ(KJ_ASSERT_NONNULL(exception).getType(), kj::Exception::Type::DISCONNECTED);
 }
 
+Co<int> chained(kj::Promise<int> promise) {
+  int value = co_await kj::mv(promise);
+  co_return value;
+}
+
+TEST_F(CoTest, TracesOfWaitingFramesAreSafe) {
+  // A chain that shortens itself while it is awaited, and a trace taken through it.
+  Gate first;
+  kj::Promise<int> waiting = chained(kj::mv(first.paf.promise).then([](int) {
+    return kj::evalLater([]() { return kj::evalLater([]() { return 1; }); });
+  }));
+  first.paf.fulfiller->fulfill(0);
+  for (int i = 0; i < 3; ++i) {
+    waiting.trace();
+    if (waiting.poll(loop_.waitScope())) break;
+  }
+  waiting.trace();
+  EXPECT_EQ(wait(kj::mv(waiting)), 1);
+  kj::Promise<int> nestedThrice = addOne(addOne(addOne(kj::NEVER_DONE)));
+  EXPECT_GT(nestedThrice.trace().size(), 0u);
+}
+
 // ---- Lifetimes and cancellation ------------------------------------------------------------------
 
 // Waits three times; each wait is one place where a caller may let go.

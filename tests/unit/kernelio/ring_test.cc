@@ -121,6 +121,18 @@ TEST_P(RingTest, TheFirstIsSubmittedAtOnceTheRestTogether) {
   for (int32_t result : wait(kj::joinPromises(reads.releaseAsArray()))) EXPECT_EQ(result, 1);
 }
 
+TEST_P(RingTest, CompletionsThatComeAllAtOnceAreAllSeen) {
+  // Kernels process only some deferred completions each time they are entered, and signal once.
+  constexpr int kCount = Ring::kInFlightMax;
+  auto pipe = makePipe();
+  kj::Vector<kj::Promise<int32_t>> reads;
+  for (int i = 0; i < kCount; ++i) reads.add(ring_->read(pipe.out, IoBuffer::allocate(1), 0));
+  io_.waitScope.poll();
+  EXPECT_EQ(ring_->stats().inFlight, static_cast<uint64_t>(kCount));
+  pipe.put(std::string(kCount, 'x').c_str());
+  for (int32_t result : wait(kj::joinPromises(reads.releaseAsArray()))) EXPECT_EQ(result, 1);
+}
+
 TEST_P(RingTest, ADroppedPromiseLeavesTheBufferToTheKernel) {
   auto pipe = makePipe();
   std::weak_ptr<const kj::AutoCloseFd> fd = pipe.out;
