@@ -2,7 +2,9 @@
 #include "gitlayer/txn_id.h"
 
 #include "git_state_machine.h"
+#include "maintenance.h"
 #include "record_codec.h"
+#include "verify_members.h"
 
 #include "kernelio/check.h"
 #include "kernelio/co.h"
@@ -20,14 +22,15 @@ constexpr size_t kDescriptionBytesMax = 4096;
 class GitNodeImpl final : public GitNode {
  public:
   GitNodeImpl(kernelio::Env& env, replicator::ExtentStore& extents, GitOptions options)
-      : env_(env), extents_(extents), options_(options), packs_(env, extents) {}
+      : env_(env), extents_(extents), options_(options), packs_(env, extents), maintenance_(env, extents) {}
 
   kj::Own<replicator::StateMachine> makeStateMachine(
       const replicator::VolumeRecord& volume) override {
-    return kj::heap<GitStateMachine>(env_, extents_, packs_, options_, volume.id);
+    return kj::heap<GitStateMachine>(env_, extents_, packs_, options_, volume.id,
+                                     [this]() { maintenance_.wake(); });
   }
   void attach(replicator::Replicator& replicator) override { replicator_ = replicator; }
-  kj::Promise<void> run() override { return kj::NEVER_DONE; }
+  kj::Promise<void> run() override { return maintenance_.run(replicator()); }
 
   kj::Promise<kj::Maybe<kj::Own<RepositoryView>>> view(std::string name, bool fresh) override {
     return viewOf(std::move(name), fresh);
@@ -53,7 +56,7 @@ class GitNodeImpl final : public GitNode {
                                                             size_t limit) override;
   uint64_t repositoryCount() override;
   kj::Promise<std::vector<Digest>> verifyVolume(std::string volume) override {
-    KJ_UNIMPLEMENTED("verifyVolume");
+    return verifyMembers(env_, replicator(), std::move(volume));
   }
 
  private:
@@ -74,6 +77,7 @@ class GitNodeImpl final : public GitNode {
   replicator::ExtentStore& extents_;
   GitOptions options_;
   PackStore packs_;
+  Maintenance maintenance_;
   kj::Maybe<replicator::Replicator&> replicator_;
 };
 
@@ -170,7 +174,8 @@ Co<PushOutcome> GitNodeImpl::pushTo(RepositoryId repository, PushTransaction tra
              "The push is too large for one record: push fewer refs at once.",
              proposal.payload.size(), replicator::kRecordPayloadBytesMax);
   transaction.objects.clear();
-  auto answer = co_await volume.propose(kj::mv(proposal));
+  auto proposed = volume.propose(kj::mv(proposal));
+  auto answer = co_await kj::mv(proposed);
   co_return outcomeOf(decodeResult(answer.result), transaction, answer.index);
 }
 
@@ -206,7 +211,8 @@ Co<GitNode::Changed> GitNodeImpl::create(std::string name, std::string volumeNam
     proposal.txn = record.txn;
     proposal.kind = kRepositoryCreate;
     proposal.payload = encodeRepositoryCreate(record);
-    auto answer = co_await volume->propose(kj::mv(proposal));
+    auto proposed = volume->propose(kj::mv(proposal));
+    auto answer = co_await kj::mv(proposed);
     const ApplyResult result = decodeResult(answer.result);
     if (result.status != ApplyResult::Status::kDone) {
       co_return problem(result.status == ApplyResult::Status::kExists
@@ -246,7 +252,8 @@ Co<GitNode::Changed> GitNodeImpl::remove(std::string name) {
       proposal.txn = record.txn;
       proposal.kind = kRepositoryDelete;
       proposal.payload = encodeRepositoryDelete(record);
-      auto answer = co_await volume->propose(kj::mv(proposal));
+      auto proposed = volume->propose(kj::mv(proposal));
+      auto answer = co_await kj::mv(proposed);
       const ApplyResult result = decodeResult(answer.result);
       if (result.status == ApplyResult::Status::kDone) {
         changed.index = answer.index;

@@ -1,6 +1,7 @@
 #include "git_state_machine.h"
 
 #include "repository_view_impl.h"
+#include "settle.h"
 
 #include "kernelio/check.h"
 #include "kernelio/co.h"
@@ -21,18 +22,49 @@ size_t bytesOfRecords(kj::ArrayPtr<const replicator::RecordRef> records) {
   return bytes;
 }
 
+// Where the records that begin at `begin` and can be one batch end: a settle record needs its
+// pack first and stands alone, and a verification needs the state as it leaves it.
+size_t endOfRun(const std::vector<replicator::RecordRef>& records, size_t begin) {
+  if (records[begin]->kind == kSettle) return begin + 1;
+  for (size_t end = begin; end < records.size(); ++end) {
+    if (records[end]->kind == kSettle) return end;
+    if (records[end]->kind == kVerify) return end + 1;
+  }
+  return records.size();
+}
+
+void requireSame(bool same, const SettleRecord& settle) {
+  KJ_REQUIRE(same,
+             "The objects of a repository on this node differ from those on the node that ordered "
+             "their settling. The state of this node is wrong: remove it and let it be built "
+             "again from peers.",
+             settle.repository, settle.upto, settle.objectCount);
+}
+
+void requireRoot(replicator::ExtentStore& extents, const replicator::ExtentId& id,
+                 const replicator::Hash128& root) {
+  auto info = extents.info(id);
+  KJ_IF_MAYBE(found, info) {
+    KJ_REQUIRE(found->root == root, "A settled pack's extent has another root than its record.",
+               id);
+  }
+}
+
 }  // namespace
 
 GitStateMachine::GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents,
                                  PackStore& packs, const GitOptions& options,
-                                 replicator::VolumeId volume)
+                                 replicator::VolumeId volume,
+                                 kj::Function<void()> settleWanted)
     : env_(env),
       extents_(extents),
       packs_(packs),
       options_(options),
       volume_(volume),
       folder_(kj::str("volumes/", volume).cStr()),
-      links_(env.disk, extents, folder_ + "/repositories") {}
+      links_(env.disk, extents, folder_ + "/repositories"),
+      digests_(env, packs),
+      settleWanted_(kj::mv(settleWanted)) {}
 
 GitStateMachine::~GitStateMachine() noexcept(false) {}
 
@@ -41,12 +73,16 @@ kj::Promise<replicator::LogPosition> GitStateMachine::open() { return openStore(
 Co<replicator::LogPosition> GitStateMachine::openStore() {
   StateStoreOptions options;
   options.cacheBytes = options_.stateCacheBytes;
-  auto store = co_await openStateStore(env_, folder_ + "/state", options);
-  store_ = kj::mv(store);
+  auto opening = openStateStore(env_, folder_ + "/state", options);
+  auto store = co_await kj::mv(opening);
+  auto held = std::make_shared<kj::Own<StateStore>>(kj::mv(store));
+  store_ = std::shared_ptr<StateStore>(held, held->get());
   speculation_.emplace(*store_);
   applied_ = store_->position();
-  store_->scan(kRepositoryPrefix, {}, [this](std::string_view, std::string_view) {
+  store_->scan(kRepositoryPrefix, {}, [this](std::string_view key, std::string_view value) {
     ++repositoryCount_;
+    const auto row = RepositoryRow::decode(uuidOf(key.substr(1)), value);
+    noteHot(row.info.id, row.statistics);
     return true;
   });
   std::vector<PackLink> present;
@@ -74,36 +110,97 @@ Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyAll(
   if (records.empty()) co_return kj::mv(results);
   PACKMOOR_CHECK(records.front()->index == applied_.index.next(), "applying a record out of order",
                  records.front()->index, applied_.index);
-  const Records all = kj::arrayPtr(records.data(), records.size());
-  Written written;
-  if (bytesOfRecords(all) <= kApplyOnLoopBytesMax) {
-    written = write(all, nullptr);
-  } else {
-    // The records stay alive in this frame; the volume does not drop an apply that runs.
-    auto done = env_.workers.run([this, all]() { return write(all, nullptr); });
-    auto onWorker = co_await kj::mv(done);
-    written = kj::mv(onWorker);
+  for (size_t begin = 0, end = 0; begin < records.size(); begin = end) {
+    end = endOfRun(records, begin);
+    Settling settling;
+    if (records[begin]->kind == kSettle) {
+      auto prepared = prepareSettle(records[begin]);
+      settling = co_await kj::mv(prepared);
+    }
+    std::vector<replicator::RecordRef> run(records.begin() + begin, records.begin() + end);
+    auto applied = applyRun(std::move(run), std::move(settling.objects));
+    auto some = co_await kj::mv(applied);
+    std::move(some.begin(), some.end(), std::back_inserter(results));
+    for (const auto& extent : settling.pinned) extents_.unpin(extent);
   }
-  const auto& last = *records.back();
-  applied_ = replicator::LogPosition{last.index, last.epoch, last.hash};
-  KJ_IF_MAYBE(speculation, speculation_) { speculation->applied(last.index.value); }
-  auto followed = follow(kj::mv(written.effects));
-  co_await kj::mv(followed);
-  results = kj::mv(written.results);
   co_return kj::mv(results);
 }
 
-GitStateMachine::Written GitStateMachine::write(Records records,
-                                                const std::vector<ObjectId>* settled) {
+Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyRun(
+    std::vector<replicator::RecordRef> run, std::vector<ObjectId> settled) {
   Written written;
-  auto batch = store_->newBatch();
-  StateDraft draft(*store_, *batch);
+  if (settled.empty() && bytesOfRecords(kj::arrayPtr(run.data(), run.size())) <=
+                             kApplyOnLoopBytesMax) {
+    written = write(*store_, kj::arrayPtr(run.data(), run.size()), settled);
+  } else {
+    // The job has what it works on: it may end after this machine does.
+    auto done = env_.workers.run([store = store_, run, settled = std::move(settled)]() {
+      return write(*store, kj::arrayPtr(run.data(), run.size()), settled);
+    });
+    auto onWorker = co_await kj::mv(done);
+    written = kj::mv(onWorker);
+  }
+  const auto& last = *run.back();
+  applied_ = replicator::LogPosition{last.index, last.epoch, last.hash};
+  if (last.kind == kVerify) digests_.keep(last.index.value, store_->snapshot());
+  KJ_IF_MAYBE(speculation, speculation_) { speculation->applied(last.index.value); }
+  auto followed = follow(kj::mv(written.effects));
+  co_await kj::mv(followed);
+  co_return kj::mv(written.results);
+}
+
+Co<GitStateMachine::Settling> GitStateMachine::prepareSettle(replicator::RecordRef record) {
+  Settling settling;
+  const SettleRecord settle = decodeSettle(record->payload);
+  if (store_->exists(txnKey(settle.txn)) || isBeyondHorizon(settle.txn, record->index.value) ||
+      settleVerdict(*store_, settle).status != ApplyResult::Status::kDone) {
+    co_return kj::mv(settling);  // it changes nothing
+  }
+  auto state = store_->snapshot();
+  if (extents_.isSealed(settle.pack) && extents_.isSealed(settle.index)) {
+    // Built ahead of its own proposal, or applied before a crash.
+    requireRoot(extents_, settle.pack, settle.packRoot);
+    requireRoot(extents_, settle.index, settle.indexRoot);
+    auto listed = env_.workers.run([state, settle]() {
+      return settledObjects(*state, settle.repository, settle.upto);
+    });
+    auto objects = co_await kj::mv(listed);
+    requireSame(objects.size() == settle.objectCount, settle);
+    settling.objects = kj::mv(objects);
+    co_return kj::mv(settling);
+  }
+  auto building = env_.workers.run([state, settle]() {
+    return buildSettledPack(*state, settle.repository, settle.upto);
+  });
+  auto built = co_await kj::mv(building);
+  requireSame(built.objects.size() == settle.objectCount && built.packRoot == settle.packRoot &&
+                  built.indexRoot == settle.indexRoot,
+              settle);
+  settling.objects = kj::mv(built.objects);
+  if (!extents_.isSealed(settle.pack)) {
+    auto sealed = sealExtent(extents_, settle.pack, built.pack, built.packRoot);
+    co_await kj::mv(sealed);
+    settling.pinned.push_back(settle.pack);
+  }
+  if (!extents_.isSealed(settle.index)) {
+    auto sealed = sealExtent(extents_, settle.index, built.index, built.indexRoot);
+    co_await kj::mv(sealed);
+    settling.pinned.push_back(settle.index);
+  }
+  co_return kj::mv(settling);
+}
+
+GitStateMachine::Written GitStateMachine::write(StateStore& store, Records records,
+                                                const std::vector<ObjectId>& settled) {
+  Written written;
+  auto batch = store.newBatch();
+  StateDraft draft(store, *batch);
   RecordApplier applier(draft, written.effects);
   for (const auto& record : records) {
     written.results.push_back(applier.apply(*record, settled));
   }
   const auto& last = *records.back();
-  store_->write(kj::mv(batch), replicator::LogPosition{last.index, last.epoch, last.hash});
+  store.write(kj::mv(batch), replicator::LogPosition{last.index, last.epoch, last.hash});
   return written;
 }
 
@@ -114,12 +211,23 @@ Co<void> GitStateMachine::follow(ApplyEffects effects) {
             std::back_inserter(dropped_.packsDropped));
   std::move(effects.repositoriesDeleted.begin(), effects.repositoriesDeleted.end(),
             std::back_inserter(dropped_.repositoriesDeleted));
+  for (const auto& [id, statistics] : effects.hotChanged) noteHot(id, statistics);
+  for (const auto& id : effects.repositoriesDeleted) settleCandidates_.erase(id);
   for (const auto& pack : effects.packsAdded) {
     extents_.link(pack.row.pack);
     extents_.link(pack.row.index);
     links_.add(pack);
   }
   for (const auto& pack : effects.packsAdded) co_await packs_.load(pack.row);
+}
+
+void GitStateMachine::noteHot(const RepositoryId& id, const RepositoryStatistics& statistics) {
+  if (statistics.hotObjects < options_.settleObjects &&
+      statistics.hotBytes < options_.settleBytes) {
+    settleCandidates_.erase(id);
+  } else if (settleCandidates_.insert(id).second) {
+    settleWanted_();
+  }
 }
 
 void GitStateMachine::letGo(const ApplyEffects& dropped) {
@@ -155,8 +263,9 @@ kj::Promise<replicator::LogPosition> GitStateMachine::flush() { return flushStor
 
 Co<replicator::LogPosition> GitStateMachine::flushStore() {
   const replicator::LogPosition position = applied_;
-  const ApplyEffects dropped = std::move(dropped_);
-  dropped_ = ApplyEffects();
+  ApplyEffects dropped;
+  // A digest may be reading packs that are gone from the newest state.
+  if (!digests_.isReading()) std::swap(dropped, dropped_);
   co_await store_->flush();
   letGo(dropped);
   co_return position;
@@ -166,16 +275,17 @@ uint64_t GitStateMachine::unflushedBytes() { return store_->unflushedBytes(); }
 
 kj::Promise<kj::Array<kj::byte>> GitStateMachine::query(std::string name,
                                                         kj::Array<const kj::byte> question) {
+  if (name == "digest") return digests_.answer(question, applied_.index.value);
   KJ_FAIL_REQUIRE("The git layer does not know this question.", name.c_str());
 }
 
 std::optional<RepositoryId> GitStateMachine::findByName(std::string_view name) {
-  if (store_.get() == nullptr) return std::nullopt;
+  if (store_ == nullptr) return std::nullopt;
   return findRepositoryId(*store_, name);
 }
 
 bool GitStateMachine::holds(const RepositoryId& id) {
-  return store_.get() != nullptr && store_->exists(repositoryKey(id));
+  return store_ != nullptr && store_->exists(repositoryKey(id));
 }
 
 kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name) {

@@ -11,6 +11,7 @@
 // Owner: the volume; GitNode reaches it through Volume::stateMachine(). Loop: the node's.
 #pragma once
 
+#include "digest_keeper.h"
 #include "gitlayer/git_node.h"
 #include "pack_links.h"
 #include "pack_store.h"
@@ -28,8 +29,10 @@ namespace packmoor::gitlayer {
 
 class GitStateMachine final : public replicator::StateMachine {
  public:
+  // `settleWanted` is called when a repository has come to have many hot objects.
   GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents, PackStore& packs,
-                  const GitOptions& options, replicator::VolumeId volume);
+                  const GitOptions& options, replicator::VolumeId volume,
+                  kj::Function<void()> settleWanted);
   ~GitStateMachine() noexcept(false);
 
   kj::Promise<replicator::LogPosition> open() override;
@@ -52,6 +55,11 @@ class GitStateMachine final : public replicator::StateMachine {
   kj::Maybe<kj::Own<RepositoryView>> view(std::string_view name);
   uint64_t repositoryCount() const { return repositoryCount_; }
   std::shared_ptr<const StateReader> snapshot();
+  // Repositories with more hot objects than the options allow for long.
+  std::vector<RepositoryId> settleCandidates() const {
+    return {settleCandidates_.begin(), settleCandidates_.end()};
+  }
+  PackLinks& links() { return links_; }
 
  private:
   using Records = kj::ArrayPtr<const replicator::RecordRef>;
@@ -62,8 +70,18 @@ class GitStateMachine final : public replicator::StateMachine {
 
   Co<replicator::LogPosition> openStore();
   Co<std::vector<kj::Array<const kj::byte>>> applyAll(std::vector<replicator::RecordRef> records);
+  // Applies records that are consecutive and of which only the last may be a verification.
+  Co<std::vector<kj::Array<const kj::byte>>> applyRun(std::vector<replicator::RecordRef> run,
+                                                      std::vector<ObjectId> settled);
   // One batch. On any thread.
-  Written write(Records records, const std::vector<ObjectId>* settled);
+  static Written write(StateStore& store, Records records, const std::vector<ObjectId>& settled);
+  // Makes sure that the pack of a settle record is sealed here and is the one that the record says.
+  struct Settling {
+    std::vector<ObjectId> objects;
+    std::vector<replicator::ExtentId> pinned;
+  };
+  Co<Settling> prepareSettle(replicator::RecordRef record);
+  void noteHot(const RepositoryId& id, const RepositoryStatistics& statistics);
   Co<void> follow(ApplyEffects effects);
   void letGo(const ApplyEffects& dropped);
   Co<replicator::LogPosition> flushStore();
@@ -74,12 +92,15 @@ class GitStateMachine final : public replicator::StateMachine {
   const GitOptions& options_;
   replicator::VolumeId volume_;
   std::string folder_;                       // of the volume, below the disk's root
-  kj::Own<StateStore> store_;                // set by open()
+  std::shared_ptr<StateStore> store_;        // set by open(); workers share it
   kj::Maybe<Speculation> speculation_;       // likewise
   replicator::LogPosition applied_;
   uint64_t repositoryCount_ = 0;
   ApplyEffects dropped_;                     // packs and repositories to let go after a flush
   PackLinks links_;
+  DigestKeeper digests_;
+  std::set<RepositoryId> settleCandidates_;
+  kj::Function<void()> settleWanted_;
 };
 
 }  // namespace packmoor::gitlayer

@@ -54,9 +54,11 @@ Co<std::shared_ptr<CheckedBytes>> readExtent(replicator::ExtentStore& extents, s
 
 Co<PackFile::Parts> readParts(replicator::ExtentStore& extents, PackRow row) {
   PackFile::Parts parts;
-  auto pack = co_await readExtent(extents, nameOf("pack", row.pack), row.pack);
+  auto readingPack = readExtent(extents, nameOf("pack", row.pack), row.pack);
+  auto pack = co_await kj::mv(readingPack);
   parts.pack = std::move(pack);
-  auto index = co_await readExtent(extents, nameOf("index of pack", row.pack), row.index);
+  auto readingIndex = readExtent(extents, nameOf("index of pack", row.pack), row.index);
+  auto index = co_await kj::mv(readingIndex);
   parts.index = std::move(index);
   co_return std::move(parts);
 }

@@ -73,7 +73,7 @@ ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle) 
 }
 
 kj::Array<const kj::byte> RecordApplier::apply(const replicator::Record& record,
-                                               const std::vector<ObjectId>* settled) {
+                                               const std::vector<ObjectId>& settled) {
   const uint64_t index = record.index.value;
   expireResults(index);
   if (static_cast<uint16_t>(record.kind) < replicator::kStateMachineKindMin) return nullptr;
@@ -94,15 +94,12 @@ kj::Array<const kj::byte> RecordApplier::apply(const replicator::Record& record,
 }
 
 ApplyResult RecordApplier::applyKind(const replicator::Record& record,
-                                     const std::vector<ObjectId>* settled) {
+                                     const std::vector<ObjectId>& settled) {
   if (record.kind == kRefTransaction) return refTransaction(record);
   if (record.kind == kRepositoryCreate) return repositoryCreate(record);
   if (record.kind == kRepositoryDelete) return repositoryDelete(record);
   if (record.kind == kVerify) return {};
-  if (record.kind == kSettle) {
-    PACKMOOR_CHECK(settled != nullptr, "applying a settle record without its pack");
-    return settle(record, *settled);
-  }
+  if (record.kind == kSettle) return settle(record, settled);
   KJ_FAIL_REQUIRE(
       "The log has a record of a kind that this version does not know. Install the version that "
       "the other nodes run.",
@@ -149,7 +146,7 @@ void RecordApplier::addObjects(const RefTransactionView& txn, uint64_t index, Re
     ++row.statistics.hotObjects;
     row.statistics.hotBytes += object.deflated.size();
   }
-  if (!txn.objects.empty()) effects_.hotGrown[txn.repository] = row.statistics;
+  if (!txn.objects.empty()) effects_.hotChanged[txn.repository] = row.statistics;
 }
 
 void RecordApplier::addPack(const PackExtents& pack, uint64_t index, RepositoryRow& row) {
@@ -246,7 +243,7 @@ ApplyResult RecordApplier::repositoryDelete(const replicator::Record& record) {
   for (const auto& prefix : {refPrefix(id), hotPrefix(id), packPrefix(id), reflogPrefix(id)}) {
     draft_.erasePrefix(prefix);
   }
-  effects_.hotGrown.erase(id);
+  effects_.hotChanged.erase(id);
   effects_.repositoriesDeleted.push_back(id);
   return {};
 }
@@ -271,6 +268,7 @@ ApplyResult RecordApplier::settle(const replicator::Record& record,
   pack.packBytes = settle.packBytes;
   pack.objectCount = settle.objectCount;
   addPack(pack, record.index.value, *row);
+  effects_.hotChanged[settle.repository] = row->statistics;
   row->lastSettle = record.index.value;
   draft_.put(repositoryKey(settle.repository), row->encode());
   return {};

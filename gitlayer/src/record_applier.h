@@ -18,8 +18,8 @@ namespace packmoor::gitlayer {
 struct ApplyEffects {
   std::vector<PackLink> packsAdded, packsDropped;
   std::vector<RepositoryId> repositoriesCreated, repositoriesDeleted;
-  // Repositories that have new hot objects, with their counts after the batch.
-  std::map<RepositoryId, RepositoryStatistics> hotGrown;
+  // Repositories whose hot objects changed, with their counts after the batch.
+  std::map<RepositoryId, RepositoryStatistics> hotChanged;
 };
 
 // The refs of one repository in a state.
@@ -56,12 +56,12 @@ class RecordApplier {
   // The result of the record, empty for the replicator's kinds. Throws a sentence for a kind that
   // is not known here, and for a payload that cannot be read. A record whose transaction has a
   // result already changes nothing and gives that result.
-  // For a settle record the pack must be there; `settled` are the objects that are in it.
+  // For a settle record that takes effect the pack must be there; `settled` are the objects in it.
   kj::Array<const kj::byte> apply(const replicator::Record& record,
-                                  const std::vector<ObjectId>* settled);
+                                  const std::vector<ObjectId>& settled);
 
  private:
-  ApplyResult applyKind(const replicator::Record& record, const std::vector<ObjectId>* settled);
+  ApplyResult applyKind(const replicator::Record& record, const std::vector<ObjectId>& settled);
   ApplyResult refTransaction(const replicator::Record& record);
   void addObjects(const RefTransactionView& txn, uint64_t index, RepositoryRow& row);
   void addPack(const PackExtents& pack, uint64_t index, RepositoryRow& row);

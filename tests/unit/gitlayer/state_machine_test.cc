@@ -27,6 +27,7 @@ class StateMachineTest : public testing::Test {
   kj::Own<kernelio::SimEnv> env = kj::heap<kernelio::SimEnv>(loop, storage, 1);
   LinkedExtents extents;
   GitOptions options;
+  int settleWanted = 0;
   kj::Own<PackStore> packs;
   kj::Own<GitStateMachine> machine;
   kj::Own<TestLog> log;
@@ -35,7 +36,7 @@ class StateMachineTest : public testing::Test {
 
   void start(std::vector<replicator::RecordRef> records) {
     packs = kj::heap<PackStore>(env->env(), extents);
-    machine = kj::heap<GitStateMachine>(env->env(), extents, *packs, options, volumeId());
+    machine = kj::heap<GitStateMachine>(env->env(), extents, *packs, options, volumeId(), [this]() { ++settleWanted; });
     log = kj::heap<TestLog>(*machine);
     log->records = std::move(records);
     log->open(loop.waitScope());
@@ -260,7 +261,7 @@ TEST_F(StateMachineTest, ComesBackFromACrash) {
   auto other = kj::heap<kernelio::SimStorage>(8);
   auto otherEnv = kj::heap<kernelio::SimEnv>(loop, *other, 1);
   PackStore otherPacks(otherEnv->env(), extents);
-  GitStateMachine second(otherEnv->env(), extents, otherPacks, options, volumeId());
+  GitStateMachine second(otherEnv->env(), extents, otherPacks, options, volumeId(), [this]() { ++settleWanted; });
   second.open().wait(loop.waitScope());
   for (const auto& record : records) second.apply({record}).wait(loop.waitScope());
   std::string oneByOne;
