@@ -88,7 +88,8 @@ Co<void> runLane(std::shared_ptr<Session> session, Lane& lane) {
       failure = co_await outcomeOf(writeOne(*session, lane, kj::mv(block)));
       lane.queuedBytes -= std::min(bytes, lane.queuedBytes);
     } else if (session->wanted != nullptr) {
-      failure = co_await outcomeOf(sealOne(*session, lane, KJ_ASSERT_NONNULL(session->wanted)));
+      auto sealing = sealOne(*session, lane, KJ_ASSERT_NONNULL(session->wanted));
+      failure = co_await outcomeOf(kj::mv(sealing));
       lane.sealed = failure == nullptr;
     } else {
       co_await session->changed.wait();
