@@ -87,6 +87,9 @@ Co<void> placeSegments(Env& env, kj::StringPtr folder, const ScanResult& scan, b
   uint64_t highest = 0;
   for (auto& found : scan.segments) {
     SegmentRef segment = co_await openSegment(env, folder, found);
+    // The last process may have died while its last batch was in flight: that was read, but need
+    // not be durable yet. From here on it is acknowledged.
+    co_await segment->file->sync();
     const std::string name = segment->name;
     highest = std::max(highest, found.sequence);
     start.segments[found.sequence] = std::move(segment);
