@@ -130,8 +130,7 @@ bool Indexer::finish() {
     return plan_->refuse(
         kj::str("pack has ", left, left == 1 ? " unresolved delta" : " unresolved deltas").cStr());
   }
-  // A base that was appended may turn out to have come as a delta too; git reads such packs.
-  uint32_t twice = plan_->table.sortNames(plan_->received);
+  uint32_t twice = plan_->table.sortNames();
   if (twice != kNoEntry) {
     return plan_->refuse(
         kj::str("The same object ", plan_->table[twice].id, " appears twice in the pack").cStr());

@@ -156,12 +156,14 @@ void ProposalQueue::rejectLater(Queued&& queued, Verdict&& verdict) {
   // this primary is confirmed to lead still.
   ++rejected_;
   auto reply = std::make_shared<ProposeReply>(done(verdict.restsOn, kj::mv(verdict.result)));
-  auto fulfiller = std::make_shared<Fulfiller>(kj::mv(queued.fulfiller));
+  auto waiter = std::make_shared<Waiter>(Waiter{queued.sinceMs, kj::mv(queued.fulfiller)});
+  rejecting_.push_back(waiter);
   tasks_.add(host_.whenConfirmed(verdict.restsOn).then(
-      [reply, fulfiller]() { (*fulfiller)->fulfill(kj::mv(*reply)); },
-      [this, fulfiller](kj::Exception&& exception) {
-        (*fulfiller)->fulfill(ended_ ? lostRole(ProposeReply::Outcome::kNotPrimary, endedFor_)
-                                     : unavailable(exception.getDescription()));
+      [reply, waiter]() { waiter->fulfiller->fulfill(kj::mv(*reply)); },
+      [this, waiter](kj::Exception&& exception) {
+        waiter->fulfiller->fulfill(ended_
+                                       ? lostRole(ProposeReply::Outcome::kNotPrimary, endedFor_)
+                                       : unavailable(exception.getDescription()));
       }));
 }
 
@@ -196,7 +198,11 @@ void ProposalQueue::end(NodeId primary) {
       waiter.fulfiller->fulfill(lostRole(ProposeReply::Outcome::kUnknown, primary));
     }
   }
+  for (auto& rejection : rejecting_) {
+    rejection->fulfiller->fulfill(lostRole(ProposeReply::Outcome::kNotPrimary, primary));
+  }
   queued_.clear();
+  rejecting_.clear();
   ordered_.clear();
   byTxn_.clear();
 }
@@ -209,6 +215,13 @@ void ProposalQueue::tick() {
     queued_.front().fulfiller->fulfill(
         unavailable("the primary could not take the proposal in time; nothing was written"));
     queued_.pop_front();
+  }
+  while (!rejecting_.empty() && (rejecting_.front()->sinceMs <= before ||
+                                 !rejecting_.front()->fulfiller->isWaiting())) {
+    rejecting_.front()->fulfiller->fulfill(
+        unavailable("fewer members than the write quorum acknowledge the volume's records; nothing "
+                    "was written by this proposal"));
+    rejecting_.pop_front();
   }
   for (Ordered& ordered : ordered_) {
     bool young = false;

@@ -99,6 +99,7 @@ class ProposalQueue final {
   RecordIndex firstOrdered_;
   std::deque<Ordered> ordered_;
   std::unordered_map<TxnId, RecordIndex> byTxn_;
+  std::deque<std::shared_ptr<Waiter>> rejecting_;  // until confirmed
   size_t bytes_ = 0;
   uint64_t accepted_ = 0, rejected_ = 0;
   Tasks tasks_{"proposals"};

@@ -31,16 +31,22 @@ Operation parse(kj::ArrayPtr<const kj::byte> payload) {
 
 }  // namespace
 
-KvState& KvState::operator=(const KvState& other) {
-  values = other.values;
-  appliedTimes = other.appliedTimes;
-  applied = other.applied;
-  history = other.history;
-  results.clear();
-  for (const auto& [txn, result] : other.results) {
-    results[txn] = TxnResult{result.index, kj::heapArray<const kj::byte>(result.result.asPtr())};
-  }
-  return *this;
+std::string KvState::apply(const Record& record) {
+  KJ_REQUIRE(record.index == applied.index.next());
+  applied = LogPosition{record.index, record.epoch, record.hash};
+  struct {
+    Hash128 before, record;
+  } link{history, record.hash};
+  history = hashBytes(kj::arrayPtr(reinterpret_cast<const kj::byte*>(&link), sizeof link));
+  if (static_cast<uint16_t>(record.kind) < kStateMachineKindMin) return "";
+  KJ_REQUIRE(record.kind == kKvKind, "an unknown kind of record");
+  const Operation op = parse(record.payload);
+  values[op.key] = op.value;
+  KvResult& result = results[TxnId::fromBytes(record.payload.slice(0, 16))];
+  result.index = record.index;
+  result.answer = "ok " + op.key + " " + op.value;
+  ++result.times;
+  return result.answer;
 }
 
 kj::Array<const kj::byte> kvPayload(const TxnId& txn, const std::string& operation) {
@@ -63,36 +69,21 @@ kj::Promise<LogPosition> KvStateMachine::open() {
   return state_.applied;
 }
 
-kj::Array<const kj::byte> KvStateMachine::applyOne(const Record& record) {
-  state_.applied = LogPosition{record.index, record.epoch, record.hash};
-  struct {
-    Hash128 before, record;
-  } link{state_.history, record.hash};
-  state_.history = hashBytes(kj::arrayPtr(reinterpret_cast<const kj::byte*>(&link), sizeof link));
-  if (static_cast<uint16_t>(record.kind) < kStateMachineKindMin) return nullptr;
-  KJ_REQUIRE(record.kind == kKvKind, "an unknown kind of record");
-  for (const ExtentId& extent : record.extents) extents_.link(extent);
-  const Operation op = parse(record.payload);
-  state_.values[op.key] = op.value;
-  const TxnId txn = TxnId::fromBytes(record.payload.slice(0, 16));
-  const std::string answer = "ok " + op.key + " " + op.value;
-  state_.results[txn] = TxnResult{record.index, textBytes(answer)};
-  ++state_.appliedTimes[txn];
-  auto speculated = inFlight_.find(op.key);
-  if (speculated != inFlight_.end() && speculated->second.index <= record.index) {
-    inFlight_.erase(speculated);
-  }
-  return textBytes(answer);
-}
-
 kj::Promise<std::vector<kj::Array<const kj::byte>>> KvStateMachine::apply(
     std::vector<RecordRef> records) {
   KJ_REQUIRE(!failNextApply, "the test wants this state machine to fail");
   std::vector<kj::Array<const kj::byte>> results;
-  for (const RecordRef& record : records) {
-    KJ_REQUIRE(record->index == state_.applied.index.next());
-    unflushed_ += record->bytes();
-    results.push_back(applyOne(*record));
+  for (RecordRef& record : records) {
+    for (const ExtentId& extent : record->extents) extents_.link(extent);
+    results.push_back(textBytes(state_.apply(*record)));
+    if (record->kind == kKvKind) {
+      auto speculated = inFlight_.find(parse(record->payload).key);
+      if (speculated != inFlight_.end() && speculated->second.index <= record->index) {
+        inFlight_.erase(speculated);
+      }
+    }
+    unflushedBytes_ += record->bytes();
+    unflushed_.push_back(kj::mv(record));
   }
   return kj::mv(results);
 }
@@ -123,16 +114,17 @@ Verdict KvStateMachine::validate(const Proposal& proposal, RecordIndex index) {
 kj::Maybe<TxnResult> KvStateMachine::findResult(const TxnId& txn) {
   auto it = state_.results.find(txn);
   if (it == state_.results.end()) return nullptr;
-  return TxnResult{it->second.index, kj::heapArray<const kj::byte>(it->second.result.asPtr())};
+  return TxnResult{it->second.index, textBytes(it->second.answer)};
 }
 
 kj::Promise<LogPosition> KvStateMachine::flush() {
-  unflushed_ = 0;
-  auto copy = std::make_shared<KvState>(state_);
-  return env_.timer.afterDelay(3 * kj::MILLISECONDS).then([this, copy]() {
-    disk_.durable = *copy;
+  unflushedBytes_ = 0;
+  auto records = std::make_shared<std::vector<RecordRef>>(std::move(unflushed_));
+  unflushed_.clear();
+  return env_.timer.afterDelay(3 * kj::MILLISECONDS).then([this, records]() {
+    for (const RecordRef& record : *records) disk_.durable.apply(*record);
     ++disk_.flushes;
-    return copy->applied;
+    return disk_.durable.applied;
   });
 }
 

@@ -10,23 +10,26 @@
 #include "replicator/extent_store.h"
 #include "replicator/state_machine.h"
 
-#include <map>
 #include <string>
+#include <unordered_map>
 
 namespace packmoor::replicator {
 
 constexpr RecordKind kKvKind = RecordKind(kStateMachineKindMin);
 
+struct KvResult {
+  RecordIndex index;
+  std::string answer;
+  uint64_t times = 0;                      // applied; more than 1: not exactly once
+};
+
 struct KvState {
-  std::map<std::string, std::string> values;
-  std::map<TxnId, TxnResult> results;      // result arrays are shared by copy
-  std::map<TxnId, uint64_t> appliedTimes;  // more than 1: not exactly once
+  std::unordered_map<std::string, std::string> values;
+  std::unordered_map<TxnId, KvResult> results;
   LogPosition applied;
   Hash128 history;                         // over every record in order
 
-  KvState() = default;
-  KvState(const KvState& other) { *this = other; }
-  KvState& operator=(const KvState& other);
+  std::string apply(const Record& record);  // the answer; empty for the replicator's own kinds
 };
 
 struct KvDisk {
@@ -49,7 +52,7 @@ class KvStateMachine final : public StateMachine {
   void endSpeculation() override { inFlight_.clear(); }
   kj::Maybe<TxnResult> findResult(const TxnId& txn) override;
   kj::Promise<LogPosition> flush() override;
-  uint64_t unflushedBytes() override { return unflushed_; }
+  uint64_t unflushedBytes() override { return unflushedBytes_; }
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 
@@ -62,14 +65,13 @@ class KvStateMachine final : public StateMachine {
     std::string value;
     RecordIndex index;
   };
-  kj::Array<const kj::byte> applyOne(const Record& record);
-
   kernelio::Env& env_;
   ExtentStore& extents_;
   KvDisk& disk_;
   KvState state_;
-  std::map<std::string, Speculation> inFlight_;  // by key
-  uint64_t unflushed_ = 0;
+  std::unordered_map<std::string, Speculation> inFlight_;  // by key
+  std::vector<RecordRef> unflushed_;
+  uint64_t unflushedBytes_ = 0;
 };
 
 }  // namespace packmoor::replicator

@@ -33,6 +33,7 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
 
   const NodeId& id() const { return id_; }
   bool up() const { return life_ != nullptr && life_->started; }
+  bool idle() const { return life_ == nullptr; }   // down, and not starting either
   Co<void> start();
   void stop();                   // the process dies; the disk keeps what was written
   void losePower();              // and what was not durable may be gone
@@ -88,6 +89,7 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
 
   // Starts all nodes and creates the volume "main" of all of them; waits until it is led.
   void begin(uint32_t writeQuorum);
+  // Those that are down; each is waited for until it has opened the volume, if there is one.
   void startAll();
   void restart(size_t node);
 
@@ -146,6 +148,7 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
 
  private:
   friend class SimNode;
+  void awaitOpen(SimNode& node);
   void taskFailed(kj::Exception&& exception) override;
 
   kernelio::VirtualLoop loop_;
