@@ -36,16 +36,21 @@ uint64_t IndexTable::entryEnd(uint32_t number, uint64_t entriesEnd) const {
   return number + 1 < size() ? entries_[number + 1].offset : entriesEnd;
 }
 
-uint32_t IndexTable::sortNames() {
+uint32_t IndexTable::sortNames(uint32_t count) {
   order_.resize(entries_.size());
   std::iota(order_.begin(), order_.end(), 0u);
   std::sort(order_.begin(), order_.end(),
-            [this](uint32_t a, uint32_t b) { return entries_[a].id < entries_[b].id; });
+            [this](uint32_t a, uint32_t b) {
+              auto order = entries_[a].id <=> entries_[b].id;
+              return order != 0 ? order < 0 : a < b;
+            });
   std::fill(std::begin(fanout_), std::end(fanout_), 0u);
   for (const IndexEntry& entry : entries_) ++fanout_[entry.id.bytes[0] + 1];
   for (size_t i = 1; i < 257; ++i) fanout_[i] += fanout_[i - 1];
   for (size_t i = 1; i < order_.size(); ++i) {
-    if (entries_[order_[i]].id == entries_[order_[i - 1]].id) return order_[i];
+    if (order_[i] < count && entries_[order_[i]].id == entries_[order_[i - 1]].id) {
+      return order_[i];
+    }
   }
   return kNoEntry;
 }

@@ -39,9 +39,9 @@ class IndexTable {
   // One past the last byte of an entry; `entriesEnd`: of the last one.
   uint64_t entryEnd(uint32_t number, uint64_t entriesEnd) const;
 
-  // Sorts by name; every type must be known. Returns an entry whose name another has too, or
-  // kNoEntry. Nothing may be added after.
-  uint32_t sortNames();
+  // Sorts by name; every type must be known. Returns an entry below `count` whose name another
+  // of these has too, or kNoEntry. Nothing may be added after.
+  uint32_t sortNames(uint32_t count);
   // After sortNames().
   uint32_t find(const ObjectId& id) const;
 

@@ -130,7 +130,8 @@ bool Indexer::finish() {
     return plan_->refuse(
         kj::str("pack has ", left, left == 1 ? " unresolved delta" : " unresolved deltas").cStr());
   }
-  uint32_t twice = plan_->table.sortNames();
+  // A base that was appended may turn out to have come as a delta too; git reads such packs.
+  uint32_t twice = plan_->table.sortNames(plan_->received);
   if (twice != kNoEntry) {
     return plan_->refuse(
         kj::str("The same object ", plan_->table[twice].id, " appears twice in the pack").cStr());

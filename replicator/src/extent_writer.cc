@@ -21,6 +21,7 @@ class ExtentWriterImpl final : public ExtentWriter {
   kj::Promise<ExtentInfo> seal(uint64_t bytes, kj::Maybe<Hash128> expectedRoot) override {
     return sealBody(bytes, expectedRoot);
   }
+  kj::String path() override { return store_.quarantinePath(id_, "data"); }
 
  private:
   struct Block {

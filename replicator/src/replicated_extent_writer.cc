@@ -88,7 +88,8 @@ Co<void> runLane(std::shared_ptr<Session> session, Lane& lane) {
       failure = co_await outcomeOf(writeOne(*session, lane, kj::mv(block)));
       lane.queuedBytes -= std::min(bytes, lane.queuedBytes);
     } else if (session->wanted != nullptr) {
-      failure = co_await outcomeOf(sealOne(*session, lane, KJ_ASSERT_NONNULL(session->wanted)));
+      auto sealing = sealOne(*session, lane, KJ_ASSERT_NONNULL(session->wanted));
+      failure = co_await outcomeOf(kj::mv(sealing));
       lane.sealed = failure == nullptr;
     } else {
       co_await session->changed.wait();
@@ -117,6 +118,7 @@ class Writer final : public ReplicatedExtentWriter {
   kj::Promise<void> writeBlock(uint64_t block, kernelio::IoBuffer data) override {
     return write(session_, block, kj::mv(data));
   }
+  kj::Promise<kj::String> localData() override { return localPath(session_); }
   kj::Promise<Sealed> seal(uint64_t bytes) override { return sealAll(session_, bytes); }
 
  private:
@@ -162,6 +164,14 @@ class Writer final : public ReplicatedExtentWriter {
       if (!full) co_return;
       co_await session->changed.waitFor(session->parts.env.timer, kLaneStallMs);
     }
+  }
+
+  static Co<kj::String> localPath(std::shared_ptr<Session> session) {
+    while (session->lanes.front()->queuedBytes > 0) co_await session->changed.wait();
+    requireQuorum(*session);
+    kj::StringPtr root = session->parts.env.disk.root();
+    if (root.size() == 0) co_return kj::String();
+    co_return kj::str(root, "/", session->writer->path());
   }
 
   static Co<Sealed> sealAll(std::shared_ptr<Session> session, uint64_t bytes) {

@@ -130,6 +130,7 @@ def await_expressions(code):
 # g++ 12 destroys these temporaries twice when they are part of a co_await expression (co.h).
 LAMBDA = re.compile(r"[(,]\s*\[([^\]]*)\]\s*(?:\(|\{|mutable)")
 AGGREGATE = re.compile(r"[(,]\s*(?:\w+(?:::\w+)*)?\{([^{}]*)\}")
+ASSERTED = re.compile(r"\bKJ_(?:ASSERT|REQUIRE)_NONNULL\b")
 OWNING = re.compile(r"\b(?:mv|move|str|heap\w*|make_(?:shared|unique)|addRef)\b")
 
 
@@ -141,6 +142,9 @@ def check_awaits(path, code, findings):
             if any(c != "this" and (not c.startswith("&") or "=" in c) for c in captures):
                 findings.append(f"{where}: a lambda with captures by value inside co_await is "
                                 "destroyed twice by g++ 12; make its promise in a statement before")
+        if ASSERTED.search(expression):
+            findings.append(f"{where}: g++ 12 evaluates KJ_ASSERT_NONNULL inside co_await wrongly; "
+                            "make the promise in a statement before")
         for match in AGGREGATE.finditer(expression):
             if OWNING.search(match.group(1)):
                 findings.append(f"{where}: an aggregate that owns something inside co_await is "
@@ -217,6 +221,7 @@ def self_test():
         ("gitlayer/src/a.cc", "auto p = f([job]() {});\nco_await kj::mv(p);\n", 0),
         ("gitlayer/src/a.cc", "co_await peer.send(Request{id, kj::mv(records)});\n", 1),
         ("gitlayer/src/a.cc", "co_await disk.open(path, {.write = true});\n", 0),
+        ("gitlayer/src/a.cc", "co_await f(KJ_ASSERT_NONNULL(x));\n", 1),
         ("gitlayer/src/a.cc", "// TO" + "DO\n", 1),
         ("gitlayer/src/a.cc", "int a;\t// x\n", 1),
         ("gitlayer/src/a.cc", "int a;\n" * (LINES_MAX + 1), 1),

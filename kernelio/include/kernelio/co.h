@@ -18,7 +18,8 @@
 // own something, and aggregates that do, however they are passed. So never
 // `co_await pool.run([x = ...]() {...})` nor `co_await peer.send({.bytes = kj::mv(b)})`; make the
 // promise in a statement of its own, `auto done = pool.run([x = ...]() {...});`, and then
-// `co_await kj::mv(done)`. The lint looks for both.
+// `co_await kj::mv(done)`. It also evaluates statement expressions there wrongly, and so
+// KJ_ASSERT_NONNULL and KJ_REQUIRE_NONNULL. The lint looks for all three.
 //
 // Lifetime and threads: a frame belongs to the event loop of the thread that called it.
 //

@@ -47,6 +47,8 @@ class ExtentWriter {
   // Makes everything durable under its sealed name. Rejects, naming the block, when a block is
   // missing or when `expectedRoot` differs. The sealed extent starts with one pin.
   virtual kj::Promise<ExtentInfo> seal(uint64_t bytes, kj::Maybe<Hash128> expectedRoot) = 0;
+  // The data file before the seal, relative to the disk's root: written blocks may be read there.
+  virtual kj::String path() = 0;
   // Dropping the writer before the seal removes the quarantined file.
 };
 

@@ -121,7 +121,13 @@ class FakeExtentWriter final : public replicator::ReplicatedExtentWriter {
     size_t offset = block * replicator::kBlockBytes;
     if (data_->size() < offset + data.size()) data_->resize(offset + data.size());
     memcpy(data_->data() + offset, data.begin(), data.size());
+    if (!node_.extentFolder.empty()) packmoor::test::writeFile(path(), *data_);
     return kj::READY_NOW;
+  }
+  kj::Promise<kj::String> localData() override {
+    if (node_.extentFolder.empty()) return kj::String();
+    if (data_->empty()) packmoor::test::writeFile(path(), "");
+    return kj::heapString(path().c_str());
   }
   kj::Promise<Sealed> seal(uint64_t bytes) override {
     KJ_REQUIRE(bytes <= data_->size());
@@ -136,6 +142,8 @@ class FakeExtentWriter final : public replicator::ReplicatedExtentWriter {
   }
 
  private:
+  std::string path() const { return node_.extentFolder + "/" + id_.text().cStr(); }
+
   FakeGitNode& node_;
   replicator::ExtentId id_;
   std::shared_ptr<std::string> data_;

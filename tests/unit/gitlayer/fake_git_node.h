@@ -53,6 +53,8 @@ class FakeGitNode final : public GitNode {
   std::function<std::optional<PushOutcome>(PushTransaction&)> beforePush;
   // Called when a view is taken; may change the state.
   std::function<void(bool fresh)> beforeView;
+  // When set, extents are files in this folder until they are sealed, else they are in memory.
+  std::string extentFolder;
   // When set, writing this block of any extent fails.
   std::optional<uint64_t> failBlock;
   std::map<replicator::ExtentId, std::shared_ptr<std::string>> extents;  // sealed

@@ -36,16 +36,30 @@ class LargePushTest : public ReceiveTest {
     return id;
   }
 
-  // Many versions of a few files: commits, trees, deep deltas.
+  // Adds many versions of a few files: commits, trees, deep deltas.
   void makeHistory(int commits) {
     for (int i = 0; text_.size() < 2000; ++i) text_ += "line " + std::to_string(i * 7919) + "\n";
+    std::string stream;
+    bool first = true;
+    auto add = [&](const std::string& text) { stream += text + "\n"; };
+    auto addData = [&](const std::string& data) {
+      add("data " + std::to_string(data.size()));
+      add(data);
+    };
     for (int end = made_ + commits, i = made_; i < end; made_ = ++i) {
       text_.insert((i * 37) % text_.size(), "change " + std::to_string(i) + "\n");
-      git_.write("dir/file" + std::to_string(i % 5), text_);
-      git_.write("other", std::to_string(i));
-      git_.run({"add", "-A"});
-      git_.run({"commit", "-q", "-m", "commit " + std::to_string(i)});
+      add("commit refs/heads/main");
+      add("committer C O Mitter <committer@example.com> " + std::to_string(1700000000 + i) +
+          " +0000");
+      addData("commit " + std::to_string(i) + "\n");
+      if (i > 0 && first) add("from refs/heads/main^0");
+      first = false;
+      add("M 100644 inline dir/file" + std::to_string(i % 5));
+      addData(text_);
+      add("M 100644 inline other");
+      addData(std::to_string(i));
     }
+    git_.run({"fast-import", "--quiet"}, stream);
   }
 
   std::string text_;
@@ -76,6 +90,7 @@ TEST_F(LargePushTest, TakesAHistory) {
 }
 
 TEST_F(LargePushTest, CompletesThinPacks) {
+  packmoor::test::TempFolder folder;
   makeHistory(20);
   node_.import("r", git_);
   std::string old = git_.line({"rev-parse", "main"});
@@ -84,6 +99,7 @@ TEST_F(LargePushTest, CompletesThinPacks) {
   for (auto& options : std::vector<std::vector<std::string>>{
            {"--thin"}, {"--thin", "--delta-base-offset"}}) {
     node_.setRef("r", "refs/heads/main", idOf(old));
+    if (options.size() > 1) node_.extentFolder = folder.path();
     std::string pack = git_.pack({"main", "^" + old}, options);
     Answer answer = pushMain(pack, old);
     EXPECT_EQ(answer.unpack, "ok") << answer.progress;

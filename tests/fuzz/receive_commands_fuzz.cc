@@ -1,0 +1,29 @@
+// module: gitlayer
+// The packets before a pack, from arbitrary lines: whatever is taken has a well-formed name or a
+// problem, and bounds hold.
+#include "receive_commands.h"
+
+#include <kernelio/check.h>
+
+using namespace packmoor::gitlayer;
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  std::string_view text(reinterpret_cast<const char*>(data), size);
+  ReceiveCommands request(16);
+  bool good = true;
+  while (good && !text.empty()) {
+    size_t end = text.find('\n');
+    good = request.add(text.substr(0, end));
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+  PACKMOOR_CHECK(good == request.refusal().empty());
+  PACKMOOR_CHECK(request.commands().size() <= 16);
+  request.finish();
+  for (const auto& command : request.commands()) {
+    if (!command.problem.empty()) continue;
+    PACKMOOR_CHECK(isValidRefName(command.update.name));
+    PACKMOOR_CHECK(command.update.name.size() <= kRefNameBytesMax);
+  }
+  request.addPushOption(std::string_view(reinterpret_cast<const char*>(data), size));
+  return 0;
+}
