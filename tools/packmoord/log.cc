@@ -1,7 +1,6 @@
 #include "log.h"
 
 #include <kj/debug.h>
-#include <kj/exception.h>
 
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -49,27 +48,22 @@ void log(LogLevel level, const char* component, const std::string& sentence) {
   spdlog::default_logger_raw()->log(spdLevel(level), "{}: {}", component, line);
 }
 
-struct KjLogScope::Callback : public kj::ExceptionCallback {
-  void logMessage(kj::LogSeverity severity, const char* file, int line, int contextDepth,
-                  kj::String&& text) override {
-    LogLevel level = LogLevel::kDebug;
-    switch (severity) {
-      case kj::LogSeverity::INFO: level = LogLevel::kInfo; break;
-      case kj::LogSeverity::WARNING: level = LogLevel::kWarning; break;
-      case kj::LogSeverity::ERROR:
-      case kj::LogSeverity::FATAL: level = LogLevel::kError; break;
-      default: break;
-    }
-    log(level, moduleOf(file), std::string(text.begin(), text.size()));
-  }
-};
-
 KjLogScope::KjLogScope(const std::string& level) {
   if (level == "trace" || level == "debug") kj::_::Debug::setLogLevel(kj::LogSeverity::DBG);
   else if (level == "info") kj::_::Debug::setLogLevel(kj::LogSeverity::INFO);
-  callback_ = std::make_unique<Callback>();
 }
 
-KjLogScope::~KjLogScope() = default;
+void KjLogScope::logMessage(kj::LogSeverity severity, const char* file, int line, int contextDepth,
+                            kj::String&& text) {
+  LogLevel level = LogLevel::kDebug;
+  switch (severity) {
+    case kj::LogSeverity::INFO: level = LogLevel::kInfo; break;
+    case kj::LogSeverity::WARNING: level = LogLevel::kWarning; break;
+    case kj::LogSeverity::ERROR:
+    case kj::LogSeverity::FATAL: level = LogLevel::kError; break;
+    default: break;
+  }
+  log(level, moduleOf(file), std::string(text.begin(), text.size()));
+}
 
 }  // namespace packmoor::daemon

@@ -2,7 +2,8 @@
 // sentence. What the modules log through KJ comes here too, with the module as component.
 #pragma once
 
-#include <memory>
+#include <kj/exception.h>
+
 #include <string>
 
 namespace packmoor::daemon {
@@ -22,15 +23,12 @@ inline void logError(const char* component, const std::string& sentence) {
   log(LogLevel::kError, component, sentence);
 }
 
-// Sends KJ's log messages of this thread to the log while it lives.
-class KjLogScope {
+// Sends KJ's log messages of this thread to the log while it lives. On the stack only.
+class KjLogScope final : public kj::ExceptionCallback {
  public:
   explicit KjLogScope(const std::string& level);
-  ~KjLogScope();
-
- private:
-  struct Callback;
-  std::unique_ptr<Callback> callback_;
+  void logMessage(kj::LogSeverity severity, const char* file, int line, int contextDepth,
+                  kj::String&& text) override;
 };
 
 }  // namespace packmoor::daemon
