@@ -5,12 +5,11 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace packmoor::daemon {
 namespace {
-
-constexpr const char* kModules[] = {"kernelio", "replicator", "gitlayer", "rpc", "packmoord"};
 
 spdlog::level::level_enum spdLevel(LogLevel level) {
   switch (level) {
@@ -22,11 +21,40 @@ spdlog::level::level_enum spdLevel(LogLevel level) {
   return spdlog::level::info;
 }
 
-const char* moduleOf(const char* file) {
-  for (const char* module : kModules) {
-    if (std::strstr(file, module) != nullptr) return module;
+// The file's name without its end: KJ has cut the folders off already.
+std::string componentOf(const char* file) {
+  std::string name = file;
+  name.erase(0, name.rfind('/') + 1);
+  name.erase(std::min(name.rfind('.'), name.size()));
+  return name;
+}
+
+// KJ writes "sentence; expression = value; ...". An expression's last name says enough.
+std::string readable(const std::string& text) {
+  std::string result;
+  size_t start = 0;
+  while (start < text.size()) {
+    size_t end = std::min(text.find("; ", start), text.size());
+    std::string part = text.substr(start, end - start);
+    size_t equals = part.find(" = ");
+    if (start != 0 && equals != std::string::npos) {
+      std::string name = part.substr(0, equals);
+      for (const char* noise : {".c_str()", ".cStr()", "()"}) {
+        size_t length = std::strlen(noise);
+        if (name.size() > length && name.compare(name.size() - length, length, noise) == 0) {
+          name.resize(name.size() - length);
+        }
+      }
+      size_t cut = name.find_last_of(".>:( ");
+      if (cut != std::string::npos) name.erase(0, cut + 1);
+      while (!name.empty() && name.back() == '_') name.pop_back();
+      if (!name.empty() && name != "getDescription") part = name + part.substr(equals);
+      else part = part.substr(equals + 3);
+    }
+    result += (start == 0 ? "" : "; ") + part;
+    start = end + 2;
   }
-  return "kj";
+  return result;
 }
 
 }  // namespace
@@ -63,7 +91,7 @@ void KjLogScope::logMessage(kj::LogSeverity severity, const char* file, int line
     case kj::LogSeverity::FATAL: level = LogLevel::kError; break;
     default: break;
   }
-  log(level, moduleOf(file), std::string(text.begin(), text.size()));
+  log(level, componentOf(file).c_str(), readable(std::string(text.begin(), text.size())));
 }
 
 }  // namespace packmoor::daemon

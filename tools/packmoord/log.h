@@ -1,5 +1,5 @@
 // The daemon's log: one line per event on standard error, a time, a level, a component and a
-// sentence. What the modules log through KJ comes here too, with the module as component.
+// sentence. What the modules log through KJ comes here too, with the source file as component.
 #pragma once
 
 #include <kj/exception.h>
