@@ -12,6 +12,7 @@ namespace packmoor::replicator {
 namespace {
 
 constexpr int64_t kRetryMsMin = 5, kRetryMsMax = 200;
+constexpr int64_t kHolderTimeoutMs = 1000;
 
 // Proposals are sent again with the same bytes; each request refers to them.
 struct SharedPayload {
@@ -67,6 +68,32 @@ Co<ProposeOutcome> VolumeImpl::proposeUntilDone(Proposal proposal) {
     }
     co_await moved_.waitFor(parts_.env.timer, std::min(retryMs, leftMs));
     retryMs = std::min(retryMs * 2, kRetryMsMax);
+    if (!proposal.extents.empty()) co_await addHolders(proposal);
+  }
+}
+
+// Rule 22: extents go on streaming after their seal; members may hold them now that did not when
+// the proposal was made.
+Co<void> VolumeImpl::addHolders(Proposal& proposal) {
+  std::vector<NodeId> asked;
+  for (const MemberIdentity& member : record_.current.members) {
+    const auto& known = proposal.sealedOn;
+    if (member.node == parts_.self.node ||
+        std::find(known.begin(), known.end(), member.node) != known.end()) {
+      continue;
+    }
+    asked.push_back(member.node);
+  }
+  for (const NodeId& node : asked) {
+    bool holds = true;
+    for (const ExtentId& extent : proposal.extents) {
+      auto info = parts_.env.timer.timeoutAfter(kHolderTimeoutMs * kj::MILLISECONDS,
+                                                parts_.peers.peer(node).extentInfo(extent));
+      auto outcome = co_await outcomeOf(kj::mv(info));
+      holds = holds && outcome.ok() && outcome.value->first > 0;
+      if (!holds) break;
+    }
+    if (holds) proposal.sealedOn.push_back(node);
   }
 }
 

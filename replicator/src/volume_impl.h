@@ -127,6 +127,7 @@ class VolumeImpl final : public Volume,
   Co<FetchReply> fetch(FetchRequest request);
   Co<void> takeOverPlanned();
   Co<ProposeOutcome> proposeUntilDone(Proposal proposal);
+  Co<void> addHolders(Proposal& proposal);
   Co<ProposeReply> proposeOnce(ProposeRequest request, int64_t deadlineMs);
   Co<RecordIndex> readUntilConfirmed();
   kj::Promise<RecordIndex> confirmOnce();

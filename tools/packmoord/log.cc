@@ -30,7 +30,9 @@ std::string componentOf(const char* file) {
 }
 
 // KJ writes "sentence; expression = value; ...". An expression's last name says enough.
-std::string readable(const std::string& text) {
+// Addresses of the stack are for no one without this build's symbols.
+std::string readable(std::string text) {
+  text.erase(std::min({text.find(" stack: "), text.find("\nstack: "), text.size()}));
   std::string result;
   size_t start = 0;
   while (start < text.size()) {
@@ -83,6 +85,8 @@ KjLogScope::KjLogScope(const std::string& level) {
 
 void KjLogScope::logMessage(kj::LogSeverity severity, const char* file, int line, int contextDepth,
                             kj::String&& text) {
+  // Cap'n Proto tells of every call that its caller will hear of anyway.
+  if (severity == kj::LogSeverity::INFO && std::strstr(file, "capnp/") != nullptr) return;
   LogLevel level = LogLevel::kDebug;
   switch (severity) {
     case kj::LogSeverity::INFO: level = LogLevel::kInfo; break;
