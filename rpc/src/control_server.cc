@@ -6,6 +6,7 @@
 
 #include <kernelio/co.h>
 #include <rpc/control.pb.h>
+#include <rpc/sentence.h>
 
 #include <kj/debug.h>
 
@@ -206,7 +207,7 @@ class Server final : public ControlServer, private kj::TaskSet::ErrorHandler {
     });
     auto handled = kj::evalNow([&]() { return handler_.handle(request, caller, response); })
                        .catch_([&response](kj::Exception&& e) {
-      setError(response, control::ERROR_REFUSED, e.getDescription(), "", "");
+      setError(response, control::ERROR_REFUSED, sentenceOf(e).c_str(), "", "");
     });
     return handled.exclusiveJoin(kj::mv(expired));
   }

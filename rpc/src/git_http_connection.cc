@@ -1,6 +1,7 @@
 #include "git_http_connection.h"
 
 #include "git_url.h"
+#include "rpc/sentence.h"
 
 #include <kernelio/co.h>
 
@@ -307,7 +308,7 @@ class Connection final : public kj::HttpService {
     if (e.getType() == kj::Exception::Type::OVERLOADED ||
         e.getType() == kj::Exception::Type::DISCONNECTED) {
       return sendText(shared_.headers, response, 503, "Service Unavailable",
-                      kj::str("The node cannot serve this now: ", e.getDescription()));
+                      kj::str("The node cannot serve this now. ", sentenceOf(e)));
     }
     return sendText(shared_.headers, response, 500, "Internal Server Error",
                     kj::str("The request failed inside the server; its log says why, at request ",

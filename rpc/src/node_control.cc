@@ -4,8 +4,11 @@
 
 #include <kernelio/co.h>
 #include <rpc/control.pb.h>
+#include <rpc/sentence.h>
 
 #include <kj/debug.h>
+
+#include <cstring>
 
 namespace packmoor::rpc {
 namespace {
@@ -30,23 +33,29 @@ void fail(Response& response, control::ErrorCode code, std::string message, std:
   error.set_advice(kj::mv(advice));
 }
 
-// What is asked of a volume and fails: a rejected promise says by its type what is known.
-void failFrom(const kj::Exception& e, bool changed, std::string what, Response& response) {
-  std::string cause = text(e.getDescription());
-  switch (e.getType()) {
-    case kj::Exception::Type::OVERLOADED:
-      return fail(response, control::ERROR_NO_QUORUM, kj::mv(what), kj::mv(cause),
-                  "See `packmoorctl status` for what is missing; nothing was changed.");
-    case kj::Exception::Type::DISCONNECTED:
-      if (changed) {
-        return fail(response, control::ERROR_UNKNOWN_OUTCOME, kj::mv(what), kj::mv(cause),
-                    "Look at the present state before trying again.");
-      }
-      return fail(response, control::ERROR_NO_QUORUM, kj::mv(what), kj::mv(cause),
-                  "See `packmoorctl status` for what is missing.");
-    default:
-      return fail(response, control::ERROR_REFUSED, kj::mv(what), kj::mv(cause), "");
+// The replicator says in words whether a failed transaction may still happen.
+bool outcomeUnknown(const kj::Exception& e) {
+  kj::StringPtr text = e.getDescription();
+  return strstr(text.cStr(), "whether the transaction was committed is unknown") != nullptr;
+}
+bool nothingChanged(const kj::Exception& e) {
+  kj::StringPtr text = e.getDescription();
+  return e.getType() == kj::Exception::Type::OVERLOADED ||
+         strstr(text.cStr(), "was not committed and will not be") != nullptr;
+}
+
+void failFrom(const kj::Exception& e, bool changes, std::string what, Response& response) {
+  std::string cause = sentenceOf(e);
+  bool disconnected = e.getType() == kj::Exception::Type::DISCONNECTED;
+  if (changes && (outcomeUnknown(e) || (disconnected && !nothingChanged(e)))) {
+    return fail(response, control::ERROR_UNKNOWN_OUTCOME, kj::mv(what), kj::mv(cause),
+                "Look at the present state before trying again.");
   }
+  if (nothingChanged(e) || disconnected) {
+    return fail(response, control::ERROR_NO_QUORUM, kj::mv(what), kj::mv(cause),
+                "See `packmoorctl status` for what is missing.");
+  }
+  fail(response, control::ERROR_REFUSED, kj::mv(what), kj::mv(cause), "");
 }
 
 class Control final : public NodeControl {
@@ -56,7 +65,9 @@ class Control final : public NodeControl {
   kj::Promise<void> handle(const Request& request, const ControlCaller& caller,
                            Response& response) override {
     switch (request.body_case()) {
-      case Request::kStatus: return status(request.status().cluster(), response);
+      case Request::kStatus:
+        return guarded(status(request.status().cluster(), response), false,
+                       "The status cannot be given.", response);
       case Request::kNodeList:
         return guarded(nodeList(response), false, "The nodes cannot be listed.", response);
       case Request::kRepoCreate:
@@ -174,7 +185,7 @@ class Control final : public NodeControl {
           }
         }, [&reach](kj::Exception&& e) {
           bool late = e.getType() == kj::Exception::Type::OVERLOADED;
-          reach.set_problem(late ? "It did not answer within 500 ms." : text(e.getDescription()));
+          reach.set_problem(late ? "It did not answer within 500 ms." : sentenceOf(e));
         });
   }
 
@@ -223,7 +234,8 @@ class Control final : public NodeControl {
       } else if (changed.problem == gitlayer::RepositoryProblem::kNotFound) {
         advice = "See `packmoorctl repo list`.";
       }
-      return fail(response, control::ERROR_REFUSED, kj::mv(what), changed.message, advice);
+      return fail(response, control::ERROR_REFUSED, kj::mv(what), sentenceOf(changed.message),
+                  advice);
     }
     control::RepoReply& reply = *response.mutable_repo();
     fillRepository(changed.info, volumeName(changed.info.id), *reply.mutable_repository());

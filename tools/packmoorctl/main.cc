@@ -1,5 +1,6 @@
 // packmoorctl: asks a node's daemon over its control socket, and reads journals of stopped nodes.
 #include "commands.h"
+#include "journal.h"
 
 #include <CLI/CLI.hpp>
 
@@ -23,6 +24,7 @@ Examples:
   packmoorctl repo create team/app
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
+  packmoorctl journal verify --data /var/lib/packmoor
 )";
 
 using Action = std::function<int()>;
@@ -86,6 +88,20 @@ void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
         [&a]() { return volumeVerify(a.session, a.volume); });
 }
 
+void addJournal(CLI::App& app, Arguments& a, Action& chosen) {
+  CLI::App* noun = app.add_subcommand("journal", "Read the journal of a stopped node");
+  noun->require_subcommand(1)->fallthrough();
+  auto offline = [&](const char* name, const char* help, int (*action)(const std::string&, bool)) {
+    verb(noun, name, help, chosen, [&a, action]() {
+      if (!a.session.data.empty()) return action(a.session.data, a.session.json);
+      printError("The node's data directory must be given.", "", "--data DIR");
+      return static_cast<int>(kUsage);
+    });
+  };
+  offline("dump", "Print every batch and entry (needs --data)", journalDump);
+  offline("verify", "Check every checksum and chain (needs --data)", journalVerify);
+}
+
 void addOptions(CLI::App& app, Session& session) {
   app.set_version_flag("--version", "packmoorctl " PACKMOOR_VERSION);
   app.add_option("--socket", session.socket, "The daemon's control socket");
@@ -113,6 +129,7 @@ int run(int argc, char** argv) {
        [&]() { return nodeList(arguments.session); });
   addRepo(app, arguments, chosen);
   addVolume(app, arguments, chosen);
+  addJournal(app, arguments, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

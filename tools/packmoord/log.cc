@@ -1,5 +1,7 @@
 #include "log.h"
 
+#include <rpc/sentence.h>
+
 #include <kj/debug.h>
 
 #include <spdlog/sinks/stdout_sinks.h>
@@ -27,36 +29,6 @@ std::string componentOf(const char* file) {
   name.erase(0, name.rfind('/') + 1);
   name.erase(std::min(name.rfind('.'), name.size()));
   return name;
-}
-
-// KJ writes "sentence; expression = value; ...". An expression's last name says enough.
-// Addresses of the stack are for no one without this build's symbols.
-std::string readable(std::string text) {
-  text.erase(std::min({text.find(" stack: "), text.find("\nstack: "), text.size()}));
-  std::string result;
-  size_t start = 0;
-  while (start < text.size()) {
-    size_t end = std::min(text.find("; ", start), text.size());
-    std::string part = text.substr(start, end - start);
-    size_t equals = part.find(" = ");
-    if (start != 0 && equals != std::string::npos) {
-      std::string name = part.substr(0, equals);
-      for (const char* noise : {".c_str()", ".cStr()", "()"}) {
-        size_t length = std::strlen(noise);
-        if (name.size() > length && name.compare(name.size() - length, length, noise) == 0) {
-          name.resize(name.size() - length);
-        }
-      }
-      size_t cut = name.find_last_of(".>:( ");
-      if (cut != std::string::npos) name.erase(0, cut + 1);
-      while (!name.empty() && name.back() == '_') name.pop_back();
-      if (!name.empty() && name != "getDescription") part = name + part.substr(equals);
-      else part = part.substr(equals + 3);
-    }
-    result += (start == 0 ? "" : "; ") + part;
-    start = end + 2;
-  }
-  return result;
 }
 
 }  // namespace
@@ -95,7 +67,7 @@ void KjLogScope::logMessage(kj::LogSeverity severity, const char* file, int line
     case kj::LogSeverity::FATAL: level = LogLevel::kError; break;
     default: break;
   }
-  log(level, componentOf(file).c_str(), readable(std::string(text.begin(), text.size())));
+  log(level, componentOf(file).c_str(), rpc::sentenceOf(std::string(text.begin(), text.size())));
 }
 
 }  // namespace packmoor::daemon

@@ -5,6 +5,7 @@
 
 #include <kernelio/co.h>
 #include <rpc/config.h>
+#include <rpc/sentence.h>
 
 #include <kj/async-unix.h>
 #include <kj/debug.h>
@@ -80,7 +81,7 @@ int serve(const rpc::NodeConfig& config) {
   } catch (const StartFailure& failure) {
     return fail(failure.code, failure.what());
   } catch (const kj::Exception& e) {
-    return fail(step, e.getDescription().cStr());
+    return fail(step, rpc::sentenceOf(e));
   } catch (const std::exception& e) {
     return fail(step, e.what());
   }

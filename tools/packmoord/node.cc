@@ -6,6 +6,7 @@
 
 #include <kernelio/co.h>
 #include <replicator/local_coordinator.h>
+#include <rpc/sentence.h>
 
 #include <kj/debug.h>
 
@@ -209,7 +210,7 @@ Co<void> Node::registerNode() {
     if (problem == nullptr) break;
     KJ_IF_MAYBE(e, problem) {
       std::string sentence = "The coordinator does not answer; this node waits for it. " +
-                             std::string(e->getDescription().cStr());
+                             rpc::sentenceOf(*e);
       view_.health["NO_COORDINATOR"] = {"error", sentence};
       gate_.close("This node waits for its coordinator. Try another node.");
       if (sinceLogMs >= kCoordinatorLogMs) {
@@ -269,8 +270,8 @@ Co<void> Node::shutDown() {
     auto problem = co_await attempt(timer.timeoutAfter(kStopMs * kj::MILLISECONDS,
                                                        replicator_->stop()));
     KJ_IF_MAYBE(e, problem) {
-      logWarning("node", std::string("No clean checkpoint was made; the next start replays the "
-                                     "journal. ") + e->getDescription().cStr());
+      logWarning("node", "No clean checkpoint was made; the next start replays the journal. " +
+                             rpc::sentenceOf(*e));
     }
   }
   view_.replicator = nullptr;
@@ -285,7 +286,7 @@ void Node::background(const char* what, kj::Promise<void> task) {
   tasks_->add(task.catch_([what](kj::Exception&& e) -> kj::Promise<void> {
     return kj::Exception(e.getType(), e.getFile(), e.getLine(),
                          kj::str("This node cannot go on: ", what, " failed. ",
-                                 e.getDescription()));
+                                 rpc::sentenceOf(e).c_str()));
   }));
 }
 
