@@ -3,7 +3,7 @@
 // "ext::upload_pack_stdio [options] FOLDER"`.
 //
 // Options: --append-only: the repository says that every object in it is reachable, so clones may
-// get whole packs. The protocol's version is read from GIT_PROTOCOL as git's own server does.
+// get whole packs; --time: says how long it took, without opening the repository. The protocol's version is read from GIT_PROTOCOL as git's own server does.
 #include "../unit/gitlayer/bare_repository.h"
 #include "../unit/gitlayer/fake_git_node.h"
 
@@ -15,19 +15,21 @@
 #include <kj/async-unix.h>
 #include <kj/debug.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
 int main(int argc, char** argv) {
   using namespace packmoor;
   using namespace packmoor::gitlayer;
-  bool appendOnly = false;
+  bool appendOnly = false, timed = false;
   int next = 1;
   for (; next < argc && argv[next][0] == '-'; ++next) {
     if (strcmp(argv[next], "--append-only") == 0) appendOnly = true;
+    if (strcmp(argv[next], "--time") == 0) timed = true;
   }
   if (next + 1 != argc) {
-    fprintf(stderr, "usage: upload_pack_stdio [--append-only] FOLDER\n");
+    fprintf(stderr, "usage: upload_pack_stdio [--append-only] [--time] FOLDER\n");
     return 2;
   }
   gitlayer::test::BareRepository repository(argv[next]);
@@ -51,7 +53,13 @@ int main(int argc, char** argv) {
   if (protocol != nullptr && strstr(protocol, "version=2") != nullptr) request.protocolVersion = 2;
   if (protocol != nullptr && strstr(protocol, "version=1") != nullptr) request.protocolVersion = 1;
   auto session = makeUploadPackSession(node, kj::mv(request), repository.view());
+  auto begin = std::chrono::steady_clock::now();
   session->advertise(*out, false).wait(io.waitScope);
   session->serve(*in, *out).wait(io.waitScope);
+  if (timed) {
+    std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    fprintf(stderr, "served in %.3f s, %llu entries inflated\n", spent.count(),
+            static_cast<unsigned long long>(repository.reads));
+  }
   return 0;
 }

@@ -93,7 +93,8 @@ struct BareRepository::Pack {
   }
 };
 
-BareRepository::BareRepository(const std::string& gitFolder) {
+BareRepository::BareRepository(const std::string& folder) {
+  std::string gitFolder = fs::exists(folder + "/.git") ? folder + "/.git" : folder;
   for (const auto& entry : fs::directory_iterator(gitFolder + "/objects")) {
     std::string name = entry.path().filename();
     if (name.size() == 2) openLoose(entry.path());

@@ -17,8 +17,8 @@ namespace packmoor::gitlayer::test {
 
 class BareRepository final : public ObjectSource {
  public:
-  // The folder that holds "objects"; a repository with a work tree is its ".git".
-  explicit BareRepository(const std::string& gitFolder);
+  // A bare repository, or one with a work tree.
+  explicit BareRepository(const std::string& folder);
   ~BareRepository() noexcept(false);
 
   kj::Own<RepositoryView> view();
