@@ -18,7 +18,8 @@ ReplicatorImpl::ReplicatorImpl(NodeParts parts, ReplicatorOptions options,
                                StateMachineFactory makeStateMachine, NodeQuery nodeQuery)
     : parts_(parts), options_(options), makeStateMachine_(kj::mv(makeStateMachine)),
       nodeQuery_(kj::mv(nodeQuery)), self_{parts.self, parts.journal.uuid()},
-      recovered_(parts.recovered.volumes), exchange_(parts.env, parts.extents, parts.peers) {}
+      recovered_(parts.recovered.volumes), mayMissVolumes_(parts.recovered.mayMissVolumes),
+      exchange_(parts.env, parts.extents, parts.peers) {}
 
 ReplicatorImpl::~ReplicatorImpl() noexcept(false) {}
 
@@ -68,7 +69,11 @@ Co<void> ReplicatorImpl::openVolume(VolumeRecord record) {
   for (;;) {
     RecoveredVolume found;
     auto recovered = recovered_.find(record.id);
-    if (recovered != recovered_.end()) found = recovered->second;
+    if (recovered != recovered_.end()) {
+      found = recovered->second;
+    } else if (mayMissVolumes_ && record.current.epoch.value > 0) {
+      found.suspect = true;  // all that was known of it here may be lost
+    }
     auto volume = std::make_unique<VolumeImpl>(
         VolumeParts{parts_.env, options_, self_, parts_.journal, parts_.extents, exchange_,
                     parts_.coordinator, parts_.peers, coordinatorWanted_},

@@ -68,6 +68,7 @@ class ReplicatorImpl final : public Replicator {
   NodeQuery nodeQuery_;
   const MemberIdentity self_;
   std::map<VolumeId, RecoveredVolume> recovered_;
+  const bool mayMissVolumes_;
   ExtentExchange exchange_;
   Signal coordinatorWanted_;
   Signal opened_;

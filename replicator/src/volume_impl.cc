@@ -28,7 +28,7 @@ VolumeImpl::VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVo
         if (primary_ != nullptr) primary_->ownLogDurable();
         if (applier_ != nullptr) applier_->wake();
       }),
-      member_(found.promise, found.base.index, found.suspect) {
+      member_(found.promise, std::max(found.base.index, found.checkpoint.index), found.suspect) {
   if (found.suspect) {
     problem_ = "the journal is damaged and may have lost records of this volume";
   }
@@ -49,7 +49,8 @@ Co<void> VolumeImpl::open() {
     damaged("the journal does not hold the record at which the state of the volume stands");
   }
   // What the state has applied, and what was a checkpoint, is committed (rule 15).
-  member_ = MemberCore(member_.promise(), std::max(applied, base.index), member_.repairing());
+  member_ = MemberCore(member_.promise(), std::max(applied, member_.committed()),
+                       member_.repairing());
   log_.keepCommitted(std::min(member_.committed(), log_.last().index));
   if (!member_.repairing()) co_await pinRecovered(applied);
   applier_ = std::make_unique<Applier>(log_, member_, *stateMachine_,

@@ -1,0 +1,212 @@
+// Goal: an extent reaches W members before its record is proposed, every member journals the
+// record only when it has the extent, and what is not proposed is dropped everywhere (rule 22,
+// invariant 5). Method: whole nodes; members that are down, cut off or replaced while an extent
+// streams.
+#include "sim_load.h"
+
+#include "outcome.h"
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+namespace {
+
+using kernelio::IoBuffer;
+
+IoBuffer blockOf(size_t bytes, uint64_t seed) {
+  IoBuffer data = IoBuffer::allocate(bytes);
+  for (size_t i = 0; i < bytes; ++i) data.begin()[i] = static_cast<kj::byte>(seed + i * 31 + i / 7);
+  return data;
+}
+
+constexpr uint64_t kBlocks = 5;
+constexpr uint64_t kBytes = (kBlocks - 1) * kBlockBytes + 1234;
+
+Co<kj::Own<ReplicatedExtentWriter>> stream(SimCluster& cluster, size_t node) {
+  auto writer = co_await cluster.node(node).replicator().beginExtent(cluster.node(node).volume());
+  for (uint64_t block = 0; block < kBlocks; ++block) {
+    IoBuffer data = blockOf(blockBytesAt(kBytes, block), block);
+    co_await writer->writeBlock(block, data);
+  }
+  co_return kj::mv(writer);
+}
+
+Co<ReplicatedExtentWriter::Sealed> streamAndSeal(SimCluster& cluster, size_t node) {
+  auto writer = co_await stream(cluster, node);
+  auto sealed = co_await writer->seal(kBytes);
+  co_return sealed;
+}
+
+Proposal withExtent(SimCluster& cluster, const ReplicatedExtentWriter::Sealed& sealed,
+                    TxnId txn, const std::string& operation) {
+  Proposal proposal = kvProposal(txn, operation);
+  proposal.extents.push_back(sealed.info.id);
+  proposal.sealedOn = sealed.sealedOn;
+  return proposal;
+}
+
+ProposeOutcome put(SimCluster& cluster, size_t node, const ReplicatedExtentWriter::Sealed& sealed,
+                   const std::string& value) {
+  const TxnId txn = cluster.newTxn();
+  auto outcome = cluster.loop().wait(cluster.node(node).volume().propose(
+      withExtent(cluster, sealed, txn, "put pack " + value)));
+  cluster.remember(txn, outcome.index, "put pack " + value);
+  return outcome;
+}
+
+void expectWhole(SimCluster& cluster, size_t node, ExtentId id) {
+  ExtentStore& extents = cluster.node(node).extents();
+  ASSERT_TRUE(extents.isSealed(id)) << "node " << node;
+  for (uint64_t block = 0; block < kBlocks; ++block) {
+    IoBuffer data = cluster.loop().wait(extents.readBlock(id, block));
+    IoBuffer wanted = blockOf(blockBytesAt(kBytes, block), block);
+    EXPECT_TRUE(std::equal(data.bytes().begin(), data.bytes().end(), wanted.bytes().begin(),
+                           wanted.bytes().end()));
+  }
+}
+
+class VolumeExtentTest : public testing::Test {
+ protected:
+  void settleAndCheck(SimCluster& cluster, ExtentId id) {
+    cluster.settle();
+    cluster.verify();
+    for (size_t i = 0; i < cluster.size(); ++i) expectWhole(cluster, i, id);
+  }
+};
+
+TEST_F(VolumeExtentTest, StreamsToEveryMember) {
+  SimCluster cluster(101, 3);
+  cluster.begin(2);
+  for (size_t front : {0, 1}) {
+    auto sealed = cluster.loop().wait(streamAndSeal(cluster, front).promise());
+    EXPECT_GE(sealed.sealedOn.size(), 2u);
+    EXPECT_EQ(sealed.info.bytes, kBytes);
+    put(cluster, front, sealed, std::to_string(front));
+    settleAndCheck(cluster, sealed.info.id);
+  }
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(cluster.node(i).extents().statistics().quarantined, 0u);
+}
+
+TEST_F(VolumeExtentTest, OneNodeAloneNeedsNobody) {
+  SimCluster cluster(102, 1);
+  cluster.begin(1);
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  put(cluster, 0, sealed, "x");
+  cluster.restart(0);
+  cluster.awaitPrimary();
+  settleAndCheck(cluster, sealed.info.id);
+}
+
+TEST_F(VolumeExtentTest, AMemberThatWasDownFetchesTheExtentBeforeTheRecord) {
+  SimCluster cluster(103, 3);
+  cluster.begin(2);
+  cluster.node(2).stop();
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  EXPECT_EQ(sealed.sealedOn.size(), 2u);
+  put(cluster, 0, sealed, "x");
+  for (int i = 0; i < 20; ++i) cluster.put(0, "k", std::to_string(i));
+  cluster.startAll();
+  settleAndCheck(cluster, sealed.info.id);
+}
+
+TEST_F(VolumeExtentTest, ThePrimaryFetchesWhatItMissed) {
+  SimCluster cluster(104, 3);
+  cluster.begin(2);
+  cluster.network().cut("b", "a");  // the front at b cannot stream to the primary
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 1).promise());
+  EXPECT_EQ(std::count(sealed.sealedOn.begin(), sealed.sealedOn.end(), "a"), 0);
+  cluster.network().heal();
+  put(cluster, 1, sealed, "x");
+  settleAndCheck(cluster, sealed.info.id);
+}
+
+TEST_F(VolumeExtentTest, WhatIsNotSealedIsDroppedEverywhere) {
+  SimCluster cluster(105, 3);
+  cluster.begin(2);
+  {
+    auto writer = cluster.loop().wait(stream(cluster, 0).promise());
+    cluster.until([&]() { return cluster.node(2).extents().statistics().quarantined == 1; }, 1000,
+                  "the extent streams to c");
+  }
+  cluster.loop().runFor(1 * kj::SECONDS);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(cluster.node(i).extents().statistics().quarantined, 0u) << i;
+    EXPECT_EQ(cluster.node(i).extents().statistics().sealed, 0u) << i;
+  }
+}
+
+TEST_F(VolumeExtentTest, WithoutWMembersTheSealIsRefused) {
+  SimCluster cluster(106, 3);
+  cluster.begin(2);
+  cluster.node(1).stop();
+  cluster.node(2).stop();
+  auto outcome = cluster.loop().wait(outcomeOf(streamAndSeal(cluster, 0).promise()));
+  ASSERT_FALSE(outcome.ok());
+  EXPECT_EQ(KJ_ASSERT_NONNULL(outcome.exception).getType(), kj::Exception::Type::OVERLOADED);
+}
+
+TEST_F(VolumeExtentTest, AMemberThatStopsTakingBlocksIsLeftBehind) {
+  SimCluster cluster(107, 3);
+  cluster.begin(2);
+  cluster.network().isolate("c", cluster.nodeIds());
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  put(cluster, 0, sealed, "x");
+  cluster.network().heal();
+  settleAndCheck(cluster, sealed.info.id);
+}
+
+TEST_F(VolumeExtentTest, TooFewHoldersAreRefusedBeforeAnythingIsWritten) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.proposeTimeoutMs = 500;
+  SimCluster cluster(108, 3, options);
+  cluster.begin(2);
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  sealed.sealedOn = {"a"};
+  const RecordIndex before = cluster.node(0).volume().status().last;
+  auto outcome = cluster.loop().wait(outcomeOf(cluster.node(0).volume().propose(
+      withExtent(cluster, sealed, cluster.newTxn(), "put pack x"))));
+  EXPECT_FALSE(outcome.ok());
+  EXPECT_EQ(cluster.node(0).volume().status().last, before);
+}
+
+TEST_F(VolumeExtentTest, ATakeoverFetchesExtentsWithTheRecordsThatNameThem) {
+  SimCluster cluster(109, 3);
+  cluster.begin(2);
+  cluster.network().isolate("c", cluster.nodeIds());
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  put(cluster, 0, sealed, "x");
+  cluster.node(0).stop();
+  cluster.network().heal();
+  cluster.loop().wait(cluster.node(2).volume().takeOver());
+  EXPECT_EQ(cluster.get(2, "pack"), "x");
+  cluster.startAll();
+  settleAndCheck(cluster, sealed.info.id);
+}
+
+TEST_F(VolumeExtentTest, RecordsAndExtentsSurviveRestartsAndSwitchovers) {
+  SimCluster cluster(110, 3);
+  cluster.begin(2);
+  std::vector<ExtentId> ids;
+  for (int i = 0; i < 12; ++i) {
+    const size_t front = static_cast<size_t>(i) % 3;
+    auto sealed = cluster.loop().wait(streamAndSeal(cluster, front).promise());
+    put(cluster, front, sealed, std::to_string(i));
+    ids.push_back(sealed.info.id);
+    const size_t victim = cluster.random().below(3);
+    if (i % 2 == 0) {
+      cluster.node(victim).losePower();
+      cluster.startAll();
+      cluster.awaitPrimary();
+    } else {
+      cluster.loop().wait(cluster.node(0).volume().switchOver(cluster.node(victim).id()));
+    }
+  }
+  cluster.settle();
+  cluster.verify();
+  for (const ExtentId& id : ids) {
+    for (size_t i = 0; i < 3; ++i) expectWhole(cluster, i, id);
+  }
+}
+
+}  // namespace
+}  // namespace packmoor::replicator
