@@ -18,6 +18,7 @@ namespace packmoor::gitlayer {
 namespace {
 
 constexpr size_t kDescriptionBytesMax = 4096;
+constexpr int64_t kReadyTimeoutMs = 10'000;
 
 class GitNodeImpl final : public GitNode {
  public:
@@ -144,6 +145,7 @@ Co<kj::Maybe<kj::Own<RepositoryView>>> GitNodeImpl::viewOf(std::string name, boo
     KJ_IF_MAYBE(volume, known) {
       co_await volume->readBarrier();
     } else {
+      co_await replicator().whenReady(kReadyTimeoutMs);
       auto barriers = kj::Vector<kj::Promise<void>>();
       for (auto* volume : replicator().volumes()) {
         barriers.add(volume->readBarrier().ignoreResult());
@@ -192,6 +194,7 @@ Co<GitNode::Changed> GitNodeImpl::create(std::string name, std::string volumeNam
   if (description.size() > kDescriptionBytesMax) {
     co_return problem(RepositoryProblem::kBadName, "the description is longer than 4096 bytes");
   }
+  co_await replicator().whenReady(kReadyTimeoutMs);
   auto target = volumeName.empty() ? emptiestVolume()
                                    : replicator().findVolume(volumeName);
   auto existing = volumeWith(name);
@@ -220,6 +223,7 @@ Co<GitNode::Changed> GitNodeImpl::create(std::string name, std::string volumeNam
                             : RepositoryProblem::kBadName,
                         result.message);
     }
+    co_await volume->whenApplied(answer.index);  // so that this node shows it at once
     Changed changed;
     changed.index = answer.index;
     changed.info.id = record.repository;

@@ -35,6 +35,7 @@ Co<void> ReplicatorImpl::followCoordinator() {
     if (listed.ok()) {
       for (const VolumeRecord& record : *listed.value) note(record);
       listed_ = true;
+      opened_.notify();
       retryMs = kCoordinatorRetryMsMin;
       auto woken = outcomeOf(kj::mv(changed)).ignoreResult()
                        .exclusiveJoin(coordinatorWanted_.wait())
@@ -109,7 +110,7 @@ Co<void> ReplicatorImpl::tickForever() {
     extentTickMs = now;
     exchange_.tick();
     // What no open volume names may go, once every volume has said what it names.
-    if (!expiring_ && listed_ && opening_.empty()) {
+    if (!expiring_ && ready()) {
       expiring_ = true;
       parts_.extents.startExpiry();
     }
@@ -126,6 +127,22 @@ std::vector<Volume*> ReplicatorImpl::volumes() {
   std::vector<Volume*> all;
   for (auto& [name, volume] : volumes_) all.push_back(volume.get());
   return all;
+}
+
+kj::Promise<void> ReplicatorImpl::whenReady(int64_t timeoutMs) {
+  if (ready()) return kj::READY_NOW;
+  return canceler_.wrap(waitReady(timeoutMs).promise());
+}
+
+Co<void> ReplicatorImpl::waitReady(int64_t timeoutMs) {
+  const int64_t deadlineMs = monotonicMs(parts_.env.timer) + timeoutMs;
+  while (!ready()) {
+    const int64_t leftMs = deadlineMs - monotonicMs(parts_.env.timer);
+    KJ_REQUIRE(leftMs > 0 || !listed_, "a volume of this node is not open yet",
+               opening_.begin()->first, opening_.begin()->second);
+    KJ_REQUIRE(leftMs > 0, "the coordinator has not yet told this node its volumes");
+    co_await opened_.waitFor(parts_.env.timer, leftMs);
+  }
 }
 
 kj::Promise<void> ReplicatorImpl::whenOpen(std::string name, int64_t timeoutMs) {

@@ -25,6 +25,7 @@ class ReplicatorImpl final : public Replicator {
   kj::Promise<void> run() override;
   kj::Maybe<Volume&> findVolume(kj::StringPtr name) override;
   std::vector<Volume*> volumes() override;
+  kj::Promise<void> whenReady(int64_t timeoutMs) override;
   kj::Promise<void> whenOpen(std::string name, int64_t timeoutMs) override;
   kj::Promise<kj::Own<ReplicatedExtentWriter>> beginExtent(Volume& volume) override;
   kj::Promise<VolumeRecord> createVolume(std::string name, std::vector<NodeId> members,
@@ -57,6 +58,8 @@ class ReplicatorImpl final : public Replicator {
   Co<void> tickForever();
   void note(const VolumeRecord& record);
   Co<void> openVolume(VolumeRecord record);
+  bool ready() const { return listed_ && opening_.empty(); }
+  Co<void> waitReady(int64_t timeoutMs);
   Co<void> waitOpen(std::string name, int64_t timeoutMs);
   Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum);
   Co<void> stopAll();

@@ -74,6 +74,9 @@ class Replicator : public PeerService {
   virtual std::vector<Volume*> volumes() = 0;   // by name; valid until the next turn of the loop
   // Those given in NodeParts: for questions to the other members (Peer::query).
   virtual Peers& peers() = 0;
+  // Resolves once this node knows its volumes and all of them are open: before that, what is
+  // not found here may still exist. Rejects after `timeoutMs` with a sentence.
+  virtual kj::Promise<void> whenReady(int64_t timeoutMs) = 0;
   // Resolves once the volume is open here; rejects after `timeoutMs`.
   virtual kj::Promise<void> whenOpen(std::string name, int64_t timeoutMs) = 0;
 

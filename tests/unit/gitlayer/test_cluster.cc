@@ -164,6 +164,7 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
   std::vector<replicator::Volume*> volumes() override { return {&cluster_.volume(member_)}; }
   replicator::Peers& peers() override { return *this; }
   kj::Promise<void> run() override { return kj::NEVER_DONE; }
+  kj::Promise<void> whenReady(int64_t) override { return kj::READY_NOW; }
   kj::Promise<void> whenOpen(std::string, int64_t) override { return kj::READY_NOW; }
   kj::Promise<kj::Own<replicator::ReplicatedExtentWriter>> beginExtent(
       replicator::Volume&) override {
