@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 START_SECONDS_MAX = 60
@@ -34,8 +35,13 @@ def say(text):
 # --- processes ---------------------------------------------------------------------------------
 
 
+CHILDREN = {}  # processes that this program started, by pid; asking for them reaps them
+
+
 def process_is(pid, word):
     """True while process `pid` lives and `word` is in its command line."""
+    if pid in CHILDREN and CHILDREN[pid].poll() is not None:
+        del CHILDREN[pid]
     try:
         with open(f"/proc/{pid}/stat") as f:
             if f.read().rsplit(")", 1)[1].split()[0] in "ZX":
@@ -50,6 +56,7 @@ def spawn(command, log, environment=None):
     with open(log, "ab") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                    start_new_session=True, env=environment, close_fds=True)
+    CHILDREN[process.pid] = process
     return process
 
 
@@ -62,10 +69,6 @@ def end(pid, word, signum, seconds):
     while process_is(pid, word):
         if time.monotonic() > deadline:
             return False
-        try:  # when it is our own child
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
         time.sleep(0.01)
     return True
 
@@ -410,6 +413,7 @@ def command_start(options):
 
 
 def main():
+    warnings.simplefilter("ignore", ResourceWarning)  # what is started here is to go on
     parser = argparse.ArgumentParser(prog="tools/dev cluster",
                                      description="A Packmoor cluster on this machine.")
     verbs = parser.add_subparsers(dest="verb", required=True)

@@ -1,0 +1,171 @@
+"""Three nodes with etcd: every node's front, crashes, a standby that comes and goes, the lead moved
+by hand. Everything that was acknowledged must be there at the end, on every node."""
+from harness import PackmoorTest, git, os, push_load, signal, unittest, wait_for
+
+PUSHES = int(os.environ.get("PACKMOOR_IT_PUSHES", "2000"))
+
+
+class ThreeNodes(PackmoorTest):
+    def acknowledged(self, threads):
+        """What the load was told is kept, after all its threads have ended."""
+        for thread in threads:
+            thread.join(timeout=600)
+            self.assertFalse(thread.is_alive(), "the load does not end")
+        return {ref: oid for thread in threads for ref, oid in thread.acknowledged.items()}
+
+    def failures(self, threads):
+        return [failure for thread in threads for failure in thread.failures]
+
+    def assert_all_there(self, cluster, expected):
+        for node in cluster.state["nodes"]:
+            refs = self.refs(node)
+            lost = {ref: oid for ref, oid in expected.items() if refs.get(ref) != oid}
+            self.assertEqual(lost, {}, f"acknowledged pushes are missing on {node['id']}")
+
+    def test_push_to_each_node_and_clone_from_each(self):
+        cluster = self.start(3)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[1], "repo", "create", "r")
+        work = self.work()
+        for i, node in enumerate(nodes):
+            # Small and large: through the state store, and as extents.
+            self.commit(work, f"small{i}", f"{i}\n")
+            git("push", "-q", self.url(node), f"HEAD:refs/heads/small{i}", cwd=work)
+            self.commit(work, f"large{i}", os.urandom(900_000))
+            git("push", "-q", self.url(node), "HEAD:refs/heads/main", cwd=work)
+            git("branch", "-q", f"small{i}", "HEAD~1", cwd=work)
+        for node in nodes:
+            self.assert_clone_equals(node, work)
+        self.verify(cluster)
+        status = cluster.ctl(nodes[2], "status")
+        self.assertEqual(sorted(other["node"] for other in status["others"]), ["n1", "n2"])
+        self.assertTrue(all(other["status"] for other in status["others"]))
+        listed = cluster.ctl(nodes[0], "node", "list")["nodes"]
+        self.assertEqual([node["connected"] for node in listed], [True] * 3)
+
+    def test_kill_all_at_once_under_load_loses_nothing(self):
+        cluster = self.start(3)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        threads = push_load(nodes, PUSHES)
+        wait_for(lambda: sum(len(t.acknowledged) for t in threads) >= PUSHES // 2,
+                 "the load does not get on", 300)
+        for node in nodes:
+            os.kill(node["pid"], signal.SIGKILL)
+        for thread in threads:
+            thread.stopped.set()
+        expected = self.acknowledged(threads)
+        wait_for(lambda: not any(cluster.lives(node) for node in nodes), "the nodes live on")
+        cluster.up()
+        self.wait_level(cluster)
+        self.assertGreaterEqual(len(expected), PUSHES // 2)
+        self.assert_all_there(cluster, expected)
+        members = self.verify(cluster)
+        self.assertGreaterEqual(members[0]["ref_count"], len(expected))
+
+    def test_a_standby_that_is_killed_again_and_again_fails_no_push(self):
+        cluster = self.start(3)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        threads = push_load(nodes[:2], PUSHES)  # clients of the two that stay
+        kills = 0
+        while any(thread.is_alive() for thread in threads):
+            cluster.kill_node(nodes[2])
+            cluster.start_node(nodes[2])
+            cluster.wait_node(nodes[2], lambda s: s["phase"] == "serving", "does not start")
+            kills += 1
+            threads[0].join(timeout=0.3)
+        expected = self.acknowledged(threads)
+        self.assertEqual(self.failures(threads), [])
+        self.assertEqual(len(expected), PUSHES // 8 * 8)
+        self.assertGreater(kills, 0)
+        self.wait_level(cluster)
+        self.assert_all_there(cluster, expected)
+        self.verify(cluster)
+
+    def test_a_stopped_standby_catches_up(self):
+        cluster = self.start(3)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        cluster.kill_node(nodes[1], signal.SIGSTOP)
+        work = self.work()
+        self.commit(work, "large", os.urandom(2_000_000))
+        git("push", "-q", self.url(nodes[0]), "main", cwd=work)
+        threads = push_load(nodes[:1], 200)
+        expected = self.acknowledged(threads)
+        self.assertEqual(self.failures(threads), [])
+        os.kill(nodes[1]["pid"], signal.SIGCONT)
+        self.wait_level(cluster)
+        self.assert_all_there(cluster, expected)
+        git("clone", "-q", self.url(nodes[1]), os.path.join(self.folder, "clone"))
+        self.verify(cluster)
+
+    def test_switchover_under_load(self):
+        cluster = self.start(3)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        threads = push_load(nodes, PUSHES // 2)
+        epochs = [cluster.ctl(nodes[0], "volume", "show", "main")["epoch"]]
+        for target in ("n2", "n3", "n1"):
+            before = sum(len(t.acknowledged) for t in threads)
+            moved = self.ctl(nodes[0], "volume", "switchover", "main", "--to", target)
+            self.assertIn(f"is led by {target}", moved.stdout)
+            wait_for(lambda: sum(len(t.acknowledged) for t in threads) > before + 20
+                     or not any(t.is_alive() for t in threads), "no push after the switch", 60)
+            epochs.append(cluster.ctl(nodes[0], "volume", "show", "main")["epoch"])
+        self.assertEqual(epochs, sorted(set(epochs)), "each switch is a new epoch")
+        expected = self.acknowledged(threads)
+        self.assertEqual(self.failures(threads), [], "a client of a living node sees no error")
+        self.wait_level(cluster)
+        self.assert_all_there(cluster, expected)
+        self.verify(cluster)
+
+    def test_without_a_quorum_nothing_is_acknowledged(self):
+        cluster = self.start(3, extra='\n[replication]\nsegment = "4 MiB"\n'
+                                      'propose_timeout_ms = 1500\nread_timeout_ms = 1500\n')
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        work = self.work()
+        self.commit(work, "a", "1")
+        git("push", "-q", self.url(nodes[0]), "main", cwd=work)
+        for node in nodes[1:]:
+            cluster.kill_node(node)
+        self.commit(work, "a", "2")
+        refused = git("push", self.url(nodes[0]), "main", cwd=work, check=False)
+        self.assertNotEqual(refused.returncode, 0)
+        result = self.ctl(nodes[0], "--timeout", "10", "status")
+        self.assertIn("NO_QUORUM", result.stdout)
+        made = self.run_ctl(nodes[0], "repo", "create", "other")
+        self.assertIn(made.returncode, (5, 6), made.stderr)
+        for node in nodes[1:]:
+            cluster.start_node(node)
+        for node in nodes:
+            cluster.wait_serving(node)
+        git("push", "-q", self.url(nodes[2]), "main", cwd=work)
+        self.assert_clone_equals(nodes[1], work)
+
+    def run_ctl(self, node, *arguments):
+        from harness import CTL, run
+        return run([CTL, "--socket", node["control"], *arguments], check=False)
+
+    def test_volumes_go_on_while_etcd_is_down(self):
+        cluster = self.start(3)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        etcd = cluster.state["etcd"][0]
+        os.kill(etcd["pid"], signal.SIGSTOP)
+        try:
+            work = self.work()
+            self.commit(work, "a", "1")
+            git("push", "-q", self.url(nodes[1]), "main", cwd=work)
+            self.assert_clone_equals(nodes[2], work)
+            wait_for(lambda: "NO_COORDINATOR" in self.ctl(nodes[0], "status").stdout,
+                     "status does not say that the coordinator is away")
+        finally:
+            os.kill(etcd["pid"], signal.SIGCONT)
+        wait_for(lambda: "NO_COORDINATOR" not in self.ctl(nodes[0], "status").stdout,
+                 "status does not say that the coordinator is back")
+
+
+if __name__ == "__main__":
+    unittest.main()
