@@ -24,6 +24,11 @@ class SystemClock final : public WallClock {
     PACKMOOR_CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0, "reading the clock", errno);
     return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
   }
+  uint64_t stopwatchUs() override {
+    timespec now;
+    PACKMOOR_CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0, "reading the clock", errno);
+    return static_cast<uint64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1000;
+  }
 };
 
 class SystemRandom final : public Random {

@@ -190,6 +190,7 @@ class JournalImpl final : public Journal, private kj::TaskSet::ErrorHandler {
   bool writing_ = false;
   kj::Vector<kj::Own<kj::PromiseFulfiller<void>>> idleWaiters_;
   kj::TimePoint batchStarted_ = kj::origin<kj::TimePoint>();
+  uint64_t batchStartedUs_ = 0;
 
   std::deque<RecentRef> recentOrder_;
   size_t recentBytes_ = 0;

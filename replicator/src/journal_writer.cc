@@ -44,6 +44,7 @@ void JournalImpl::wakeWriter() {
   if (writing_ || broken_ != nullptr) return;
   writing_ = true;
   batchStarted_ = env_.timer.now();
+  batchStartedUs_ = env_.clock.stopwatchUs();
   // What else is appended in this turn of the loop shares the batch.
   tasks_.add(kj::evalLater([this]() -> kj::Promise<void> { return writeQueue(); }));
 }
@@ -51,6 +52,7 @@ void JournalImpl::wakeWriter() {
 Co<void> JournalImpl::writeQueue() {
   while (!queue_.empty() && broken_ == nullptr) {
     batchStarted_ = env_.timer.now();
+    batchStartedUs_ = env_.clock.stopwatchUs();
     kj::Maybe<kj::Exception> failure;
     try {
       co_await writeBatch();
@@ -249,9 +251,9 @@ void JournalImpl::complete(Batch& batch) {
   previousHash_ = batch.headerHash;
   batchDurable_ = batchSequence_++;
 
-  const uint64_t us = std::max<int64_t>(0, (env_.timer.now() - batchStarted_) / kj::MICROSECONDS);
+  const uint64_t us = env_.clock.stopwatchUs() - batchStartedUs_;
   statistics_.lastLatencyUs = us;
-  ++statistics_.latencyUs[std::min<size_t>(std::bit_width(us), statistics_.latencyUs.size() - 1)];
+  statistics_.latency.add(us);
   ++statistics_.batches;
   statistics_.entries += batch.entries.size();
 
@@ -352,6 +354,7 @@ kj::Promise<void> JournalImpl::start(Start start) {
 Co<void> JournalImpl::writeFirstSnapshot() {
   writing_ = true;
   batchStarted_ = env_.timer.now();
+  batchStartedUs_ = env_.clock.stopwatchUs();
   kj::Maybe<kj::Exception> failure;
   try {
     co_await writeBatch();

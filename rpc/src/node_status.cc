@@ -25,10 +25,14 @@ void fillJournal(replicator::Journal& journal, control::NodeStatus& status) {
   to.set_segments_free(from.segmentsFree);
   to.set_segment_bytes(from.segmentBytes);
   to.set_queued_entries(from.queuedEntries);
-  to.set_latency_p50_us(latencyQuantileUs(from.latencyUs, 0.50));
-  to.set_latency_p99_us(latencyQuantileUs(from.latencyUs, 0.99));
+  to.set_latency_p50_us(from.latency.quantileUs(0.50));
+  to.set_latency_p99_us(from.latency.quantileUs(0.99));
   to.set_last_latency_us(from.lastLatencyUs);
-  for (uint64_t count : from.latencyUs) to.add_latency_us(count);
+  for (size_t i = 0; i < kernelio::LatencyHistogram::kBucketCount; ++i) {
+    if (from.latency.count(i) == 0) continue;
+    to.add_latency_counts(from.latency.count(i));
+    to.add_latency_bounds_us(kernelio::LatencyHistogram::boundUs(i));
+  }
 }
 
 void fillExtents(replicator::ExtentStore& extents, control::NodeStatus& status) {
@@ -107,19 +111,6 @@ kj::StringPtr phaseName(NodePhase phase) {
 }
 
 }  // namespace
-
-uint64_t latencyQuantileUs(const std::array<uint64_t, 32>& buckets, double share) {
-  uint64_t total = 0;
-  for (uint64_t count : buckets) total += count;
-  if (total == 0) return 0;
-  uint64_t wanted = static_cast<uint64_t>(share * static_cast<double>(total));
-  uint64_t seen = 0;
-  for (size_t i = 0; i < buckets.size(); ++i) {
-    seen += buckets[i];
-    if (seen > wanted || seen == total) return uint64_t(1) << i;
-  }
-  KJ_UNREACHABLE;
-}
 
 kj::StringPtr phaseText(replicator::VolumePhase phase) {
   return phase == replicator::VolumePhase::kActive ? "active"_kj : "recovering"_kj;

@@ -14,7 +14,4 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
 void fillVolumeRecord(const replicator::VolumeRecord& from, control::VolumeStatus& to);
 kj::StringPtr phaseText(replicator::VolumePhase phase);
 
-// The upper bound, in microseconds, of the bucket that holds the given share of all counts.
-uint64_t latencyQuantileUs(const std::array<uint64_t, 32>& buckets, double share);
-
 }  // namespace packmoor::rpc

@@ -16,11 +16,15 @@
 
 namespace packmoor::kernelio {
 
-// Wall-clock time, for what people see and certificates need; no protocol decision rests on it.
+// Wall-clock time, for what people see and certificates need, and a stopwatch for statistics; no
+// protocol decision rests on either.
 class WallClock {
  public:
   virtual ~WallClock() noexcept(false) {}
-  virtual int64_t nowMs() = 0;  // milliseconds since 1970-01-01 UTC
+  virtual int64_t nowMs() = 0;        // milliseconds since 1970-01-01 UTC
+  // Monotonic microseconds. Unlike the timer, whose now() is that of the loop's turn, this is read
+  // at the call.
+  virtual uint64_t stopwatchUs() = 0;
 };
 
 class Random {

@@ -24,6 +24,9 @@ class SimClock final : public WallClock {
   explicit SimClock(kj::Timer& timer) : timer_(timer) {}
 
   int64_t nowMs() override;
+  uint64_t stopwatchUs() override {
+    return (timer_.now() - kj::origin<kj::TimePoint>()) / kj::MICROSECONDS;
+  }
   void setSkewMs(int64_t skewMs) { skewMs_ = skewMs; }
 
  private:

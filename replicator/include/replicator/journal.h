@@ -19,6 +19,7 @@
 #pragma once
 
 #include "kernelio/env.h"
+#include "kernelio/latency_histogram.h"
 #include "replicator/types.h"
 
 #include <kj/function.h>
@@ -73,8 +74,7 @@ struct RecoveryReport {
 struct JournalStatistics {
   uint64_t batches = 0, entries = 0, bytes = 0;
   uint64_t segments = 0, segmentsFree = 0, segmentBytes = 0, queuedEntries = 0;
-  // Durable batch latency in microseconds: power-of-two buckets, [i] counts < 2^i us.
-  std::array<uint64_t, 32> latencyUs{};
+  kernelio::LatencyHistogram latency;  // of durable batches, from the write's start to its end
   uint64_t lastLatencyUs = 0;
   int64_t inFlightSinceMs = 0;   // 0: none; else monotonic time when the batch was started
 };
