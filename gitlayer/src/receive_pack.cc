@@ -174,11 +174,19 @@ Co<void> ReceivePackSession::drain(PktReader& reader) {
 
 Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
   Push push(in, out, node_.options().commandsMax);
-  bool good = co_await readCommands(push);
+  bool good = false;
+  std::string unreadable;  // why the request is no list of commands
+  try {
+    good = co_await readCommands(push);
+  } catch (kj::Exception& exception) {
+    if (exception.getType() != kj::Exception::Type::FAILED) throw;
+    unreadable = exception.getDescription().cStr();
+  }
   if (!good) {
     ++counters_.pushesRefused;
     co_await drain(push.reader);
-    writeRefusal(push.writer, push.request.capabilities(), push.request.refusal());
+    writeRefusal(push.writer, push.request.capabilities(),
+                 unreadable.empty() ? push.request.refusal() : unreadable);
     co_await push.writer.send();
     co_return;
   }
