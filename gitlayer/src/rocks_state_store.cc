@@ -25,6 +25,7 @@ namespace packmoor::gitlayer {
 namespace {
 
 constexpr int kOpenFilesMax = 256;
+constexpr double kMemtableBloomShare = 0.05;  // of a write buffer
 constexpr int kBackgroundJobs = 2;
 constexpr int kBloomBitsPerKey = 10;
 constexpr size_t kInfoLogBytes = 1u << 20;
@@ -216,6 +217,9 @@ rocksdb::Options databaseOptions(const StateStoreOptions& options) {
   result.create_if_missing = true;
   result.write_buffer_size = options.writeBufferBytes;
   result.max_write_buffer_number = kWriteBuffersMax;
+  // Most look-ups are for objects that are not there: new ones of a push.
+  result.memtable_whole_key_filtering = true;
+  result.memtable_prefix_bloom_size_ratio = kMemtableBloomShare;
   result.compression = rocksdb::kNoCompression;  // most bytes are deflated objects
   result.level_compaction_dynamic_level_bytes = true;
   result.max_background_jobs = kBackgroundJobs;
