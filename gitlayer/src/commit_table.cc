@@ -41,6 +41,12 @@ const CommitTable::Node& CommitTable::loadFrom(uint32_t commit,
   return nodes_[commit];
 }
 
+void CommitTable::clear() {
+  names_.clear();
+  nodes_ = {};
+  parents_ = {};
+}
+
 uint8_t& ReachTest::flags(uint32_t commit) {
   if (commit >= flags_.size()) flags_.resize(std::max<size_t>(commit + 1, commits_.size()), 0);
   return flags_[commit];

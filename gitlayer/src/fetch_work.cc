@@ -139,6 +139,9 @@ bool FetchWork::stepPlan(uint32_t budget) {
   if (!walk_->step(budget)) return false;
   if (request.includeTag) includeTags();
   builder = PackBuilder::copyObjects(source(), walk_->take(), options);
+  // Sending may take long; only the builder's table is needed for it.
+  walk_ = nullptr;
+  commits_.clear();
   return true;
 }
 

@@ -173,7 +173,8 @@ Co<void> PackSender::transmit() {
     if (turn_ == nullptr) co_await takeTurn();
     auto piece = co_await makePieceOnWorker();
     more = piece.more;
-    if (!written_ || !more) turn_ = nullptr;
+    // Others go on while this one waits for its client, and take turns with it otherwise.
+    if (!written_ || !more || queue_->waiting() > 0) turn_ = nullptr;
     co_await waitWritten();
     write(kj::mv(piece.bytes));
   }

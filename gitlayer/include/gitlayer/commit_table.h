@@ -41,6 +41,8 @@ class CommitTable {
   const ObjectId& id(uint32_t commit) const { return names_[commit]; }
   size_t size() const { return names_.size(); }
   ObjectSource& source() { return source_; }
+  // Frees the memory; all numbers become invalid.
+  void clear();
 
  private:
   ObjectSource& source_;

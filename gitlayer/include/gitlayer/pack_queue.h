@@ -4,7 +4,8 @@
 // `runningMax` builds run at a time; the others wait for a turn. Turns go round by key (who asks
 // for what), first come first served within a key, so that one client that opens a hundred
 // fetches does not keep another waiting for all of them. A build gives its turn back while it
-// waits for its client's network, so a slow client holds up nobody.
+// waits for its client's network, so a slow client holds up nobody, and after each piece of its
+// pack when others wait.
 //
 // One loop. Reference counted: sessions and turns keep the queue alive.
 #pragma once
@@ -20,8 +21,9 @@ namespace packmoor::gitlayer {
 
 class PackQueue final : public kj::Refcounted {
  public:
-  // Builds begun and not ended, running or waiting. Each holds memory for what it found.
-  static constexpr uint32_t kOpenMax = 256;
+  // Builds begun and not ended, running or waiting. Each holds about 40 bytes per object that it
+  // copies one by one.
+  static constexpr uint32_t kOpenMax = 128;
 
   explicit PackQueue(uint32_t runningMax) : runningMax_(runningMax < 1 ? 1 : runningMax) {}
 
