@@ -58,8 +58,9 @@ void SegmentScanner::mapHeaders() {
 
 bool SegmentScanner::resume() {
   mapHeaders();
-  const uint64_t from = chain_.begun ? chain_.sequence + 1 : 0;
-  for (auto it = headers_.lower_bound(from); it != headers_.end(); ++it) {
+  // Only what is later: each frame that is accepted moves the chain on, so this ends.
+  auto it = chain_.begun ? headers_.upper_bound(chain_.sequence) : headers_.begin();
+  for (; it != headers_.end(); ++it) {
     FrameHeader header;
     if (!frameAt(it->second, header)) continue;
     if (!chain_.begun) {
