@@ -76,14 +76,16 @@ std::vector<JournalVolumeRef> takeVolumes(JournalReplay& replay) {
 }
 
 // Sorts the segments into those in use and those to be reused, and decides where to go on:
-// behind the last frame, or, when something is damaged, in a new segment, so that the evidence
-// outlives a crash before the first snapshot is durable.
-Co<void> placeSegments(Env& env, kj::StringPtr folder, const ScanResult& scan, bool damaged,
+// behind the last frame; or in a new segment, when what follows is rotten, so that the evidence
+// outlives a crash before the first snapshot is durable, and when the last segment is damaged,
+// since there a frame may lie out of place, where the next one would go.
+Co<void> placeSegments(Env& env, kj::StringPtr folder, const ScanResult& scan,
                        JournalImpl::Start& start) {
   for (auto& found : scan.unused) {
     SegmentRef segment = co_await openSegment(env, folder, found);
     start.pool->add(std::move(segment));
   }
+  const bool goOn = !scan.rotAtEnd && scan.chain.resumedFile != scan.chain.file;
   uint64_t highest = 0;
   for (auto& found : scan.segments) {
     SegmentRef segment = co_await openSegment(env, folder, found);
@@ -93,12 +95,12 @@ Co<void> placeSegments(Env& env, kj::StringPtr folder, const ScanResult& scan, b
     const std::string name = segment->name;
     highest = std::max(highest, found.sequence);
     start.segments[found.sequence] = std::move(segment);
-    if (!damaged && name == scan.chain.file) {
+    if (goOn && name == scan.chain.file) {
       start.segmentSequence = found.sequence;
       start.offset = scan.chain.offset;
     }
   }
-  if (damaged || start.segmentSequence == 0) {
+  if (start.segmentSequence == 0) {
     start.segmentSequence = highest;
     start.newSegment = true;
     co_return;
@@ -129,7 +131,6 @@ Co<Journal::Opened> openBody(Env& env, JournalOptions options, kj::String folder
     scan.marker.newest.counter = format::kMarkerSlots;
   }
   replay.finish();
-  const bool damaged = replay.damage.size() > 0;
 
   auto journal = kj::heap<JournalImpl>(env, options, kj::mv(fatal));
   JournalImpl::Start start;
@@ -144,7 +145,7 @@ Co<Journal::Opened> openBody(Env& env, JournalOptions options, kj::String folder
   start.pool = kj::heap<SegmentPool>(
       env, SegmentPoolOptions{folder, options.segmentBytes, options.segmentsSpare}, nextNumber,
       journal->failureHandler());
-  co_await placeSegments(env, folder, scan, damaged, start);
+  co_await placeSegments(env, folder, scan, start);
   const bool markerLost = !created && scan.marker.slotsIntact == 0;
   if (!markerLost) {
     start.marker = co_await MarkerRing::open(env, kj::heapString(folder), scan.identity,
@@ -152,7 +153,7 @@ Co<Journal::Opened> openBody(Env& env, JournalOptions options, kj::String folder
   }
   // Never a sequence that any frame or marker has had beyond the last one.
   start.batchSequence = scan.chain.sequence + 1;
-  if (damaged) {
+  if (scan.rotAtEnd) {
     start.batchSequence = std::max({start.batchSequence, scan.chain.sequenceHighest + 1,
                                     scan.marker.newest.batchSequence + 1});
   }

@@ -37,6 +37,7 @@ struct FrameChain {
   Hash128 hash;                  // its headerHash
   std::string file;              // where the next frame was expected
   uint64_t offset = 0;
+  std::string resumedFile;       // the last one with something rotten or misplaced in it
   uint64_t sequenceHighest = 0;  // in any intact header, also of a rotten body
 };
 

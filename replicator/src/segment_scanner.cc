@@ -76,6 +76,7 @@ bool SegmentScanner::resume() {
                            header.batchSequence, " in ", file_, " at offset ", it->second, "."),
                    chain_.file == chain_.oldestFile);
     }
+    chain_.resumedFile = file_.cStr();
     accept(it->second, header);
     return true;
   }

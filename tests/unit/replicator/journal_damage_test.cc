@@ -180,6 +180,21 @@ TEST_F(JournalDamageTest, RotBelowTheCheckpointHarmsNobody) {
   EXPECT_LE(node.journal().base(a_).index.value, 40u);
 }
 
+TEST_F(JournalDamageTest, OldDamageDoesNotGrowTheJournal) {
+  crashed(8, 1000);
+  storage_.rot(kFirst, 5 * kSector + 10, 1);
+  storage_.rot(kFirst, 9 * kSector + 10, 1);  // the last one
+  for (uint64_t life = 2; life < 20; ++life) {
+    JournalNode node(loop_, storage_, life);
+    node.open();
+    EXPECT_NE(sentences(node.report()), "");
+    EXPECT_TRUE(node.report().volumes[a_].suspect);
+    EXPECT_LE(node.journal().statistics().segments, 5u);
+    EXPECT_EQ(node.journal().last(a_).index.value, 3 + life - 2);
+    loop_.wait(node.append(a_, 10, life));
+  }
+}
+
 TEST_F(JournalDamageTest, ALostMarkerMakesAllSuspect) {
   crashed(3, 1000);
   rotMarker();
