@@ -7,6 +7,8 @@
 
 #include <charconv>
 
+#include "describe.h"
+
 namespace packmoor::rpc {
 namespace {
 
@@ -17,16 +19,6 @@ kj::Exception failure(kj::Exception::Type type, Parts&&... parts) {
   return kj::Exception(type, __FILE__, __LINE__, kj::str(kj::fwd<Parts>(parts)...));
 }
 using Type = kj::Exception::Type;
-
-// "connect(): Connection refused" and the like, without the name of the call.
-kj::String causeText(const kj::Exception& e) {
-  kj::StringPtr text = e.getDescription();
-  constexpr kj::StringPtr kCall = "(): "_kj;
-  for (size_t i = 0; i + kCall.size() <= text.size(); ++i) {
-    if (text.slice(i).startsWith(kCall)) return kj::str(text.slice(i + kCall.size()));
-  }
-  return kj::str(text);
-}
 
 // What the gateway says in the body of an error.
 kj::String messageIn(kj::StringPtr body) {
@@ -154,7 +146,7 @@ Co<EtcdAnswer> EtcdClient::call(size_t endpoint, std::string path, std::string b
     cause = kj::mv(e);
   }
   kj::throwFatalException(failure(Type::DISCONNECTED, "etcd at ", name.c_str(), " failed: ",
-                                  causeText(KJ_ASSERT_NONNULL(cause)), "."));
+                                  describeCause(KJ_ASSERT_NONNULL(cause)).c_str(), "."));
 }
 
 Co<EtcdAnswer> EtcdClient::exchange(size_t endpoint, std::string path, std::string body) {

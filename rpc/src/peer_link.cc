@@ -9,16 +9,18 @@
 
 #include <algorithm>
 
+#include "describe.h"
 #include "peer_connection.h"
 #include "peer_translate.h"
 
 namespace packmoor::rpc {
 
-void tunePeerSocket(kj::AsyncIoStream& stream) {
+void tunePeerSocket(kj::AsyncIoStream& stream, PeerRole role) {
   // A socket may be broken already; then its first read says so.
   kj::runCatchingExceptions([&]() {
     const int on = 1, idleSeconds = 5, intervalSeconds = 2, probes = 3;
-    const unsigned int userTimeoutMs = kPeerUserTimeoutMs;
+    const unsigned int userTimeoutMs =
+        role == PeerRole::kControl ? kPeerControlStuckMs : kPeerBulkStuckMs;
     stream.setsockopt(IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     stream.setsockopt(SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     stream.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, &idleSeconds, sizeof idleSeconds);
@@ -73,9 +75,24 @@ void PeerLink::attemptBegins() {
   dialling_ = true;
 }
 
+std::string PeerLink::describeFailure(const kj::Exception& cause) const {
+  const std::string text = describeCause(cause);
+  switch (stage_) {
+    case Stage::kConnect:
+      return text;
+    case Stage::kTls:
+      return "it did not prove by its certificate to be that node (" + text + ")";
+    case Stage::kGreeting:
+      // With TLS 1.3 a refused certificate shows only when the first answer is read.
+      if (text.find("alert") == std::string::npos) return text;
+      return "it does not accept this node's certificate (" + text + ")";
+  }
+  return text;
+}
+
 void PeerLink::attemptFails(const kj::Exception& cause) {
   dialling_ = false;
-  problem_ = describeTlsError(kj::str(cause.getDescription()).cStr());
+  problem_ = describeFailure(cause);
   attemptFulfiller_->reject(unreachable());
   if (problem_ != reported_) {
     notify(hub_.options.notices, NoticeLevel::kWarning,
@@ -112,7 +129,6 @@ Co<void> PeerLink::run() {
     }
     auto& connection = *KJ_ASSERT_NONNULL(connection_);
     dialling_ = false;
-    backoffMs_ = kPeerBackoffMinMs;
     software_ = connection.other().software;
     problem_.clear();
     if (!reported_.empty() || role_ == PeerRole::kControl) {
@@ -124,12 +140,20 @@ Co<void> PeerLink::run() {
     attemptFulfiller_->fulfill();
     hub_.connectivity.raise();
 
+    const auto since = hub_.options.timer.now();
     auto broken = connection.whenBroken().then([]() {}, [](kj::Exception&&) {});
     co_await kj::mv(broken);
     connection_ = nullptr;
     problem_ = "the connection was lost";
     onLost_();
     hub_.connectivity.raise();
+    if (hub_.options.timer.now() - since > kPeerSteadyMs * kj::MILLISECONDS) {
+      backoffMs_ = kPeerBackoffMinMs;
+    } else {
+      auto paused = pause();
+      co_await kj::mv(paused);
+      pauseFulfiller_ = nullptr;
+    }
   }
 }
 
@@ -150,10 +174,13 @@ Co<kj::Own<PeerConnection>> PeerLink::dial() {
 
 Co<GreetedStream> PeerLink::greet(std::string address) {
   auto& options = hub_.options;
+  stage_ = Stage::kConnect;
   auto parsed = co_await options.network.parseAddress(asStringPtr(address));
   auto stream = co_await parsed->connect();
-  tunePeerSocket(*stream);
-  auto secured = co_await options.tls.context().wrapClient(kj::mv(stream), asStringPtr(node_));
+  tunePeerSocket(*stream, role_);
+  stage_ = Stage::kTls;
+  auto secured = co_await options.tls.dialling().wrapClient(kj::mv(stream), asStringPtr(node_));
+  stage_ = Stage::kGreeting;
   auto greeted = co_await introduce(kj::mv(secured), hub_.introduction(), node_, role_);
   co_return kj::mv(greeted);
 }

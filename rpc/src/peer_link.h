@@ -50,6 +50,7 @@ class PeerLink {
   Co<GreetedStream> greet(std::string address);
   void attemptBegins();
   void attemptFails(const kj::Exception& cause);
+  std::string describeFailure(const kj::Exception& cause) const;
   kj::Exception unreachable() const;
   kj::Promise<void> pause();
 
@@ -64,11 +65,12 @@ class PeerLink {
   kj::ForkedPromise<void> attempt_ = nullptr;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> pauseFulfiller_;
   int64_t backoffMs_ = kPeerBackoffMinMs;
+  enum class Stage : uint8_t { kConnect, kTls, kGreeting } stage_ = Stage::kConnect;
   std::string address_, software_, problem_, reported_;
   kj::Promise<void> task_;
 };
 
 // TCP settings that every connection between nodes has.
-void tunePeerSocket(kj::AsyncIoStream& stream);
+void tunePeerSocket(kj::AsyncIoStream& stream, PeerRole role);
 
 }  // namespace packmoor::rpc

@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "describe.h"
 #include "peer_connection.h"
 #include "peer_node_service.h"
 #include "peer_translate.h"
@@ -99,8 +100,8 @@ void Listener::refused(kj::StringPtr address, const kj::Exception& cause) {
   if (++refusalNotices_ > kRefusalNoticesMax) return;
   say(NoticeLevel::kWarning,
       kj::str("A connection from ", address, " to the port for nodes was refused: ",
-              describeTlsError(kj::str(cause.getDescription()).cStr()).c_str(),
-              refusalNotices_ == kRefusalNoticesMax ? " (more of these are only counted)" : ""));
+              describeCause(cause).c_str(), ".",
+              refusalNotices_ == kRefusalNoticesMax ? " More of these are only counted." : ""));
 }
 
 Co<void> Listener::serve(kj::AuthenticatedStream stream, kj::String address) {
@@ -122,10 +123,11 @@ Co<void> Listener::serve(kj::AuthenticatedStream stream, kj::String address) {
 }
 
 Co<GreetedStream> Listener::authenticate(kj::AuthenticatedStream stream) {
-  tunePeerSocket(*stream.stream);
-  auto secured = co_await hub_.options.tls.context().wrapServer(kj::mv(stream));
+  tunePeerSocket(*stream.stream, PeerRole::kControl);
+  auto secured = co_await hub_.options.tls.accepting().wrapServer(kj::mv(stream));
   auto node = certifiedNode(*secured.peerIdentity);
   auto greeted = co_await welcome(kj::mv(secured.stream), hub_.introduction(), kj::mv(node));
+  tunePeerSocket(*greeted.stream, greeted.role);
   co_return kj::mv(greeted);
 }
 
@@ -235,7 +237,7 @@ kj::Promise<kj::Own<PeerListener>> listenForPeers(
           kj::throwFatalException(kj::Exception(
               e->getType(), __FILE__, __LINE__,
               kj::str("Cannot listen for other nodes on ", address.c_str(), ": ",
-                      e->getDescription(), ".")));
+                      describeCause(*e).c_str(), ".")));
         }
         return kj::heap<Listener>(hub, kj::mv(port), service, kj::mv(onArrival));
       });

@@ -2,7 +2,7 @@
 
 #include <kj/debug.h>
 
-#include "rpc/tls.h"
+#include "describe.h"
 
 #include <algorithm>
 #include <cstring>
@@ -134,8 +134,7 @@ Co<PeerMessageStream::Message> PeerMessageStream::readSlowly(capnp::ReaderOption
   }
   auto& cause = KJ_ASSERT_NONNULL(failure);
   if (cause.getType() == kj::Exception::Type::DISCONNECTED) kj::throwFatalException(kj::cp(cause));
-  kj::throwFatalException(
-      disconnected(kj::StringPtr(describeTlsError(cause.getDescription().cStr()).c_str())));
+  kj::throwFatalException(disconnected(describeCause(cause).c_str()));
 }
 
 // --- writing
@@ -199,8 +198,7 @@ Co<void> PeerMessageStream::writeLarge(Segments segments, kj::Array<uint32_t> he
 
 void PeerMessageStream::breakDown(const kj::Exception& cause) {
   if (broken_ != nullptr) return;
-  auto exception =
-      disconnected(kj::StringPtr(describeTlsError(kj::str(cause.getDescription()).cStr()).c_str()));
+  auto exception = disconnected(describeCause(cause).c_str());
   broken_ = kj::cp(exception);
   reads_.cancel(exception);
 }

@@ -158,9 +158,10 @@ void checkSigned(const std::vector<X509Own>& chain, const std::vector<X509Own>& 
 
 class LoadedTls final : public TlsMaterial {
  public:
-  LoadedTls(kj::TlsContext::Options options, int64_t certificateEndsMs, int64_t authorityEndsMs,
+  LoadedTls(kj::TlsContext::Options& options, int64_t certificateEndsMs, int64_t authorityEndsMs,
             std::string certificatePath, std::string authorityPath)
-      : context_(options),
+      : dialling_(verifying(options, false)),
+        accepting_(verifying(options, true)),
         certificateEndsMs_(certificateEndsMs),
         authorityEndsMs_(authorityEndsMs),
         certificatePath_(std::move(certificatePath)),
@@ -177,10 +178,16 @@ class LoadedTls final : public TlsMaterial {
                    "; replace it.")
         .cStr();
   }
-  kj::TlsContext& context() override { return context_; }
+  kj::TlsContext& dialling() override { return dialling_; }
+  kj::TlsContext& accepting() override { return accepting_; }
 
  private:
-  kj::TlsContext context_;
+  static kj::TlsContext::Options& verifying(kj::TlsContext::Options& options, bool clients) {
+    options.verifyClients = clients;
+    return options;
+  }
+
+  kj::TlsContext dialling_, accepting_;
   int64_t certificateEndsMs_, authorityEndsMs_;
   std::string certificatePath_, authorityPath_;
 };
@@ -226,25 +233,11 @@ kj::Own<TlsMaterial> TlsMaterial::load(const TlsFiles& files, const std::string&
                              kj::StringPtr(certificatePem.c_str(), certificatePem.size()))};
   kj::TlsContext::Options options;
   options.useSystemTrustStore = false;
-  options.verifyClients = true;
   options.trustedCertificates = trusted.asPtr();
   options.minVersion = kj::TlsVersion::TLS_1_2;
   options.defaultKeypair = keypair;
   return kj::heap<LoadedTls>(options, toMs(X509_get0_notAfter(chain[0].get())), authorityEndsMs,
                              files.certificate, files.authority);
-}
-
-std::string describeTlsError(const char* description) {
-  // KJ gives "expected ...; message = error:0A000126:SSL routines::unexpected eof while reading".
-  std::string text(description);
-  const auto begin = text.rfind("error:");
-  if (begin == std::string::npos) {
-    const auto reason = text.find("; reason = ");
-    return reason == std::string::npos ? text : text.substr(reason + strlen("; reason = "));
-  }
-  text = text.substr(begin);
-  const auto last = text.rfind(':');
-  return last + 1 < text.size() ? text.substr(last + 1) : text;
 }
 
 }  // namespace packmoor::rpc

@@ -40,7 +40,10 @@ namespace packmoor::rpc {
 constexpr int64_t kPeerHandshakeTimeoutMs = 5'000;  // connect, TLS and greeting, on either side
 constexpr int64_t kPeerBackoffMinMs = 20;
 constexpr int64_t kPeerBackoffMaxMs = 500;
-constexpr uint32_t kPeerUserTimeoutMs = 10'000;     // unacknowledged bytes break a connection
+constexpr int64_t kPeerSteadyMs = 1'000;  // a connection that lasted so long is dialled again at once
+// Bytes that the other side does not take for so long break a connection: on bulk also when its
+// disk is what does not take them.
+constexpr uint32_t kPeerControlStuckMs = 10'000, kPeerBulkStuckMs = 60'000;
 constexpr size_t kPeerUnauthenticatedMax = 64;      // connections that have not proved a node id
 constexpr size_t kPeerStreamWindowBytes = 2u << 20;  // of one extent, sent and not yet written
 constexpr size_t kPeerBulkBytesMax = 16u << 20;     // read from a bulk connection, not answered

@@ -44,10 +44,10 @@ class TlsMaterial {
   virtual std::string warning(int64_t nowMs) const = 0;
 
   // For connections between nodes: both sides must be signed by the authority; TLS 1.2 or newer.
-  virtual kj::TlsContext& context() = 0;
+  // Two, because KJ tells why a server's certificate is not good only to a context that does not
+  // verify clients.
+  virtual kj::TlsContext& dialling() = 0;
+  virtual kj::TlsContext& accepting() = 0;
 };
-
-// The sentence in what OpenSSL reports through KJ: without codes, file names and library names.
-std::string describeTlsError(const char* description);
 
 }  // namespace packmoor::rpc

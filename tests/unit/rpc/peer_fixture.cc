@@ -145,9 +145,15 @@ TestNode::TestNode(kj::AsyncIoContext& io, AddressBook& book, std::string id,
     : id(id), io_(io), book_(book) {
   TlsFiles files = TestCertificates::instance().files(id);
   KJ_IF_MAYBE(given, options.files) { files = *given; }
-  tls = TlsMaterial::load(files, id, wallClockMs());
+  const std::string certified = options.certifiedAs.empty() ? id : options.certifiedAs;
+  if (files.certificate == TestCertificates::instance().files(id).certificate) {
+    files = TestCertificates::instance().files(certified);
+  }
+  tls = TlsMaterial::load(files, certified, wallClockMs());
+  kj::Timer* timer = &io.provider->getTimer();
+  KJ_IF_MAYBE(given, options.timer) { timer = given; }
   transport = PeerTransport::create(PeerTransportOptions{
-      io.provider->getTimer(), io.provider->getNetwork(), *tls, id, options.cluster, "test",
+      *timer, io.provider->getNetwork(), *tls, id, options.cluster, "test",
       [&book](const NodeId& node) -> std::optional<std::string> {
         auto found = book.find(node);
         if (found == book.end()) return std::nullopt;

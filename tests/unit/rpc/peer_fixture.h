@@ -108,7 +108,9 @@ using AddressBook = std::map<replicator::NodeId, std::string>;
 
 struct TestNodeOptions {
   std::string cluster = "alpha";
-  kj::Maybe<TlsFiles> files;  // else those of the node
+  kj::Maybe<TlsFiles> files = nullptr;  // else those of the node
+  std::string certifiedAs = {};  // whose files these are; empty: the node's
+  kj::Maybe<kj::Timer&> timer = nullptr;
 };
 
 class TestNode {
