@@ -6,6 +6,8 @@
 
 #include <kj/async.h>
 
+#include <cstdint>
+
 namespace packmoor::rpc {
 
 class ChangeSignal {

@@ -88,7 +88,6 @@ kj::Promise<EtcdAnswer> EtcdClient::callOnce(std::string path, std::string body)
           },
           [this](kj::Exception&& e) -> EtcdAnswer {
             failed(e);
-            nextEndpoint();
             kj::throwFatalException(kj::mv(e));
           });
 }
@@ -138,9 +137,9 @@ Co<EtcdAnswer> EtcdClient::call(size_t endpoint, std::string path, std::string b
                   });
   kj::Maybe<kj::Exception> cause;
   try {
-    auto answer =
-        co_await kj::Promise<EtcdAnswer>(exchange(endpoint, kj::mv(path), kj::mv(body)))
-            .exclusiveJoin(kj::mv(late));
+    auto answering = kj::Promise<EtcdAnswer>(exchange(endpoint, kj::mv(path), kj::mv(body)))
+                         .exclusiveJoin(kj::mv(late));
+    auto answer = co_await kj::mv(answering);
     co_return kj::mv(answer);
   } catch (kj::Exception& e) {
     cause = kj::mv(e);
@@ -196,12 +195,14 @@ void EtcdClient::learn(const json& answer, size_t endpoint) {
   identity_.revision = kj::max(identity_.revision, etcdInteger(*header, "revision"));
 }
 
-kj::Promise<kj::Own<kj::AsyncInputStream>> EtcdClient::open(std::string path, std::string body) {
-  const std::string name = endpoint();
+kj::Promise<kj::Own<kj::AsyncInputStream>> EtcdClient::open(size_t endpoint, std::string path,
+                                                             std::string body) {
+  endpoint %= options_.endpoints.size();
+  const std::string name = options_.endpoints[endpoint];
   return options_.timer
       .timeoutAfter(options_.requestTimeoutMs * kj::MILLISECONDS,
                     kj::Promise<kj::HttpClient::Response>(
-                        post(current_, kj::mv(path), kj::mv(body))))
+                        post(endpoint, kj::mv(path), kj::mv(body))))
       .then([name](kj::HttpClient::Response response) {
         if (response.statusCode != 200) {
           kj::throwFatalException(failure(Type::FAILED, "etcd at ", name.c_str(), " answered ",

@@ -26,9 +26,9 @@ class EtcdClient {
   kj::Promise<EtcdAnswer> callAny(std::string path, std::string body);
   // POST at the endpoint that answered last, and nowhere else.
   kj::Promise<EtcdAnswer> callOnce(std::string path, std::string body);
-  // Opens a streamed answer at the current endpoint.
-  kj::Promise<kj::Own<kj::AsyncInputStream>> open(std::string path, std::string body);
-  void nextEndpoint() { current_ = (current_ + 1) % options_.endpoints.size(); }
+  // Opens a streamed answer at an endpoint of the caller's choice, counted round.
+  kj::Promise<kj::Own<kj::AsyncInputStream>> open(size_t endpoint, std::string path,
+                                                  std::string body);
 
   const EtcdOptions& options() const { return options_; }
   const EtcdIdentity& identity() const { return identity_; }

@@ -153,6 +153,7 @@ class Etcd final : public EtcdCoordinator, private kj::TaskSet::ErrorHandler {
   std::string root_;  // ends in '/'
   ChangeSignal changes_;
   int64_t polledRevision_ = 0;
+  size_t watchedEndpoint_ = 0;
   int64_t retryMs_ = kEtcdRetryMinMs;
   kj::TaskSet tasks_;
 };
@@ -202,7 +203,7 @@ Co<void> Etcd::watchLoop() {
     } catch (kj::Exception& e) {
       // The requests say what is wrong with etcd; a watch only has to come back.
     }
-    client_.nextEndpoint();
+    ++watchedEndpoint_;
     const int64_t pauseMs = retryMs_;
     retryMs_ = std::min(retryMs_ * 2, kEtcdRetryMaxMs);
     co_await client_.options().timer.afterDelay(pauseMs * kj::MILLISECONDS);
@@ -213,7 +214,7 @@ Co<void> Etcd::watchLoop() {
 Co<void> Etcd::watchOnce() {
   const json body = {{"create_request",
                       {{"key", base64(root_)}, {"range_end", base64(endOf(root_))}}}};
-  auto stream = co_await client_.open("/v3/watch", body.dump());
+  auto stream = co_await client_.open(watchedEndpoint_, "/v3/watch", body.dump());
   auto buffer = kj::heapArray<char>(16u << 10);
   std::string line;
   for (;;) {

@@ -126,7 +126,7 @@ std::string volumeToJson(const replicator::VolumeRecord& record) {
       {"phase", record.phase == replicator::VolumePhase::kActive ? "active" : "recovering"},
       {"current", toJson(record.current)},
       {"lastActive", record.lastActive ? toJson(*record.lastActive) : json(nullptr)}};
-  return value.dump();
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t revision) {
@@ -156,7 +156,7 @@ std::string nodeToJson(const replicator::NodeRegistration& registration) {
                       {"rpc", registration.rpcAddress},
                       {"http", registration.httpAddress},
                       {"version", registration.version}};
-  return value.dump();
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
 replicator::NodeRegistration nodeFromJson(std::string_view value) {

@@ -167,7 +167,8 @@ Co<kj::Own<PeerConnection>> PeerLink::dial() {
                      .then([]() -> kj::Promise<GreetedStream> {
                        return KJ_EXCEPTION(DISCONNECTED, "it did not answer in time");
                      });
-  auto greeted = co_await kj::Promise<GreetedStream>(greet(*address)).exclusiveJoin(kj::mv(timeout));
+  auto greeting = kj::Promise<GreetedStream>(greet(*address)).exclusiveJoin(kj::mv(timeout));
+  auto greeted = co_await kj::mv(greeting);
   auto connection = kj::heap<PeerConnection>(kj::mv(greeted));
   co_return kj::mv(connection);
 }
@@ -181,7 +182,8 @@ Co<GreetedStream> PeerLink::greet(std::string address) {
   stage_ = Stage::kTls;
   auto secured = co_await options.tls.dialling().wrapClient(kj::mv(stream), asStringPtr(node_));
   stage_ = Stage::kGreeting;
-  auto greeted = co_await introduce(kj::mv(secured), hub_.introduction(), node_, role_);
+  auto introduced = introduce(kj::mv(secured), hub_.introduction(), node_, role_);
+  auto greeted = co_await kj::mv(introduced);
   co_return kj::mv(greeted);
 }
 

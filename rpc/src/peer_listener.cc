@@ -112,21 +112,27 @@ Co<void> Listener::serve(kj::AuthenticatedStream stream, kj::String address) {
                        .then([]() -> kj::Promise<GreetedStream> {
                          return KJ_EXCEPTION(DISCONNECTED, "it did not say who it is in time");
                        });
-    auto greeted = co_await kj::Promise<GreetedStream>(authenticate(kj::mv(stream)))
-                       .exclusiveJoin(kj::mv(timeout));
+    auto greeting = kj::Promise<GreetedStream>(authenticate(kj::mv(stream)))
+                        .exclusiveJoin(kj::mv(timeout));
+    auto greeted = co_await kj::mv(greeting);
     accepted = kj::mv(greeted);
   } catch (kj::Exception& e) {
     refused(address, e);
   }
   --unauthenticated_;
-  KJ_IF_MAYBE(greeted, accepted) { co_await run(kj::mv(*greeted)); }
+  KJ_IF_MAYBE(greeted, accepted) {
+    auto running = run(kj::mv(*greeted));
+    co_await kj::mv(running);
+  }
 }
 
 Co<GreetedStream> Listener::authenticate(kj::AuthenticatedStream stream) {
   tunePeerSocket(*stream.stream, PeerRole::kControl);
-  auto secured = co_await hub_.options.tls.accepting().wrapServer(kj::mv(stream));
+  auto handshake = hub_.options.tls.accepting().wrapServer(kj::mv(stream));
+  auto secured = co_await kj::mv(handshake);
   auto node = certifiedNode(*secured.peerIdentity);
-  auto greeted = co_await welcome(kj::mv(secured.stream), hub_.introduction(), kj::mv(node));
+  auto welcomed = welcome(kj::mv(secured.stream), hub_.introduction(), kj::mv(node));
+  auto greeted = co_await kj::mv(welcomed);
   tunePeerSocket(*greeted.stream, greeted.role);
   co_return kj::mv(greeted);
 }

@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <kj/vector.h>
 
 #include "etcd_fixture.h"
 
@@ -40,10 +41,11 @@ class EtcdCoordinatorTest : public ::testing::Test {
     for (auto& c : name) c = static_cast<char>(tolower(c));
     return name;
   }
-  kj::Own<EtcdCoordinator> coordinator(std::vector<std::string> endpoints) {
+  kj::Own<EtcdCoordinator> coordinator(std::vector<std::string> endpoints,
+                                        int64_t timeoutMs = 20'000) {
     return EtcdCoordinator::create(EtcdOptions{
         io.provider->getTimer(), io.provider->getNetwork(), kj::mv(endpoints), clusterName(),
-        "/packmoor", 2'000, [this](NoticeLevel, kj::StringPtr text) {
+        "/packmoor", timeoutMs, [this](NoticeLevel, kj::StringPtr text) {
           notices.emplace_back(text.cStr());
         }});
   }
@@ -192,7 +194,8 @@ TEST_F(EtcdCoordinatorTest, SaysThatNobodyAnswers) {
 TEST_F(EtcdCoordinatorTest, GoesToTheNextEndpoint) {
   TcpRelay hanging(io, sharedEtcd().port());
   hanging.hang();
-  auto etcd = coordinator({"http://127.0.0.1:1", hanging.endpoint(), sharedEtcd().endpoint()});
+  auto etcd = coordinator({"http://127.0.0.1:1", hanging.endpoint(), sharedEtcd().endpoint()},
+                          500);
   EXPECT_TRUE(wait(etcd->compareAndSwap(newVolume("main"))));
   EXPECT_EQ(etcd->endpoint(), sharedEtcd().endpoint());
   EXPECT_TRUE(wait(etcd->readVolume("main")).has_value());

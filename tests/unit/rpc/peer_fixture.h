@@ -6,6 +6,7 @@
 #include "rpc/tls.h"
 
 #include <kj/async-io.h>
+#include <kj/debug.h>
 
 #include <functional>
 #include <map>

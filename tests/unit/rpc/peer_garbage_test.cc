@@ -3,6 +3,7 @@
 // test's own for what is silent.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <kj/vector.h>
 #include <kj/compat/tls.h>
 #include <sys/socket.h>
 
