@@ -48,11 +48,11 @@ RefUpdateView decodeUpdate(std::string_view message) {
   WireReader in(message);
   for (WireField f; in.next(f);) {
     switch (f.number) {
-      case field::kUpdateName: update.name = f.bytes; break;
-      case field::kUpdateOld: update.oldId = oidField(f.bytes); break;
-      case field::kUpdateNew: update.newId = oidField(f.bytes); break;
-      case field::kUpdatePeeled: update.peeled = oidField(f.bytes); break;
-      case field::kUpdateForward: update.forward = f.value != 0; break;
+      case field::kUpdateName: update.name = f.asBytes(); break;
+      case field::kUpdateOld: update.oldId = oidField(f.asBytes()); break;
+      case field::kUpdateNew: update.newId = oidField(f.asBytes()); break;
+      case field::kUpdatePeeled: update.peeled = oidField(f.asBytes()); break;
+      case field::kUpdateForward: update.forward = f.asNumber() != 0; break;
       default: break;
     }
   }
@@ -64,10 +64,10 @@ HotObjectView decodeHot(std::string_view message) {
   WireReader in(message);
   for (WireField f; in.next(f);) {
     switch (f.number) {
-      case field::kHotId: object.id = oidField(f.bytes); break;
-      case field::kHotType: object.type = static_cast<ObjectType>(f.value); break;
-      case field::kHotSize: object.bytes = f.value; break;
-      case field::kHotDeflated: object.deflated = f.bytes; break;
+      case field::kHotId: object.id = oidField(f.asBytes()); break;
+      case field::kHotType: object.type = static_cast<ObjectType>(f.asNumber()); break;
+      case field::kHotSize: object.bytes = f.asNumber(); break;
+      case field::kHotDeflated: object.deflated = f.asBytes(); break;
       default: break;
     }
   }
@@ -82,10 +82,10 @@ PackExtents decodePack(std::string_view message) {
   WireReader in(message);
   for (WireField f; in.next(f);) {
     switch (f.number) {
-      case field::kPackPack: pack.pack = uuidField(f.bytes); break;
-      case field::kPackIndex: pack.index = uuidField(f.bytes); break;
-      case field::kPackBytes: pack.packBytes = f.value; break;
-      case field::kPackObjects: pack.objectCount = static_cast<uint32_t>(f.value); break;
+      case field::kPackPack: pack.pack = uuidField(f.asBytes()); break;
+      case field::kPackIndex: pack.index = uuidField(f.asBytes()); break;
+      case field::kPackBytes: pack.packBytes = f.asNumber(); break;
+      case field::kPackObjects: pack.objectCount = static_cast<uint32_t>(f.asNumber()); break;
       default: break;
     }
   }
@@ -204,15 +204,15 @@ RefTransactionView decodeRefTransaction(kj::ArrayPtr<const kj::byte> payload) {
   WireReader in(textOf(payload));
   for (WireField f; in.next(f);) {
     switch (f.number) {
-      case field::kTxn: result.txn = uuidField(f.bytes); break;
-      case field::kRepository: result.repository = uuidField(f.bytes); break;
-      case field::kUpdates: result.updates.push_back(decodeUpdate(f.bytes)); break;
-      case field::kObjects: result.objects.push_back(decodeHot(f.bytes)); break;
-      case field::kPack: result.pack = decodePack(f.bytes); break;
-      case field::kVerifiedAt: result.verifiedAt = f.value; break;
-      case field::kAtomic: result.atomic = f.value != 0; break;
-      case field::kPrincipal: result.principal = f.bytes; break;
-      case field::kTime: result.timeMs = static_cast<int64_t>(f.value); break;
+      case field::kTxn: result.txn = uuidField(f.asBytes()); break;
+      case field::kRepository: result.repository = uuidField(f.asBytes()); break;
+      case field::kUpdates: result.updates.push_back(decodeUpdate(f.asBytes())); break;
+      case field::kObjects: result.objects.push_back(decodeHot(f.asBytes())); break;
+      case field::kPack: result.pack = decodePack(f.asBytes()); break;
+      case field::kVerifiedAt: result.verifiedAt = f.asNumber(); break;
+      case field::kAtomic: result.atomic = f.asNumber() != 0; break;
+      case field::kPrincipal: result.principal = f.asBytes(); break;
+      case field::kTime: result.timeMs = static_cast<int64_t>(f.asNumber()); break;
       default: break;  // push options are for hooks; they are kept in the record only
     }
   }
@@ -324,7 +324,7 @@ replicator::TxnId txnOf(const replicator::Record& record) {
   if (static_cast<uint16_t>(record.kind) < replicator::kStateMachineKindMin) return {};
   WireReader in(textOf(record.payload));
   for (WireField f; in.next(f);) {
-    if (f.number == field::kTxn) return uuidField(f.bytes);
+    if (f.number == field::kTxn) return uuidField(f.asBytes());
   }
   return {};
 }

@@ -19,6 +19,16 @@ struct WireField {
   WireType type = WireType::kVarint;
   uint64_t value = 0;      // kVarint
   std::string_view bytes;  // kBytes
+
+  // What a known field must be; another type is malformed.
+  uint64_t asNumber() const {
+    KJ_REQUIRE(type == WireType::kVarint, "malformed record: a field has the wrong type", number);
+    return value;
+  }
+  std::string_view asBytes() const {
+    KJ_REQUIRE(type == WireType::kBytes, "malformed record: a field has the wrong type", number);
+    return bytes;
+  }
 };
 
 class WireReader {

@@ -97,6 +97,7 @@ TEST(RecordCodec, RefusesEveryCutShort) {
   };
   EXPECT_TRUE(refuses(std::string("\x0a\x03" "abc")));           // a txn id of 3 bytes
   EXPECT_TRUE(refuses(std::string("\x00\x01", 2)));              // field number 0
+  EXPECT_TRUE(refuses(std::string("\x18\x01")));                 // a number for an update
   EXPECT_TRUE(refuses(std::string("\x0b")));                     // a group
   EXPECT_TRUE(refuses(std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")));
   EXPECT_TRUE(refuses(std::string("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")));
