@@ -135,9 +135,7 @@ kj::Promise<ProposeReply> Primary::propose(ProposeRequest request) {
 }
 
 kj::Promise<RecordIndex> Primary::confirmRead() {
-  if (!active_ && !deposed_) {
-    return changed_.wait().then([this]() { return confirmRead(); });
-  }
+  PACKMOOR_CHECK(active_, "a read before the epoch is active");  // rule 8
   return rounds_.confirm();
 }
 
@@ -169,6 +167,10 @@ void Primary::recordsApplied(RecordIndex first, std::vector<kj::Array<const kj::
   proposals_.applied(first, results);
   // Rule 20: proposals are taken from when everything through EpochStart is applied.
   if (active_ && host_.appliedIndex() >= start_) proposals_.open();
+}
+
+void Primary::connectivityChanged() {
+  for (auto& stream : streams_) stream->connectivityChanged();
 }
 
 void Primary::tick() {

@@ -62,12 +62,13 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   void depose(const NodeId& primary);
 
   kj::Promise<ProposeReply> propose(ProposeRequest request);
-  // Resolves to the committed index at the call, confirmed.
+  // Resolves to the committed index at the call, confirmed. Only when active.
   kj::Promise<RecordIndex> confirmRead();
 
   void ownLogDurable();  // the own journal made records durable
   void recordsApplied(RecordIndex first, std::vector<kj::Array<const kj::byte>>& results);
   void tick();           // about every heartbeatMs
+  void connectivityChanged();
 
   RecordIndex everywhere() const { return counter_.everywhere(); }
   std::vector<MemberStatus> memberStatus();

@@ -24,7 +24,8 @@ ReplicatorImpl::ReplicatorImpl(NodeParts parts, ReplicatorOptions options,
 ReplicatorImpl::~ReplicatorImpl() noexcept(false) {}
 
 kj::Promise<void> ReplicatorImpl::run() {
-  return canceler_.wrap(followCoordinator().promise().exclusiveJoin(tickForever()));
+  return canceler_.wrap(followCoordinator().promise().exclusiveJoin(tickForever())
+                            .exclusiveJoin(followConnections()));
 }
 
 Co<void> ReplicatorImpl::followCoordinator() {
@@ -114,6 +115,14 @@ Co<void> ReplicatorImpl::tickForever() {
       expiring_ = true;
       parts_.extents.startExpiry();
     }
+  }
+}
+
+Co<void> ReplicatorImpl::followConnections() {
+  for (;;) {
+    co_await parts_.peers.connectivityChanged();
+    for (auto& [name, volume] : volumes_) volume->connectivityChanged();
+    co_await parts_.env.timer.afterDelay(kConnectionPauseMs * kj::MILLISECONDS);
   }
 }
 

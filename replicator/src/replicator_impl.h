@@ -16,6 +16,7 @@ class ReplicatorImpl final : public Replicator {
   static constexpr int64_t kCoordinatorPollMs = 5000;
   static constexpr int64_t kCoordinatorRetryMsMin = 50, kCoordinatorRetryMsMax = 2000;
   static constexpr int64_t kExtentTickMs = 1000;
+  static constexpr int64_t kConnectionPauseMs = 5;   // changes of this time are handled together
 
   ReplicatorImpl(NodeParts parts, ReplicatorOptions options, StateMachineFactory makeStateMachine,
                  NodeQuery nodeQuery);
@@ -56,6 +57,7 @@ class ReplicatorImpl final : public Replicator {
  private:
   Co<void> followCoordinator();
   Co<void> tickForever();
+  Co<void> followConnections();
   void note(const VolumeRecord& record);
   Co<void> openVolume(VolumeRecord record);
   bool ready() const { return listed_ && opening_.empty(); }

@@ -142,6 +142,13 @@ void StandbyStream::tick() {
   }
 }
 
+void StandbyStream::connectivityChanged() {
+  if (stopped_ || !unreachable_ || mode_ != Mode::kResting || !peer_.connected()) return;
+  restUntilMs_ = 0;
+  restMs_ = kRestMsMin;
+  tick();
+}
+
 // True: the standby follows this primary and its log holds what the request followed.
 bool StandbyStream::judge(uint64_t generation, const AppendReply& reply) {
   lastHeardMs_ = nowMs();

@@ -62,6 +62,7 @@ class StandbyStream final {
   void kick();      // records were appended, or the commit moved for an uncounted one
   void announce();  // tells the committed index if it has not been told and nothing else will
   void tick();      // heartbeats, rests, timeouts; about every heartbeatMs
+  void connectivityChanged();  // ends a rest that an unreachable standby caused
   void stop() { stopped_ = true; }
 
   const MemberIdentity& member() const { return member_; }

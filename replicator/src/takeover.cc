@@ -127,7 +127,7 @@ Co<void> Takeover::fenceMember(MemberIdentity member) {
         reported_.notify();
       }
     }
-    co_await pause(pauseMs);
+    co_await pause(pauseMs).exclusiveJoin(reachable_.wait());
   }
 }
 

@@ -51,7 +51,7 @@ class TakeoverHost {
 class Takeover final {
  public:
   static constexpr int64_t kAttemptTimeoutMs = 3000;  // of one request to one member
-  static constexpr int64_t kPauseMsMin = 20, kPauseMsMax = 1000;
+  static constexpr int64_t kPauseMsMin = 20, kPauseMsMax = 250;
   static constexpr size_t kFetchRecords = 1024;
 
   explicit Takeover(TakeoverHost& host) : host_(host) {}
@@ -61,6 +61,7 @@ class Takeover final {
   // lead, or when the coordinator cannot be asked before an epoch is taken. With `expected`,
   // only if that is the volume's epoch still: what started the attempt by itself holds.
   Co<void> run(kj::Maybe<Epoch> expected);
+  void connectivityChanged() { reachable_.notify(); }  // members are asked again at once
 
  private:
   Co<void> takeEpoch(kj::Maybe<Epoch> expected);
@@ -83,7 +84,7 @@ class Takeover final {
   Epoch epoch_;
   Epoch refusedFor_;                       // a higher one that a member has promised
   std::vector<FenceReply> reports_;        // complete ones, at most one for each member
-  Signal reported_;
+  Signal reported_, reachable_;
 };
 
 }  // namespace packmoor::replicator

@@ -100,21 +100,32 @@ Co<void> VolumeImpl::addHolders(Proposal& proposal) {
 // One attempt. A failure on the way is the reply kUnknown.
 Co<ProposeReply> VolumeImpl::proposeOnce(ProposeRequest request, int64_t deadlineMs) {
   if (primary_ != nullptr || primaryNode_.empty() || primaryNode_ == parts_.self.node) {
-    co_return co_await handlePropose(kj::mv(request));
+    auto local = handlePropose(kj::mv(request));
+    auto reply = co_await kj::mv(local);
+    co_return kj::mv(reply);
   }
   // Ends early when the lead moves: the new primary is asked with the same transaction id.
-  auto moved = moved_.waitFor(parts_.env.timer, std::max<int64_t>(1, deadlineMs - nowMs()))
-                   .then([]() -> ProposeReply {
-                     ProposeReply reply;
-                     reply.reason = "the lead moved, or the primary did not answer in time";
-                     return reply;
-                   });
-  auto sent = parts_.peers.peer(primaryNode_).propose(kj::mv(request));
+  const NodeId asked = primaryNode_;
+  auto moved = whenMoved(asked, deadlineMs).promise();
+  auto sent = parts_.peers.peer(asked).propose(kj::mv(request));
   auto outcome = co_await outcomeOf(sent.exclusiveJoin(kj::mv(moved)));
   if (outcome.ok()) co_return kj::mv(*outcome.value);
   ProposeReply reply;
   KJ_IF_MAYBE(exception, outcome.exception) {
     reply.reason = exception->getDescription().cStr();
+  }
+  co_return reply;
+}
+
+Co<ProposeReply> VolumeImpl::whenMoved(NodeId asked, int64_t deadlineMs) {
+  ProposeReply reply;
+  reply.reason = "the primary did not answer in time";
+  while (nowMs() < deadlineMs) {
+    co_await moved_.waitFor(parts_.env.timer, deadlineMs - nowMs());
+    if (primaryNode_ != asked || primary_ != nullptr) {
+      reply.reason = "the lead moved to another node";
+      break;
+    }
   }
   co_return reply;
 }
@@ -154,7 +165,7 @@ Co<RecordIndex> VolumeImpl::readUntilConfirmed() {
 }
 
 kj::Promise<RecordIndex> VolumeImpl::confirmOnce() {
-  if (primary_ != nullptr) return primary_->confirmRead();
+  if (primary_ != nullptr && primary_->active()) return primary_->confirmRead();
   if (primaryNode_.empty() || primaryNode_ == parts_.self.node) {
     return KJ_EXCEPTION(OVERLOADED, "the volume has no primary at present");
   }

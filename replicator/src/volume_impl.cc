@@ -279,6 +279,11 @@ void VolumeImpl::tick() {
   }
 }
 
+void VolumeImpl::connectivityChanged() {
+  if (primary_ != nullptr) primary_->connectivityChanged();
+  if (takeover_ != nullptr) takeover_->connectivityChanged();
+}
+
 kj::Promise<void> VolumeImpl::checkpointNow() {
   applier_->lastCheckpointMs = nowMs();
   return canceler_.wrap(applier_->checkpoint());

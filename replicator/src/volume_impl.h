@@ -56,6 +56,7 @@ class VolumeImpl final : public Volume,
   // The coordinator's record, as read; older ones are ignored.
   void noteRecord(const VolumeRecord& record);
   void tick();  // every heartbeatMs
+  void connectivityChanged();  // what could not be reached is tried again at once
   // Stops proposing and makes a checkpoint.
   Co<void> stop();
   const VolumeConfiguration& configuration() const { return record_.current; }
@@ -129,6 +130,7 @@ class VolumeImpl final : public Volume,
   Co<ProposeOutcome> proposeUntilDone(Proposal proposal);
   Co<void> addHolders(Proposal& proposal);
   Co<ProposeReply> proposeOnce(ProposeRequest request, int64_t deadlineMs);
+  Co<ProposeReply> whenMoved(NodeId asked, int64_t deadlineMs);
   Co<RecordIndex> readUntilConfirmed();
   kj::Promise<RecordIndex> confirmOnce();
   Co<void> forwardReads();

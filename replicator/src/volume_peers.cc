@@ -171,10 +171,10 @@ kj::Promise<ProposeReply> VolumeImpl::handlePropose(ProposeRequest request) {
 }
 
 kj::Promise<ReadIndexReply> VolumeImpl::handleReadIndex() {
-  if (primary_ == nullptr) {
+  if (primary_ == nullptr || !primary_->active()) {
     ReadIndexReply reply;
-    reply.primary = primaryNode_;
-    reply.reason = "this node does not lead the volume";
+    if (primaryNode_ != parts_.self.node) reply.primary = primaryNode_;
+    reply.reason = "this node does not lead the volume, or not yet";
     return reply;
   }
   const Epoch epoch = primary_->configuration().epoch;

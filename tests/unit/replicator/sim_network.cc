@@ -11,6 +11,7 @@ namespace packmoor::replicator {
 
 void SimNetwork::attach(const NodeId& node, PeerService& service) {
   nodes_[node] = std::make_shared<Node>(service);
+  changed_.notify();
 }
 
 void SimNetwork::detach(const NodeId& node) {
@@ -209,7 +210,7 @@ class SimPeers final : public Peers {
     if (place == nullptr) place = std::make_unique<SimPeer>(network_, self_, node);
     return *place;
   }
-  kj::Promise<void> connectivityChanged() override { return kj::NEVER_DONE; }
+  kj::Promise<void> connectivityChanged() override { return network_.whenChanged(); }
 
  private:
   SimNetwork& network_;

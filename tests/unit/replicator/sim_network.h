@@ -11,6 +11,7 @@
 #include "kernelio/co.h"
 #include "kernelio/seeded_random.h"
 #include "replicator/peer.h"
+#include "wake_signal.h"
 
 #include <kj/async.h>
 #include <kj/timer.h>
@@ -40,8 +41,12 @@ class SimNetwork final : private kj::TaskSet::ErrorHandler {
   void detach(const NodeId& node);     // a crash: calls that it was serving end
   bool isUp(const NodeId& node) const { return nodes_.count(node) > 0; }
   void cut(const NodeId& from, const NodeId& to) { cuts_.insert({from, to}); }
+  kj::Promise<void> whenChanged() { return changed_.wait(); }  // a node came, or links healed
   void isolate(const NodeId& node, const std::vector<NodeId>& others);
-  void heal() { cuts_.clear(); }
+  void heal() {
+    cuts_.clear();
+    changed_.notify();
+  }
   bool isCut(const NodeId& from, const NodeId& to) const { return cuts_.count({from, to}) > 0; }
 
   kj::Own<Peers> makePeers(const NodeId& self);
@@ -73,6 +78,7 @@ class SimNetwork final : private kj::TaskSet::ErrorHandler {
   std::set<std::pair<NodeId, NodeId>> cuts_;
   std::map<std::pair<NodeId, NodeId>, kj::TimePoint> lastArrival_;
   uint64_t trace_ = 0, messages_ = 0;
+  Signal changed_;
   kj::TaskSet tasks_;
 };
 
