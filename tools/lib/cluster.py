@@ -40,8 +40,13 @@ CHILDREN = {}  # processes that this program started, by pid; asking for them re
 
 def process_is(pid, word):
     """True while process `pid` lives and `word` is in its command line."""
-    if pid in CHILDREN and CHILDREN[pid].poll() is not None:
+    if pid in CHILDREN:
+        # Its number is not given to another before it is reaped. Its command line is no help: it is
+        # empty for a moment while the program is loaded.
+        if CHILDREN[pid].poll() is None:
+            return True
         del CHILDREN[pid]
+        return False
     try:
         with open(f"/proc/{pid}/stat") as f:
             if f.read().rsplit(")", 1)[1].split()[0] in "ZX":
