@@ -6,6 +6,7 @@
 
 #include <kj/string.h>
 
+#include <cstdint>
 #include <functional>
 
 namespace packmoor::rpc {
