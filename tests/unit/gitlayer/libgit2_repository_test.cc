@@ -249,8 +249,11 @@ TEST_F(Libgit2Test, GivesTheReasonOfAnError) {
   cluster.push(info, std::move(txn));
   auto view = cluster.view("project");
   auto repository = Libgit2Repository::open(*view);
-  git_object* object = nullptr;
-  EXPECT_LT(git_revparse_single(&object, repository->get(), "refs/heads/wrong^{commit}"), 0);
+  git_reference* ref = nullptr;
+  ASSERT_EQ(git_reference_lookup(&ref, repository->get(), "refs/heads/wrong"), 0);
+  git_commit* commit = nullptr;
+  EXPECT_LT(git_commit_lookup(&commit, repository->get(), git_reference_target(ref)), 0);
+  git_reference_free(ref);
   EXPECT_NE(lastError(), "");
 }
 

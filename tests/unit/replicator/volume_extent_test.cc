@@ -161,6 +161,7 @@ TEST_F(VolumeExtentTest, TooFewHoldersAreRefusedBeforeAnythingIsWritten) {
   SimCluster cluster(108, 3, options);
   cluster.begin(2);
   auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  sealed.info.id = cluster.newTxn();  // an extent that nobody holds, whatever is claimed
   sealed.sealedOn = {"a"};
   const RecordIndex before = cluster.node(0).volume().status().last;
   auto outcome = cluster.loop().wait(outcomeOf(cluster.node(0).volume().propose(

@@ -16,7 +16,7 @@ TestCertificates& TestCertificates::instance() {
 }
 
 TestCertificates::TestCertificates() {
-  const auto root = std::filesystem::path(__FILE__).parent_path() / "../../..";
+  const auto root = std::filesystem::path(PACKMOOR_SOURCE_DIR);
   const std::string script = (root / "tools/lib/make_certs.sh").string();
   for (const char* cluster : {"alpha", "beta"}) {
     const std::string command = "'" + script + "' '" + folder_.path(cluster) + "' " + cluster +
