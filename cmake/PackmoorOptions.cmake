@@ -6,7 +6,13 @@ option(PACKMOOR_WERROR "Treat warnings as errors" ON)
 
 find_program(PACKMOOR_CCACHE ccache)
 if(PACKMOOR_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${PACKMOOR_CCACHE})
+  # Without this ccache gives up on every file that uses a precompiled header.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+      CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      ${PACKMOOR_CCACHE})
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
+  endif()
 endif()
 find_program(PACKMOOR_LLD ld.lld)
 if(PACKMOOR_LLD)
