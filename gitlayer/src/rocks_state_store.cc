@@ -7,6 +7,7 @@
 #include "state_store.h"
 
 #include "durable_folders.h"
+#include "row_cache.h"
 
 #include <kj/debug.h>
 
@@ -35,6 +36,7 @@ constexpr uint64_t kBytesPerSync = 1u << 20;
 
 rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view view(const rocksdb::Slice& text) { return {text.data(), text.size()}; }
+std::string_view view(const std::string& text) { return text; }
 
 // Throws what RocksDB says as a sentence that names the folder.
 void require(const rocksdb::Status& status, std::string_view doing, const std::string& folder) {
@@ -55,36 +57,90 @@ void require(const rocksdb::Status& status, std::string_view doing, const std::s
               ": ", status.ToString().c_str(), ".", hint)));
 }
 
-// The database and where it is, shared by the store and its snapshots.
+// The database, where it is, and what of it is in memory; shared by the store and its snapshots.
 struct Database {
   std::unique_ptr<rocksdb::DB> db;
   std::string folder;
+  RowCache cache;
 
   ~Database() noexcept {
     if (db != nullptr) (void)db->Close();
   }
 };
 
+// Reads at one version of the database, or with `snapshot` null at the newest.
 class RocksReader : public StateReader {
  public:
-  RocksReader(std::shared_ptr<Database> database, const rocksdb::Snapshot* snapshot)
-      : database_(std::move(database)) {
+  RocksReader(std::shared_ptr<Database> database, const rocksdb::Snapshot* snapshot,
+              RowCache::Version version)
+      : database_(std::move(database)), version_(version) {
     options_.snapshot = snapshot;
   }
 
-  bool get(std::string_view key, std::string& value) const override {
+  bool get(std::string_view key, std::string& value) const override { return find(key, &value); }
+  bool exists(std::string_view key) const override { return find(key, nullptr); }
+
+  void scan(std::string_view prefix, std::string_view from, Each each) const override {
+    if (RowCache::isInList(prefix)) {
+      const auto list = keptList(prefix);
+      if (list != nullptr) {
+        for (auto row = list->lower_bound(std::max(prefix, from));
+             row != list->end() && view(row->first).substr(0, prefix.size()) == prefix; ++row) {
+          if (!each(row->first, row->second)) break;
+        }
+        return;
+      }
+    }
+    scanStore(prefix, from, each);
+  }
+
+ protected:
+  std::shared_ptr<Database> database_;
+  rocksdb::ReadOptions options_;
+
+ private:
+  RowCache::Version version() const {
+    return options_.snapshot == nullptr ? database_->cache.version() : version_;
+  }
+
+  bool find(std::string_view key, std::string* value) const {
+    if (!RowCache::isKept(key)) return findInStore(key, value);
+    const RowCache::Version at = version();
+    const auto kept = database_->cache.get(key, at, value);
+    if (kept != RowCache::Answer::kUnknown) return kept == RowCache::Answer::kFound;
+    std::string row;
+    const bool found = findInStore(key, &row);
+    database_->cache.learn(key, at, found ? &row : nullptr);
+    if (found && value != nullptr) *value = std::move(row);
+    return found;
+  }
+
+  bool findInStore(std::string_view key, std::string* value) const {
     rocksdb::PinnableSlice found;
-    if (!lookUp(key, found)) return false;
-    value.assign(found.data(), found.size());
+    const auto status =
+        database_->db->Get(options_, database_->db->DefaultColumnFamily(), slice(key), &found);
+    if (status.IsNotFound()) return false;
+    require(status, "reading", database_->folder);
+    if (value != nullptr) value->assign(found.data(), found.size());
     return true;
   }
 
-  bool exists(std::string_view key) const override {
-    rocksdb::PinnableSlice found;
-    return lookUp(key, found);
+  // The list that the prefix lies in, read and kept when it is short; nullptr: scan the store.
+  std::shared_ptr<const RowCache::List> keptList(std::string_view prefix) const {
+    const RowCache::Version at = version();
+    auto list = database_->cache.list(prefix, at);
+    if (list != nullptr || !database_->cache.wantsList(prefix, at)) return list;
+    RowCache::List rows;
+    scanStore(RowCache::listOf(prefix), {}, [&](std::string_view key, std::string_view value) {
+      rows.emplace(key, value);
+      return rows.size() <= RowCache::kListRowsMax;
+    });
+    database_->cache.learnList(prefix, at, std::move(rows));
+    return database_->cache.list(prefix, at);
   }
 
-  void scan(std::string_view prefix, std::string_view from, Each each) const override {
+  template <typename F>
+  void scanStore(std::string_view prefix, std::string_view from, F&& each) const {
     const std::string end = endOfPrefix(prefix);
     const rocksdb::Slice bound = slice(end);
     rocksdb::ReadOptions options = options_;
@@ -96,25 +152,19 @@ class RocksReader : public StateReader {
     require(entry->status(), "reading", database_->folder);
   }
 
- protected:
-  std::shared_ptr<Database> database_;
-  rocksdb::ReadOptions options_;
-
- private:
-  bool lookUp(std::string_view key, rocksdb::PinnableSlice& found) const {
-    const auto status =
-        database_->db->Get(options_, database_->db->DefaultColumnFamily(), slice(key), &found);
-    if (status.IsNotFound()) return false;
-    require(status, "reading", database_->folder);
-    return true;
-  }
+  const RowCache::Version version_;
 };
 
 class RocksSnapshot final : public RocksReader {
  public:
+  // The version first: the snapshot may hold more than it, which the cache then does not answer.
   explicit RocksSnapshot(const std::shared_ptr<Database>& database)
-      : RocksReader(database, database->db->GetSnapshot()) {}
+      : RocksSnapshot(database, database->cache.version()) {}
   ~RocksSnapshot() noexcept(false) { database_->db->ReleaseSnapshot(options_.snapshot); }
+
+ private:
+  RocksSnapshot(const std::shared_ptr<Database>& database, RowCache::Version version)
+      : RocksReader(database, database->db->GetSnapshot(), version) {}
 };
 
 class RocksBatch final : public StateBatch {
@@ -123,16 +173,28 @@ class RocksBatch final : public StateBatch {
     const rocksdb::Slice keys[] = {slice(key)};
     const rocksdb::Slice values[] = {slice(head), slice(tail)};
     check(batch.Put(rocksdb::SliceParts(keys, 1), rocksdb::SliceParts(values, 2)));
+    if (RowCache::isKept(key)) {
+      changes.push_back({std::string(key), std::string(head).append(tail)});
+    }
   }
-  void erase(std::string_view key) override { check(batch.Delete(slice(key))); }
+  void erase(std::string_view key) override {
+    check(batch.Delete(slice(key)));
+    if (RowCache::isKept(key)) changes.push_back({std::string(key), std::nullopt});
+  }
   void erasePrefix(std::string_view prefix) override {
     const std::string end = endOfPrefix(prefix);
     KJ_REQUIRE(!end.empty(), "erasing by a prefix without an end");
     check(batch.DeleteRange(slice(prefix), slice(end)));
+    prefixes.emplace_back(prefix);
+    std::erase_if(changes, [&](const RowCache::Change& change) {
+      return view(change.key).substr(0, prefix.size()) == prefix;
+    });
   }
   size_t bytes() const override { return batch.GetDataSize(); }
 
   rocksdb::WriteBatch batch;
+  std::vector<RowCache::Change> changes;  // of rows that the cache keeps, in order
+  std::vector<std::string> prefixes;      // erased before those changes
 
  private:
   static void check(const rocksdb::Status& status) {
@@ -143,7 +205,7 @@ class RocksBatch final : public StateBatch {
 class RocksStateStore final : public StateStore {
  public:
   RocksStateStore(kernelio::WorkerPool& workers, std::shared_ptr<Database> database)
-      : workers_(workers), database_(std::move(database)), newest_(database_, nullptr) {
+      : workers_(workers), database_(std::move(database)), newest_(database_, nullptr, 0) {
     std::string row;
     if (newest_.get(kPositionKey, row)) position_ = decodePosition(row);
   }
@@ -164,12 +226,15 @@ class RocksStateStore final : public StateStore {
     const size_t bytes = rocks.bytes();
     rocksdb::WriteOptions options;
     options.disableWAL = true;
+    database_->cache.beginWrite(rocks.changes, rocks.prefixes);
     auto status = database_->db->Write(options, &rocks.batch);
     // After a failed background flush (a full disk), writes are refused until it is resumed.
     if (!status.ok() && database_->db->Resume().ok()) {
       status = database_->db->Write(options, &rocks.batch);
     }
+    // When this throws, the cache stays as within a write: it learns nothing more.
     require(status, "writing", database_->folder);
+    database_->cache.endWrite(std::move(rocks.changes));
     position_ = position;
     unflushedBytes_ += bytes;
   }
