@@ -161,6 +161,12 @@ Co<GitStateMachine::Settling> GitStateMachine::prepareSettle(replicator::RecordR
     // Built ahead of its own proposal, or applied before a crash.
     requireRoot(extents_, settle.pack, settle.packRoot);
     requireRoot(extents_, settle.index, settle.indexRoot);
+    if (ahead_.has_value() && ahead_->pack == settle.pack) {
+      settling.objects = std::move(ahead_->objects);
+      ahead_.reset();
+      requireSame(settling.objects.size() == settle.objectCount, settle);
+      co_return kj::mv(settling);
+    }
     auto listed = env_.workers.run([state, settle]() {
       return settledObjects(*state, settle.repository, settle.upto);
     });
@@ -199,6 +205,7 @@ GitStateMachine::Written GitStateMachine::write(StateStore& store, Records recor
   for (const auto& record : records) {
     written.results.push_back(applier.apply(*record, settled));
   }
+  draft.finish();
   const auto& last = *records.back();
   store.write(kj::mv(batch), replicator::LogPosition{last.index, last.epoch, last.hash});
   return written;

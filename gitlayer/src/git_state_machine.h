@@ -60,6 +60,11 @@ class GitStateMachine final : public replicator::StateMachine {
     return {settleCandidates_.begin(), settleCandidates_.end()};
   }
   PackLinks& links() { return links_; }
+  // The pack of a settle record that this node is about to propose holds these objects: spares
+  // looking for them again when the record comes back.
+  void builtAhead(const replicator::ExtentId& pack, std::vector<ObjectId> objects) {
+    ahead_ = Ahead{pack, std::move(objects)};
+  }
 
  private:
   using Records = kj::ArrayPtr<const replicator::RecordRef>;
@@ -100,6 +105,11 @@ class GitStateMachine final : public replicator::StateMachine {
   PackLinks links_;
   DigestKeeper digests_;
   std::set<RepositoryId> settleCandidates_;
+  struct Ahead {
+    replicator::ExtentId pack;
+    std::vector<ObjectId> objects;
+  };
+  std::optional<Ahead> ahead_;
   kj::Function<void()> settleWanted_;
 };
 

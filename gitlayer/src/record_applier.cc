@@ -88,7 +88,6 @@ kj::Array<const kj::byte> RecordApplier::apply(const replicator::Record& record,
                                  : applyKind(record, settled));
   if (!txn.isNull()) {
     draft_.put(txnKey(txn), TxnRow{index, textOf(result)}.encode());
-    draft_.put(txnIndexKey(index), textOf(txn));
   }
   return result;
 }
@@ -274,21 +273,20 @@ ApplyResult RecordApplier::settle(const replicator::Record& record,
   return {};
 }
 
+// Ids are keys by their birth index. One that was born before the horizon is refused, so nothing
+// below what was removed the time before has come since.
 void RecordApplier::expireResults(uint64_t index) {
   if (index % kTxnExpiryStride != 0 || index <= kTxnResultIndexes) return;
-  const uint64_t last = index - kTxnResultIndexes;
-  const uint64_t first = last < kTxnExpiryStride ? 0 : last - kTxnExpiryStride;
-  const std::string end = txnIndexKey(last + 1);
-  std::vector<std::pair<std::string, std::string>> expired;
-  draft_.scan(kTxnIndexPrefix, txnIndexKey(first), [&](std::string_view key, std::string_view txn) {
+  const uint64_t horizon = index - kTxnResultIndexes;
+  const uint64_t first = horizon < kTxnExpiryStride ? 0 : horizon - kTxnExpiryStride;
+  const std::string end = txnBirthKey(horizon);
+  std::vector<std::string> expired;
+  draft_.scan(kTxnPrefix, txnBirthKey(first), [&](std::string_view key, std::string_view) {
     if (key >= end) return false;
-    expired.emplace_back(key, txnKey(uuidOf(txn)));
+    expired.emplace_back(key);
     return true;
   });
-  for (const auto& [indexKey, resultKey] : expired) {
-    draft_.erase(indexKey);
-    draft_.erase(resultKey);
-  }
+  for (const auto& key : expired) draft_.erase(key);
 }
 
 }  // namespace packmoor::gitlayer

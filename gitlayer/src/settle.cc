@@ -1,14 +1,14 @@
 #include "settle.h"
 
 #include "gitlayer/pack_format.h"
-#include "kernelio/check.h"
+#include "record_applier.h"
 #include "sha1_stream.h"
 
 #include <kj/debug.h>
 #include <kj/vector.h>
 #include <zlib.h>
 
-#include <cstring>
+#include <algorithm>
 #include <map>
 
 namespace packmoor::gitlayer {
@@ -31,6 +31,14 @@ size_t entryHeader(const HotRow& row, kj::byte* out) {
   header.type = entryTypeOf(row.type);
   header.bytes = row.bytes;
   return encodeEntryHeader(out, header);
+}
+
+constexpr size_t kEntryHeaderUsualBytes = 3;
+
+kj::Array<const kj::byte> ownedBytes(std::vector<kj::byte> bytes) {
+  auto owner = kj::heap(std::move(bytes));
+  auto view = kj::arrayPtr(static_cast<const kj::byte*>(owner->data()), owner->size());
+  return view.attach(kj::mv(owner));
 }
 
 uint32_t crcOf(kj::ArrayPtr<const kj::byte> bytes) {
@@ -65,33 +73,32 @@ std::vector<ObjectId> settledObjects(const StateReader& state, const RepositoryI
 SettledPack buildSettledPack(const StateReader& state, const RepositoryId& repository,
                              uint64_t upto) {
   SettledPack result;
-  kj::byte head[kEntryHeaderBytesMax];
-  // The size first, then the bytes: two readings of the state rather than a buffer that grows.
-  uint64_t size = kPackHeaderBytes + kPackTrailerBytes;
-  forEachHot(state, repository, upto, [&](const ObjectId& id, const HotRow& row) {
-    result.objects.push_back(id);
-    size += entryHeader(row, head) + row.deflated.size();
-  });
-  auto pack = kj::heapArray<kj::byte>(size);
-  encodePackHeader(pack.begin(), static_cast<uint32_t>(result.objects.size()));
-  kj::byte* at = pack.begin() + kPackHeaderBytes;
+  std::vector<kj::byte> pack;
   std::vector<PackIndexEntry> entries;
-  entries.reserve(result.objects.size());
-  forEachHot(state, repository, upto, [&](const ObjectId& id, const HotRow& row) {
-    kj::byte* const begin = at;
-    at += entryHeader(row, at);
-    std::memcpy(at, row.deflated.data(), row.deflated.size());
-    at += row.deflated.size();
-    entries.push_back({id, crcOf(kj::arrayPtr(begin, at)),
-                       static_cast<uint64_t>(begin - pack.begin())});
+  auto row = findRepository(state, repository);
+  if (row.has_value()) {
+    const auto& hot = row->statistics;
+    pack.reserve(std::min(hot.hotBytes, kSettleBytesMax) + kPackHeaderBytes + kPackTrailerBytes +
+                 hot.hotObjects * kEntryHeaderUsualBytes);
+    entries.reserve(hot.hotObjects);
+  }
+  pack.resize(kPackHeaderBytes);
+  kj::byte head[kEntryHeaderBytesMax];
+  forEachHot(state, repository, upto, [&](const ObjectId& id, const HotRow& object) {
+    const size_t begin = pack.size();
+    const size_t headBytes = entryHeader(object, head);
+    pack.insert(pack.end(), head, head + headBytes);
+    pack.insert(pack.end(), object.deflated.begin(), object.deflated.end());
+    result.objects.push_back(id);
+    entries.push_back({id, crcOf(kj::arrayPtr(pack.data() + begin, pack.size() - begin)), begin});
   });
-  PACKMOOR_CHECK(at + kPackTrailerBytes == pack.end(), "building a settled pack", repository);
+  encodePackHeader(pack.data(), static_cast<uint32_t>(result.objects.size()));
   Sha1Stream sha1;
-  sha1.update(kj::arrayPtr(pack.begin(), at));
+  sha1.update(kj::arrayPtr(pack.data(), pack.size()));
   const ObjectId checksum = sha1.finish();
-  std::memcpy(at, checksum.bytes.data(), kOidBytes);
+  pack.insert(pack.end(), checksum.bytes.begin(), checksum.bytes.end());
   result.index = buildPackIndex(kj::arrayPtr(entries.data(), entries.size()), checksum);
-  result.pack = kj::mv(pack);
+  result.pack = ownedBytes(std::move(pack));
   result.packRoot = rootOf(result.pack);
   result.indexRoot = rootOf(result.index);
   return result;

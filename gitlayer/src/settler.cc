@@ -71,6 +71,7 @@ Co<bool> settleRepository(kernelio::Env& env, replicator::ExtentStore& extents,
   auto indexSealed = sealExtent(extents, record.index, built.pack.index, record.indexRoot);
   co_await kj::mv(indexSealed);
   Pin indexPin(extents, record.index);
+  machine.builtAhead(record.pack, std::move(built.pack.objects));
   built = Built();  // its memory is not needed while waiting
 
   replicator::Proposal proposal;

@@ -57,8 +57,12 @@ void StateDraft::scan(std::string_view prefix, std::string_view from, Each each)
 }
 
 void StateDraft::put(std::string_view key, std::string_view value) {
-  batch_.put(key, value);
-  changes_[std::string(key)] = Change{Change::Kind::kValue, std::string(value)};
+  auto change = changes_.lower_bound(key);
+  if (change == changes_.end() || change->first != key) {
+    change = changes_.emplace_hint(change, std::string(key), Change{});
+  }
+  change->second.kind = Change::Kind::kValue;
+  change->second.value = value;
 }
 
 void StateDraft::putUnread(std::string_view key, std::string_view head, std::string_view tail) {
@@ -78,6 +82,12 @@ void StateDraft::erasePrefix(std::string_view prefix) {
     change = changes_.erase(change);
   }
   erasedPrefixes_.emplace_back(prefix);
+}
+
+void StateDraft::finish() {
+  for (const auto& [key, change] : changes_) {
+    if (change.kind == Change::Kind::kValue) batch_.put(key, change.value);
+  }
 }
 
 }  // namespace packmoor::gitlayer

@@ -1,7 +1,8 @@
 // StateDraft: what the state will be when a batch is written.
 //
 // Why: a group of records is applied as one batch, and a later record of the group must see what
-// an earlier one changed. Reads look at the changes first, then at the store below.
+// an earlier one changed. Reads look at the changes first, then at the store below. A row that
+// several records change goes into the batch once, with finish().
 // One thread; the store is not written while the draft lives.
 #pragma once
 
@@ -25,6 +26,8 @@ class StateDraft final : public StateReader {
   void putUnread(std::string_view key, std::string_view head, std::string_view tail);
   void erase(std::string_view key);
   void erasePrefix(std::string_view prefix);
+  // Puts the values that are left into the batch. The last call.
+  void finish();
 
  private:
   struct Change {

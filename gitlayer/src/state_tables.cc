@@ -1,6 +1,7 @@
 #include "state_tables.h"
 
 #include "byte_codec.h"
+#include "gitlayer/txn_id.h"
 
 #include <gitlayer/git_state.pb.h>
 
@@ -56,7 +57,9 @@ std::string packKey(const RepositoryId& id, const replicator::ExtentId& pack) {
   return key('p', textOf(id), textOf(pack));
 }
 std::string txnKey(const replicator::TxnId& txn) { return key('t', textOf(txn)); }
-std::string txnIndexKey(uint64_t index) { return key('T', bigEndian(index)); }
+std::string txnBirthKey(uint64_t birth) {
+  return key('t', std::string_view(bigEndian(birth)).substr(sizeof birth - kTxnBirthBytes));
+}
 std::string reflogPrefix(const RepositoryId& id) { return key('l', textOf(id)); }
 std::string reflogKey(const RepositoryId& id, uint64_t number) {
   return key('l', textOf(id), bigEndian(number));

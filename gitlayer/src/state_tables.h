@@ -8,8 +8,7 @@
 //   f <repository id> <ref name>   object id, and the peeled id where it is a tag
 //   h <repository id> <object id>  hot object: HotRow, then one zlib stream
 //   p <repository id> <pack id>    PackRow; the key's id is the pack's extent
-//   t <txn id>                     TxnRow: index, then the result
-//   T <index>                      the txn id of the record at the index
+//   t <txn id>                     TxnRow: index, then the result; ids begin with their birth
 //   l <repository id> <number>     ReflogRow
 //
 // Rows begin with a format byte except where said. A row that cannot be read is damage, thrown as
@@ -23,7 +22,7 @@
 
 namespace packmoor::gitlayer {
 
-// Results of transactions are kept for this many indexes after their own.
+// Results of transactions are kept for this many indexes after the birth of their ids.
 constexpr uint64_t kTxnResultIndexes = 200'000;
 // They are removed in slices, whenever the index is a multiple of this.
 constexpr uint64_t kTxnExpiryStride = 1024;
@@ -42,8 +41,8 @@ std::string packPrefix(const RepositoryId& id);
 std::string packKey(const RepositoryId& id, const replicator::ExtentId& pack);
 constexpr std::string_view kPackTable = "p";
 std::string txnKey(const replicator::TxnId& txn);
-std::string txnIndexKey(uint64_t index);
-constexpr std::string_view kTxnIndexPrefix = "T";
+constexpr std::string_view kTxnPrefix = "t";
+std::string txnBirthKey(uint64_t birth);  // not above the key of any id that was born then
 std::string reflogPrefix(const RepositoryId& id);
 std::string reflogKey(const RepositoryId& id, uint64_t number);
 

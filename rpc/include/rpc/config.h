@@ -72,8 +72,8 @@ struct NodeConfig {
     uint64_t packBytesMax = 16ull << 30;
     uint64_t commandsMax = 100'000;
     uint64_t stateCacheBytes = 64ull << 20;
-    uint64_t settleObjects = 2000;
-    uint64_t settleBytes = 8ull << 20;
+    uint64_t settleObjects = 8000;
+    uint64_t settleBytes = 32ull << 20;
     uint64_t packBuildsMax = 2;
   } git;
 

@@ -222,13 +222,25 @@ TEST_F(StateMachineTest, OneTransactionOneResult) {
 
 TEST_F(StateMachineTest, ForgetsResultsByIndex) {
   submit(createProposal(1, 1, "project"));
-  push(transaction(2, {update("refs/heads/main", 0, 1)}));
+  // Ids that were born at the first index and shortly before the last.
+  replicator::TxnId early, late;
+  early.bytes = {0, 0, 0, 0, 0, 1, 'e'};
+  const uint64_t end = kTxnResultIndexes + kTxnExpiryStride + 10;
+  late.bytes = {0, 0, static_cast<uint8_t>(end >> 24), static_cast<uint8_t>(end >> 16), 0, 0, 'l'};
+  auto first = transaction(0, {update("refs/heads/main", 0, 1)});
+  first.txn = early;
+  push(std::move(first));
+  auto second = transaction(0, {update("refs/heads/other", 0, 1)});
+  second.txn = late;
+  push(std::move(second));
+  EXPECT_TRUE(machine->findResult(early) != nullptr);
   const size_t group = 5000;
-  while (log->last() < kTxnResultIndexes + kTxnExpiryStride + 10) {
+  while (log->last() < end) {
     for (size_t i = 0; i < group; ++i) log->append(replicator::RecordKind::kEpochStart, nullptr);
     log->applyAll(loop.waitScope());
   }
-  EXPECT_TRUE(machine->findResult(txnId(2)) == nullptr);
+  EXPECT_TRUE(machine->findResult(early) == nullptr);
+  EXPECT_TRUE(machine->findResult(late) != nullptr);
   // An id that was born before the oldest result is refused.
   auto old = transaction(0, {update("refs/heads/main", 1, 2)});
   old.txn = replicator::Uuid();
