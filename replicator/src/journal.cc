@@ -267,11 +267,13 @@ JournalStatistics JournalImpl::statistics() {
   result.segmentsFree = pool_.get() == nullptr ? 0 : pool_->freeCount();
   result.segmentBytes = segmentBytes_;
   result.queuedEntries = queue_.size();
-  result.inFlightSinceMs =
-      writing_ ? std::max<int64_t>(1, (batchStarted_ - kj::origin<kj::TimePoint>()) /
-                                          kj::MILLISECONDS)
-               : 0;
+  result.inFlightSinceMs = inFlightSinceMs();
   return result;
+}
+
+int64_t JournalImpl::inFlightSinceMs() {
+  if (!writing_) return 0;
+  return std::max<int64_t>(1, (batchStarted_ - kj::origin<kj::TimePoint>()) / kj::MILLISECONDS);
 }
 
 kj::Promise<void> JournalImpl::close() { return closeBody(); }

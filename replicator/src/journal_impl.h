@@ -100,6 +100,7 @@ class JournalImpl final : public Journal, private kj::TaskSet::ErrorHandler {
                                          size_t bytesMax) override;
   kj::Maybe<LogPosition> position(VolumeId volume, RecordIndex index) override;
   JournalStatistics statistics() override;
+  int64_t inFlightSinceMs() override;
   kj::Promise<void> close() override;
 
  private:

@@ -50,6 +50,9 @@ class MemberCore {
   // The epoch's primary says that `index` is committed.
   void announced(Epoch epoch, RecordIndex index);
 
+  // The epoch's primary has announced something: it is active (rule 8).
+  bool hasAnnounced() const { return announced_.value > 0; }
+
   // Rule 14: min(verified in this epoch, durable); zeros while the promise is not durable.
   LogPosition acknowledgement(const LogView& log) const;
 

@@ -173,6 +173,19 @@ void Primary::connectivityChanged() {
   for (auto& stream : streams_) stream->connectivityChanged();
 }
 
+void Primary::yield(bool on) {
+  if (deposed_ || yields_ == on) return;
+  if (on) {
+    KJ_LOG(WARNING, "a journal write hangs: this primary gives way to a standby");
+  } else {
+    KJ_LOG(WARNING, "the journal write that hung has ended: this primary goes on");
+  }
+  yields_ = on;
+  proposals_.hold(on);
+  if (on) return;
+  for (auto& stream : streams_) stream->kick();
+}
+
 void Primary::tick() {
   if (deposed_) return;
   for (auto& stream : streams_) stream->tick();

@@ -68,6 +68,10 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   void ownLogDurable();  // the own journal made records durable
   void recordsApplied(RecordIndex first, std::vector<kj::Array<const kj::byte>>& results);
   void tick();           // about every heartbeatMs
+  // Gives way to another member: no heartbeats, no records, no new proposals until it ends. A
+  // primary whose disk hangs does so; if nobody takes the lead meanwhile, it goes on.
+  void yield(bool on);
+  bool yields() const { return yields_; }
   void connectivityChanged();
 
   RecordIndex everywhere() const { return counter_.everywhere(); }
@@ -83,6 +87,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   RecordIndex announceable() override { return committed_; }
   AppendRequest requestHeader() override;
   int64_t heartbeatMs() override { return host_.options().heartbeatMs; }
+  bool silent() override { return yields_; }
   void acknowledged(size_t slot, RecordIndex index) override;
   void refused(Epoch promised) override;
   void appended() override;
@@ -100,7 +105,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   const VolumeConfiguration configuration_;
   const RecordIndex start_;
   const size_t ownSlot_;
-  bool active_ = false, deposed_ = false, announcing_ = false;
+  bool active_ = false, deposed_ = false, announcing_ = false, yields_ = false;
   RecordIndex committed_;        // 0 before activation
   CommitCounter counter_;
   Signal changed_;               // committed_, started or deposed

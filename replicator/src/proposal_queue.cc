@@ -64,7 +64,7 @@ void ProposalQueue::open() {
 }
 
 void ProposalQueue::schedule() {
-  if (!open_ || ended_ || scheduled_ || queued_.empty()) return;
+  if (!open_ || ended_ || held_ || scheduled_ || queued_.empty()) return;
   scheduled_ = true;
   // After everything else of this turn, so that all its proposals go together.
   tasks_.add(kj::evalLast([this]() { flush(); }));
@@ -72,7 +72,7 @@ void ProposalQueue::schedule() {
 
 void ProposalQueue::flush() {
   scheduled_ = false;
-  if (ended_) return;
+  if (ended_ || held_) return;
   std::vector<RecordRef> batch;
   LogPosition tail = host_.log().last();
   if (ordered_.empty()) firstOrdered_ = tail.index.next();

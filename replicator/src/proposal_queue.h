@@ -57,6 +57,11 @@ class ProposalQueue final {
 
   // Rule 20: this primary has applied everything through its EpochStart.
   void open();
+  // Orders nothing while held.
+  void hold(bool on) {
+    held_ = on;
+    schedule();
+  }
   // Records were applied here; `results` has one entry for each.
   void applied(RecordIndex first, std::vector<kj::Array<const kj::byte>>& results);
   // The role is lost (rule 3). What became a record is answered kUnknown, the rest kNotPrimary.
@@ -92,7 +97,7 @@ class ProposalQueue final {
 
   ProposalHost& host_;
   const int64_t timeoutMs_;
-  bool open_ = false, ended_ = false, scheduled_ = false;
+  bool open_ = false, ended_ = false, scheduled_ = false, held_ = false;
   NodeId endedFor_;
 
   std::deque<Queued> queued_;

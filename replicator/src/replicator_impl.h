@@ -42,6 +42,7 @@ class ReplicatorImpl final : public Replicator {
   kj::Promise<ProposeReply> propose(const NodeId& from, ProposeRequest request) override;
   kj::Promise<ReadIndexReply> readIndex(const NodeId& from, VolumeId volume) override;
   kj::Promise<ConfirmReply> confirm(const NodeId& from, ConfirmRequest request) override;
+  kj::Promise<ConsentReply> consent(const NodeId& from, ConsentRequest request) override;
   kj::Promise<void> takeOver(const NodeId& from, VolumeId volume) override;
   kj::Promise<void> writeExtentBlock(const NodeId& from, ExtentId id, uint64_t block,
                                      kernelio::IoBuffer data, Hash128 checksum) override;

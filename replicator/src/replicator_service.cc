@@ -58,6 +58,10 @@ kj::Promise<ConfirmReply> ReplicatorImpl::confirm(const NodeId& from, ConfirmReq
   return route(from, request.volume).handleConfirm(request);
 }
 
+kj::Promise<ConsentReply> ReplicatorImpl::consent(const NodeId& from, ConsentRequest request) {
+  return route(from, request.volume).handleConsent(from, request);
+}
+
 kj::Promise<void> ReplicatorImpl::takeOver(const NodeId& from, VolumeId volume) {
   return canceler_.wrap(route(from, volume).takeOver());
 }

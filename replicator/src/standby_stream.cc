@@ -18,7 +18,7 @@ StandbyStream::StandbyStream(StreamHost& host, Peer& peer, MemberIdentity member
 void StandbyStream::kick() { pump(); }
 
 bool StandbyStream::maySend() const {
-  if (stopped_ || reading_) return false;
+  if (stopped_ || reading_ || host_.silent()) return false;
   switch (mode_) {
     case Mode::kProbing: return inFlight_.empty();
     case Mode::kStreaming:
@@ -36,9 +36,8 @@ void StandbyStream::pump() {
     const RecordIndex limit = counted_ ? log.last().index : host_.announceable();
     if (previous_.index >= limit) return;
     if (previous_.index < log.base().index) {
-      // What it needs next is gone here. Transfer of a checkpoint is the way to help it.
-      problem_ = "needs records that the journal of the primary does not hold any more";
-      rest(kRestMsMax);
+      // What would come next is gone here. The standby may hold more than was known of it.
+      locate();
       return;
     }
     std::vector<RecordRef> records;
@@ -115,7 +114,7 @@ void StandbyStream::sendEmpty() {
 }
 
 void StandbyStream::announce() {
-  if (stopped_ || emptyInFlight_ || mode_ != Mode::kStreaming) return;
+  if (stopped_ || emptyInFlight_ || mode_ != Mode::kStreaming || host_.silent()) return;
   if (announced_ >= host_.announceable()) return;
   sendEmpty();
 }
@@ -137,7 +136,7 @@ void StandbyStream::tick() {
   pump();
   // A standby that rests because it cannot be reached is tried again when the rest is over.
   if (mode_ == Mode::kLocating || (mode_ == Mode::kResting && unreachable_)) return;
-  if (!emptyInFlight_ && now - lastSentMs_ >= host_.heartbeatMs()) {
+  if (!emptyInFlight_ && !host_.silent() && now - lastSentMs_ >= host_.heartbeatMs()) {
     sendEmpty();
   }
 }
@@ -281,7 +280,8 @@ void StandbyStream::locate() {
             return;
           }
         }
-        problem_ = "holds none of the records of the primary's journal";
+        // Transfer of a checkpoint is the way to help it.
+        problem_ = "needs records that the journal of the primary does not hold any more";
         rest(kRestMsMax);
       },
       [this, generation](kj::Exception&& e) { failed(generation, kj::mv(e)); }));

@@ -36,6 +36,7 @@ class StreamHost {
   // Everything but member, previous and records filled in.
   virtual AppendRequest requestHeader() = 0;
   virtual int64_t heartbeatMs() = 0;
+  virtual bool silent() = 0;  // nothing is to be sent at present
   // The standby in `slot` has everything up to `index` verified and durable in this epoch.
   virtual void acknowledged(size_t slot, RecordIndex index) = 0;
   // Rule 10: it has promised a higher epoch.

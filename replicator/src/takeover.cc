@@ -19,6 +19,7 @@ Co<void> Takeover::run(kj::Maybe<Epoch> expected) {
     if (adopted) break;
   }
   requireNotSuperseded();
+  asking_ = nullptr;  // from here on the members hear the primary's records
   host_.lead(record_.current);
   co_await host_.whenStarted();
   co_await makeActive();
@@ -90,11 +91,11 @@ Co<void> Takeover::takeEpoch(kj::Maybe<Epoch> expected) {
 Co<void> Takeover::fence() {
   const VolumeConfiguration& configuration = configurationToFence(record_);
   const size_t needed = fenceQuorum(configuration);
-  Tasks asking("fences");
+  asking_ = std::make_unique<Tasks>("fences");
   for (const MemberIdentity& member : configuration.members) {
     bool have = false;
     for (const FenceReply& report : reports_) have = have || report.member == member;
-    if (!have) asking.add(fenceMember(member));
+    asking_->add(fenceMember(member, have));
   }
   const int64_t sinceMs = monotonicMs(host_.env().timer);
   while (reports_.size() < needed) {
@@ -109,7 +110,8 @@ Co<void> Takeover::fence() {
   host_.takeoverProblem("");
 }
 
-Co<void> Takeover::fenceMember(MemberIdentity member) {
+// Goes on asking a member that has reported: it shall hear that the candidate is there (rule 9).
+Co<void> Takeover::fenceMember(MemberIdentity member, bool reported) {
   int64_t pauseMs = kPauseMsMin;
   for (;;) {
     auto asked = isSelf(member) ? host_.fenceSelf(fenceRequest())
@@ -118,9 +120,12 @@ Co<void> Takeover::fenceMember(MemberIdentity member) {
     if (outcome.ok()) {
       const FenceReply& reply = *outcome.value;
       if (countsAsFenced(configurationToFence(record_), reply) && reply.member == member) {
-        reports_.push_back(reply);
+        if (!reported) reports_.push_back(reply);
+        reported = true;
         reported_.notify();
-        co_return;
+        if (isSelf(member)) co_return;
+        co_await host_.env().timer.afterDelay(kTellMs * kj::MILLISECONDS);
+        continue;
       }
       if (!reply.promised && reply.highest > epoch_) {
         refusedFor_ = reply.highest;
@@ -270,6 +275,8 @@ Co<void> Takeover::makeActive() {
     host_.takeoverProblem("the coordinator did not confirm that the epoch is active");
     co_await pause(pauseMs);
   }
+  // The epoch may be active and yet over: a member has promised a higher one meanwhile.
+  KJ_REQUIRE(host_.leads(), "the takeover was superseded by a higher epoch", epoch_);
   host_.takeoverProblem("");
   host_.activate(next);
 }

@@ -39,6 +39,7 @@ class TakeoverHost {
   virtual void lead(const VolumeConfiguration& configuration) = 0;
   // Resolves when W members have EpochStart.
   virtual kj::Promise<void> whenStarted() = 0;
+  virtual bool leads() = 0;  // since lead(); false again when another epoch ended it
   // Rule 8: the epoch is known to be active.
   virtual void activate(const VolumeRecord& record) = 0;
   // For status: what the attempt waits for; empty when it goes on.
@@ -52,6 +53,7 @@ class Takeover final {
  public:
   static constexpr int64_t kAttemptTimeoutMs = 3000;  // of one request to one member
   static constexpr int64_t kPauseMsMin = 20, kPauseMsMax = 250;
+  static constexpr int64_t kTellMs = 100;  // a fence is repeated, so that the candidate is heard
   static constexpr size_t kFetchRecords = 1024;
 
   explicit Takeover(TakeoverHost& host) : host_(host) {}
@@ -61,12 +63,13 @@ class Takeover final {
   // lead, or when the coordinator cannot be asked before an epoch is taken. With `expected`,
   // only if that is the volume's epoch still: what started the attempt by itself holds.
   Co<void> run(kj::Maybe<Epoch> expected);
+  bool tookEpoch() const { return epoch_.value > 0; }
   void connectivityChanged() { reachable_.notify(); }  // members are asked again at once
 
  private:
   Co<void> takeEpoch(kj::Maybe<Epoch> expected);
   Co<void> fence();
-  Co<void> fenceMember(MemberIdentity member);
+  Co<void> fenceMember(MemberIdentity member, bool reported);
   Co<bool> adopt();
   Co<void> adoptFrom(const FenceReply& report);
   Co<void> merge(const FenceReply& report, std::vector<RecordRef> records);
@@ -85,6 +88,7 @@ class Takeover final {
   Epoch refusedFor_;                       // a higher one that a member has promised
   std::vector<FenceReply> reports_;        // complete ones, at most one for each member
   Signal reported_, reachable_;
+  std::unique_ptr<Tasks> asking_;          // the members, until this node leads
 };
 
 }  // namespace packmoor::replicator

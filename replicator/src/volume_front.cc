@@ -185,7 +185,13 @@ Co<void> VolumeImpl::forwardReads() {
     forwardedReads_.clear();
     auto asked = parts_.env.timer.timeoutAfter(kForwardTimeoutMs * kj::MILLISECONDS,
                                                parts_.peers.peer(primaryNode_).readIndex(record_.id));
-    auto outcome = co_await outcomeOf(kj::mv(asked));
+    const NodeId node = primaryNode_;
+    auto moved = whenMoved(node, nowMs() + kForwardTimeoutMs).promise().then([](ProposeReply&& reply) {
+      ReadIndexReply none;
+      none.reason = reply.reason;
+      return none;
+    });
+    auto outcome = co_await outcomeOf(asked.exclusiveJoin(kj::mv(moved)));
     if (outcome.ok() && outcome.value->ok) {
       // The answer is an announcement, too (rule 15).
       member_.announced(outcome.value->epoch, outcome.value->committed);

@@ -28,7 +28,8 @@ VolumeImpl::VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVo
         if (primary_ != nullptr) primary_->ownLogDurable();
         if (applier_ != nullptr) applier_->wake();
       }),
-      member_(found.promise, std::max(found.base.index, found.checkpoint.index), found.suspect) {
+      member_(found.promise, std::max(found.base.index, found.checkpoint.index), found.suspect),
+      watch_(parts.options.suspectAfterMs, parts.options.heartbeatMs) {
   if (found.suspect) {
     problem_ = "the journal is damaged and may have lost records of this volume";
   }
@@ -56,6 +57,7 @@ Co<void> VolumeImpl::open() {
   applier_ = std::make_unique<Applier>(log_, member_, *stateMachine_,
                                        static_cast<ApplyHost&>(*this), applied);
   applier_->lastCheckpointMs = nowMs();
+  watch_.follow(nowMs());
   if (!member_.repairing()) applier_->start();
 }
 
@@ -98,12 +100,14 @@ bool VolumeImpl::claim(Epoch epoch, const Uuid& nonce, const NodeId& primary) {
     }
   }
   followed(primary);
+  heardPrimary();
   return true;
 }
 
 void VolumeImpl::followed(const NodeId& primary) {
   if (primaryNode_ == primary) return;
   primaryNode_ = primary;
+  watch_.follow(nowMs());
   moved_.notify();
 }
 
@@ -119,16 +123,16 @@ void VolumeImpl::stepDown(const NodeId& primary) {
   primary_->depose(primary);
   // One of its own calls may be under way.
   retired_.push_back(Retired{nowMs(), std::move(primary_)});
-  retakeAtMs_ = nowMs() + kRetakeMs + static_cast<int64_t>(parts_.env.random.below(1000));
   moved_.notify();
 }
 
 void VolumeImpl::refusedBy(Epoch epoch, Epoch promised) {
   if (primary_ == nullptr || primary_->configuration().epoch != epoch) return;
-  // Rule 10. Who took the higher epoch, the coordinator knows.
+  // Rule 10. Who took the higher epoch, the coordinator knows. Whoever it is has as long as any
+  // primary to be heard of; then this node, as any other, may take an epoch itself.
   KJ_LOG(INFO, "a member has promised a higher epoch", record_.name.c_str(), epoch, promised);
   stepDown(NodeId());
-  primaryNode_.clear();
+  followed(NodeId());
   parts_.coordinatorWanted.notify();
 }
 
@@ -140,58 +144,10 @@ void VolumeImpl::noteRecord(const VolumeRecord& record) {
   if (primary_ != nullptr && active && epoch > primary_->configuration().epoch) {
     stepDown(record.current.primary.node);  // rule 10
   }
-  if (active && epoch >= member_.promise().epoch && record.current.primary != parts_.self) {
-    retakeAtMs_ = 0;
-  }
-  if (epoch >= member_.promise().epoch && !record.current.primary.node.empty()) {
-    followed(record.current.primary.node);
-  }
-}
-
-// Starts an attempt where the rules let this node begin one by itself: after a restart as the
-// primary (rule 2), as the first member of a new volume, and after a bound without anyone else
-// (rule 10).
-void VolumeImpl::maybeLead() {
-  if (primary_ != nullptr || takeover_ != nullptr || stopped_ || member_.repairing()) return;
-  const int64_t now = nowMs();
-  if (now < leadAfterMs_ || now < retakeAtMs_) return;
-  const VolumeConfiguration& current = record_.current;
-  if (current.epoch < member_.promise().epoch) return;  // the record is older than the promise
-  bool mine = false;
-  if (current.epoch.value == 0) {
-    mine = !current.members.empty() && current.members.front() == parts_.self;
-  } else {
-    mine = current.primary == parts_.self;
-  }
-  const bool retake = retakeAtMs_ != 0 && record_.phase != VolumePhase::kActive;
-  if (!mine && !retake) return;
-  tasks_.add(beginTakeover(current.epoch).catch_([](kj::Exception&&) {}));
-}
-
-kj::Promise<void> VolumeImpl::beginTakeover(kj::Maybe<Epoch> expected) {
-  if (takeover_ != nullptr) return takeoverDone_.addBranch();
-  takeover_ = std::make_unique<Takeover>(static_cast<TakeoverHost&>(*this));
-  takeoverDone_ = runTakeover(expected).promise().fork();
-  return takeoverDone_.addBranch();
-}
-
-Co<void> VolumeImpl::runTakeover(kj::Maybe<Epoch> expected) {
-  co_await kj::evalLater([]() {});  // so that takeoverDone_ is set before anything happens
-  auto failure = co_await outcomeOf(takeover_->run(expected));
-  takeover_ = nullptr;
-  moved_.notify();
-  KJ_IF_MAYBE(exception, failure) {
-    const kj::StringPtr why = exception->getDescription();
-    KJ_LOG(WARNING, "taking over the volume failed", record_.name.c_str(), why);
-    takeoverProblem_ = kj::str("taking over failed: ", why).cStr();
-    if (primary_ != nullptr && !primary_->active()) stepDown(NodeId());
-    leadAfterMs_ = nowMs() + leadPauseMs_ +
-                   static_cast<int64_t>(parts_.env.random.below(leadPauseMs_));
-    leadPauseMs_ = std::min(leadPauseMs_ * 2, kLeadPauseMsMax);
-    parts_.coordinatorWanted.notify();
-    kj::throwFatalException(kj::mv(*exception));
-  }
-  leadPauseMs_ = kLeadPauseMsMin;
+  if (epoch < member_.promise().epoch || record.current.primary.node.empty()) return;
+  // Rule 10: an epoch that is not active takes the lead from nobody who is heard.
+  if (!active && hearsPrimary()) return;
+  followed(record.current.primary.node);
 }
 
 void VolumeImpl::lead(const VolumeConfiguration& configuration) {
@@ -205,6 +161,7 @@ void VolumeImpl::lead(const VolumeConfiguration& configuration) {
   log_.append(kj::arrayPtr(&record, 1));
   primary_ = std::make_unique<Primary>(static_cast<PrimaryHost&>(*this), configuration, adopted,
                                        start);
+  moved_.notify();
 }
 
 kj::Promise<void> VolumeImpl::whenStarted() {
@@ -220,7 +177,7 @@ void VolumeImpl::activate(const VolumeRecord& record) {
   const int64_t revision = record_.revision;
   record_ = record;
   record_.revision = std::max(revision, record.revision);  // the next read tells the new one
-  retakeAtMs_ = 0;
+  takeoverProblem_.clear();
   primary_->activate();
   moved_.notify();
 }
@@ -265,7 +222,11 @@ void VolumeImpl::tick() {
   while (!retired_.empty() && now - retired_.front().sinceMs >= kRetiredMs) {
     retired_.erase(retired_.begin());
   }
-  if (primary_ != nullptr) primary_->tick();
+  if (primary_ != nullptr) {
+    primary_->yield(journalStuck());
+    primary_->tick();
+  }
+  watch_.tick(now);
   maybeLead();
   if (member_.repairing()) return;
   log_.release(std::min(releasable(applier_->checkpointed()), member_.committed()));
@@ -282,6 +243,7 @@ void VolumeImpl::tick() {
 void VolumeImpl::connectivityChanged() {
   if (primary_ != nullptr) primary_->connectivityChanged();
   if (takeover_ != nullptr) takeover_->connectivityChanged();
+  maybeLead();
 }
 
 kj::Promise<void> VolumeImpl::checkpointNow() {

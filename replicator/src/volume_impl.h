@@ -5,16 +5,18 @@
 // ends roles in the same turn (rule 3), answers the other nodes, and serves fronts: a proposal or a
 // read goes to the primary, wherever it is, and again when the lead moves.
 //
-// Sources: volume_impl.cc (life, roles), volume_peers.cc (what other nodes ask), volume_front.cc
-// (what fronts ask).
+// Sources: volume_impl.cc (life, roles), volume_takeover.cc (when this node tries to lead),
+// volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
 #pragma once
 
 #include "applier.h"
+#include "consent.h"
 #include "extent_exchange.h"
 #include "primary.h"
+#include "primary_watch.h"
 #include "takeover.h"
 
 #include <kj/async.h>
@@ -39,8 +41,14 @@ class VolumeImpl final : public Volume,
                          private TakeoverHost,
                          private ApplyHost {
  public:
-  static constexpr int64_t kRetakeMs = 3000;          // rule 10's bound
-  static constexpr int64_t kLeadPauseMsMin = 100, kLeadPauseMsMax = 5000;
+  // After a failed attempt to lead. Doubles; times 1 to 2, at random.
+  static constexpr int64_t kLeadPauseMsMin = 50, kLeadPauseMsMax = 1000;
+  static constexpr int64_t kConsentPauseMs = 100;     // after a round without consent, times 1 to 2
+  static constexpr int64_t kStaggerMs = 60;           // between members that could try to lead
+  static constexpr int64_t kJitterMs = 15;
+  // An epoch that is not active by then is not left to its candidate any longer.
+  static constexpr int64_t kStalledTakeoverMs = 10'000;
+  static constexpr int64_t kParkMs = 2000;            // a candidate keeps requests so long
   static constexpr int64_t kRetiredMs = 1000;
   static constexpr int64_t kExtentWaitMs = 100;       // an append waits so long for an extent
   static constexpr int64_t kForwardTimeoutMs = 2000;
@@ -80,8 +88,10 @@ class VolumeImpl final : public Volume,
   kj::Promise<FetchReply> handleFetch(FetchRequest request);
   LogPosition handleCommonPrefix(const CommonPrefixRequest& request);
   kj::Promise<ProposeReply> handlePropose(ProposeRequest request);
+  bool isCandidate() const { return takeover_ != nullptr && primary_ == nullptr; }
   kj::Promise<ReadIndexReply> handleReadIndex();
   ConfirmReply handleConfirm(const ConfirmRequest& request);
+  ConsentReply handleConsent(const NodeId& from, const ConsentRequest& request);
 
  private:
   // PrimaryHost, TakeoverHost, ApplyHost
@@ -103,6 +113,7 @@ class VolumeImpl final : public Volume,
   kj::Promise<FenceReply> fenceSelf(FenceRequest request) override;
   void lead(const VolumeConfiguration& configuration) override;
   kj::Promise<void> whenStarted() override;
+  bool leads() override { return primary_ != nullptr; }
   void activate(const VolumeRecord& record) override;
   void takeoverProblem(std::string problem) override { takeoverProblem_ = std::move(problem); }
   void recordsApplied(RecordIndex first,
@@ -113,9 +124,17 @@ class VolumeImpl final : public Volume,
   // Roles
   void stepDown(const NodeId& primary);
   void followed(const NodeId& primary);
+  void heardPrimary() { watch_.heard(nowMs()); }
+  // Rule 9: does this member hear from a primary, or from a candidate that gets on?
+  bool hearsPrimary();
+  bool journalStuck();
+  Epoch highestEpoch() const;
   kj::Promise<void> beginTakeover(kj::Maybe<Epoch> expected);
   Co<void> runTakeover(kj::Maybe<Epoch> expected);
   void maybeLead();
+  void tryAfter(int64_t milliseconds);
+  int64_t staggerMs();
+  Co<void> askAndLead(VolumeConfiguration target, Epoch expected);
   void damaged(std::string problem);
   void advanced();
   Co<void> pinRecovered(RecordIndex applied);
@@ -134,6 +153,8 @@ class VolumeImpl final : public Volume,
   Co<RecordIndex> readUntilConfirmed();
   kj::Promise<RecordIndex> confirmOnce();
   Co<void> forwardReads();
+  Co<ProposeReply> proposeWhenLeading(ProposeRequest request);
+  Co<ReadIndexReply> readIndexWhenLeading();
   int64_t nowMs() { return monotonicMs(parts_.env.timer); }
 
   VolumeParts parts_;
@@ -153,8 +174,14 @@ class VolumeImpl final : public Volume,
   std::vector<Retired> retired_;        // deposed, kept until nothing of them runs any more
   std::unique_ptr<Takeover> takeover_;  // the running attempt
   kj::ForkedPromise<void> takeoverDone_ = nullptr;
+  int64_t takeoverSinceMs_ = 0;
+  PrimaryWatch watch_;                  // of primaryNode_
   int64_t leadAfterMs_ = 0, leadPauseMs_ = kLeadPauseMsMin;
-  int64_t retakeAtMs_ = 0;              // rule 10; 0: not
+  int64_t tryAtMs_ = 0;                 // when this node tries to lead; 0: nothing is suspected
+  int64_t wakeAtMs_ = 0;                // the timer that is set for it
+  bool asking_ = false;                 // for consent
+  bool deferred_ = false;               // let a member with a newer log go first
+  std::string noConsent_;               // why, when last asked; told once
   bool stopped_ = false;
   Signal moved_;                        // role, primary or promise changed
 

@@ -161,8 +161,35 @@ LogPosition VolumeImpl::handleCommonPrefix(const CommonPrefixRequest& request) {
 
 // ---- Proposals and reads ----------------------------------------------------------------------
 
+// Rule 9. The answer binds nobody: it keeps a node that is cut off, or too eager, from stopping a
+// volume that works.
+ConsentReply VolumeImpl::handleConsent(const NodeId& from, const ConsentRequest& request) {
+  ConsentReply reply;
+  reply.member = parts_.self;
+  reply.promised = member_.promise().epoch;
+  reply.last = log_.last();
+  if (request.candidate.node != from) {
+    reply.reason = "asked in another node's name";
+  } else if (member_.repairing()) {
+    reply.reason = "its copy is damaged";
+  } else if (journalStuck()) {
+    reply.reason = "its journal does not get on";
+  } else if (request.epoch < reply.promised) {
+    reply.reason = "it has promised a higher epoch";
+  } else if (from != primaryNode_ && hearsPrimary()) {
+    reply.reason = kj::str("it hears from ", primary_ != nullptr || takeover_ != nullptr
+                                                 ? "itself" : primaryNode_.c_str()).cStr();
+  } else {
+    reply.consents = true;
+    // Who has the newer log needs to fetch nothing, and goes first.
+    if (tryAtMs_ != 0 && isNewer(reply.last, request.last)) tryAfter(0);
+  }
+  return reply;
+}
+
 kj::Promise<ProposeReply> VolumeImpl::handlePropose(ProposeRequest request) {
   if (primary_ != nullptr) return primary_->propose(kj::mv(request));
+  if (isCandidate()) return proposeWhenLeading(kj::mv(request));
   ProposeReply reply;
   reply.outcome = ProposeReply::Outcome::kNotPrimary;
   if (primaryNode_ != parts_.self.node) reply.primary = primaryNode_;
@@ -170,7 +197,41 @@ kj::Promise<ProposeReply> VolumeImpl::handlePropose(ProposeRequest request) {
   return reply;
 }
 
+// A front that knows of the takeover need not ask again and again: it is answered by its outcome.
+Co<ProposeReply> VolumeImpl::proposeWhenLeading(ProposeRequest request) {
+  const int64_t untilMs = nowMs() + kParkMs;
+  while (isCandidate() && nowMs() < untilMs) {
+    co_await moved_.waitFor(parts_.env.timer, untilMs - nowMs());
+  }
+  if (primary_ != nullptr) {
+    auto proposed = primary_->propose(kj::mv(request));
+    auto reply = co_await kj::mv(proposed);
+    co_return kj::mv(reply);
+  }
+  ProposeReply reply;
+  reply.outcome = ProposeReply::Outcome::kNotPrimary;
+  if (primaryNode_ != parts_.self.node) reply.primary = primaryNode_;
+  reply.reason = "this node does not lead the volume yet";
+  co_return reply;
+}
+
+Co<ReadIndexReply> VolumeImpl::readIndexWhenLeading() {
+  const int64_t untilMs = nowMs() + kParkMs;
+  while (takeover_ != nullptr && nowMs() < untilMs) {
+    co_await moved_.waitFor(parts_.env.timer, untilMs - nowMs());
+  }
+  ReadIndexReply reply;
+  if (takeover_ != nullptr) {
+    reply.reason = "this node does not lead the volume yet";
+    co_return reply;
+  }
+  auto asked = handleReadIndex();
+  reply = co_await kj::mv(asked);
+  co_return reply;
+}
+
 kj::Promise<ReadIndexReply> VolumeImpl::handleReadIndex() {
+  if (takeover_ != nullptr) return readIndexWhenLeading();
   if (primary_ == nullptr || !primary_->active()) {
     ReadIndexReply reply;
     if (primaryNode_ != parts_.self.node) reply.primary = primaryNode_;

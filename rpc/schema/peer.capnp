@@ -128,6 +128,20 @@ struct ConfirmReply {
   promised @2 :UInt64;
 }
 
+struct ConsentRequest {
+  volume @0 :Uuid;
+  candidate @1 :Member;
+  epoch @2 :UInt64;
+  last @3 :Position;
+}
+struct ConsentReply {
+  consents @0 :Bool;
+  member @1 :Member;
+  promised @2 :UInt64;
+  last @3 :Position;
+  reason @4 :Text;
+}
+
 interface Node {
   append @0 AppendRequest -> AppendReply;
   fence @1 (coordinator :VolumeRecord) -> FenceReply;
@@ -144,6 +158,8 @@ interface Node {
   extentInfo @11 (id :Uuid) -> (bytes :UInt64, root :Hash);
 
   query @12 (volume :Uuid, name :Text, question :Data) -> (answer :Data);
+
+  consent @13 ConsentRequest -> ConsentReply;
 }
 
 # One extent on its way to a node. Blocks are written in the order in which they are sent; a

@@ -129,6 +129,15 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.table("replication");
   NodeConfig::Replication& r = config.replication;
   reader.millis("heartbeat_ms", r.heartbeatMs, 1, 60'000);
+  reader.millis("suspect_after_ms", r.suspectAfterMs, 10, 600'000);
+  if (r.suspectAfterMs < 3 * r.heartbeatMs) {
+    reader.problemAt("suspect_after_ms",
+                     "replication.suspect_after_ms is " + std::to_string(r.suspectAfterMs) +
+                         " and must be at least three times replication.heartbeat_ms, " +
+                         std::to_string(3 * r.heartbeatMs) +
+                         ": a primary would be replaced for a message that is late.");
+  }
+  reader.millis("journal_stuck_ms", r.journalStuckMs, 10, kDayMs);
   reader.millis("propose_timeout_ms", r.proposeTimeoutMs, 10, kDayMs);
   reader.millis("read_timeout_ms", r.readTimeoutMs, 10, kDayMs);
   reader.bytes("checkpoint_bytes", r.checkpointBytes, 64 * kKiB, kTiB);

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "describe.h"
 #include "peer_connection.h"
@@ -93,6 +95,11 @@ std::string PeerLink::describeFailure(const kj::Exception& cause) const {
 void PeerLink::attemptFails(const kj::Exception& cause) {
   dialling_ = false;
   problem_ = describeFailure(cause);
+  const bool refused = stage_ == Stage::kConnect && problem_ == strerror(ECONNREFUSED);
+  if (refused != refused_) {
+    refused_ = refused;
+    hub_.connectivity.raise();
+  }
   attemptFulfiller_->reject(unreachable());
   if (problem_ != reported_) {
     notify(hub_.options.notices, NoticeLevel::kWarning,
@@ -128,7 +135,7 @@ Co<void> PeerLink::run() {
       continue;
     }
     auto& connection = *KJ_ASSERT_NONNULL(connection_);
-    dialling_ = false;
+    dialling_ = refused_ = false;
     software_ = connection.other().software;
     problem_.clear();
     if (!reported_.empty() || role_ == PeerRole::kControl) {

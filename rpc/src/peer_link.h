@@ -34,6 +34,8 @@ class PeerLink {
   ~PeerLink() noexcept(false);
 
   bool connected() const { return connection_ != nullptr; }
+  // Not connected, and the last attempt was refused: nothing listens there.
+  bool refused() const { return connection_ == nullptr && refused_; }
   // The other node, when connected.
   kj::Maybe<wire::Node::Client&> node();
   // Resolves when connected; rejects as soon as an attempt has failed.
@@ -60,7 +62,7 @@ class PeerLink {
   kj::Function<void()> onLost_;
 
   kj::Maybe<kj::Own<PeerConnection>> connection_;
-  bool dialling_ = false;
+  bool dialling_ = false, refused_ = false;
   kj::Own<kj::PromiseFulfiller<void>> attemptFulfiller_;
   kj::ForkedPromise<void> attempt_ = nullptr;
   kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> pauseFulfiller_;

@@ -167,6 +167,7 @@ class SolitaryPeer final : public replicator::Peer {
   explicit SolitaryPeer(replicator::NodeId node) : node_(kj::mv(node)) {}
   const replicator::NodeId& node() override { return node_; }
   bool connected() override { return false; }
+  bool refused() override { return false; }
   kj::Promise<replicator::AppendReply> append(replicator::AppendRequest) override {
     return alone();
   }
@@ -182,6 +183,9 @@ class SolitaryPeer final : public replicator::Peer {
     return alone();
   }
   kj::Promise<replicator::ConfirmReply> confirm(replicator::ConfirmRequest) override {
+    return alone();
+  }
+  kj::Promise<replicator::ConsentReply> consent(replicator::ConsentRequest) override {
     return alone();
   }
   kj::Promise<void> takeOver(replicator::VolumeId) override { return alone(); }

@@ -171,6 +171,17 @@ class NodeService final : public wire::Node::Server {
         });
   }
 
+  kj::Promise<void> consent(ConsentContext context) override {
+    auto request = read(context.getParams());
+    return calls_
+        ->call<replicator::ConsentReply>([&](auto& service, auto& from) {
+          return service.consent(from, kj::mv(request));
+        })
+        .then([context](replicator::ConsentReply reply) mutable {
+          write(reply, context.initResults(sizeOfBytes(reply.reason.size())));
+        });
+  }
+
   kj::Promise<void> takeOver(TakeOverContext context) override {
     const auto volume = read(context.getParams().getVolume());
     return calls_->call<void>(

@@ -334,6 +334,29 @@ replicator::ReadIndexReply read(wire::ReadIndexReply::Reader in) {
           asString(in.getPrimary()), asString(in.getReason())};
 }
 
+void write(const replicator::ConsentRequest& request, wire::ConsentRequest::Builder out) {
+  write(request.volume, out.initVolume());
+  writeMember(request.candidate, out.initCandidate());
+  out.setEpoch(request.epoch.value);
+  write(request.last, out.initLast());
+}
+replicator::ConsentRequest read(wire::ConsentRequest::Reader in) {
+  return {read(in.getVolume()), readMember(in.getCandidate()), Epoch(in.getEpoch()),
+          read(in.getLast())};
+}
+
+void write(const replicator::ConsentReply& reply, wire::ConsentReply::Builder out) {
+  out.setConsents(reply.consents);
+  writeMember(reply.member, out.initMember());
+  out.setPromised(reply.promised.value);
+  write(reply.last, out.initLast());
+  out.setReason(asStringPtr(reply.reason));
+}
+replicator::ConsentReply read(wire::ConsentReply::Reader in) {
+  return {in.getConsents(), readMember(in.getMember()), Epoch(in.getPromised()),
+          read(in.getLast()), asString(in.getReason())};
+}
+
 void write(const replicator::ConfirmReply& reply, wire::ConfirmReply::Builder out) {
   out.setFollows(reply.follows);
   out.setRound(reply.round);

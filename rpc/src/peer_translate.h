@@ -47,6 +47,11 @@ replicator::ReadIndexReply read(wire::ReadIndexReply::Reader in);
 void write(const replicator::ConfirmReply& reply, wire::ConfirmReply::Builder out);
 replicator::ConfirmReply read(wire::ConfirmReply::Reader in);
 
+void write(const replicator::ConsentRequest& request, wire::ConsentRequest::Builder out);
+replicator::ConsentRequest read(wire::ConsentRequest::Reader in);
+void write(const replicator::ConsentReply& reply, wire::ConsentReply::Builder out);
+replicator::ConsentReply read(wire::ConsentReply::Reader in);
+
 // How much a message needs, so that it is built in one piece.
 capnp::MessageSize sizeOf(const replicator::AppendRequest& request);
 capnp::MessageSize sizeOf(const replicator::FetchReply& reply);

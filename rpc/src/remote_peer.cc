@@ -135,6 +135,16 @@ kj::Promise<replicator::ConfirmReply> RemotePeer::confirm(replicator::ConfirmReq
   });
 }
 
+kj::Promise<replicator::ConsentReply> RemotePeer::consent(replicator::ConsentRequest request) {
+  return with<replicator::ConsentReply>(control_, [request](wire::Node::Client& node) {
+    auto call = node.consentRequest(sizeOfBytes(0));
+    write(request, call);
+    return call.send().then([](auto response) {
+      return read(wire::ConsentReply::Reader(response));
+    });
+  });
+}
+
 kj::Promise<void> RemotePeer::takeOver(VolumeId volume) {
   return with<void>(control_, [volume](wire::Node::Client& node) -> kj::Promise<void> {
     auto call = node.takeOverRequest();

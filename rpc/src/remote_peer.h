@@ -18,6 +18,7 @@ class RemotePeer final : public replicator::Peer {
 
   const replicator::NodeId& node() override { return node_; }
   bool connected() override { return control_.connected(); }
+  bool refused() override { return control_.refused(); }
 
   kj::Promise<replicator::AppendReply> append(replicator::AppendRequest request) override;
   kj::Promise<replicator::FenceReply> fence(replicator::FenceRequest request) override;
@@ -27,6 +28,7 @@ class RemotePeer final : public replicator::Peer {
   kj::Promise<replicator::ProposeReply> propose(replicator::ProposeRequest request) override;
   kj::Promise<replicator::ReadIndexReply> readIndex(replicator::VolumeId volume) override;
   kj::Promise<replicator::ConfirmReply> confirm(replicator::ConfirmRequest request) override;
+  kj::Promise<replicator::ConsentReply> consent(replicator::ConsentRequest request) override;
   kj::Promise<void> takeOver(replicator::VolumeId volume) override;
 
   kj::Promise<void> writeExtentBlock(replicator::ExtentId id, uint64_t block,

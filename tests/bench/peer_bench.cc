@@ -79,6 +79,9 @@ class Sink final : public PeerService {
   kj::Promise<ConfirmReply> confirm(const NodeId&, ConfirmRequest) override {
     return ConfirmReply();
   }
+  kj::Promise<ConsentReply> consent(const NodeId&, ConsentRequest) override {
+    return ConsentReply();
+  }
   kj::Promise<void> takeOver(const NodeId&, VolumeId) override { return kj::READY_NOW; }
   kj::Promise<void> abandonExtent(const NodeId&, ExtentId) override { return kj::READY_NOW; }
   kj::Promise<ExtentBlockReply> readExtentBlock(const NodeId&, ExtentId, uint64_t) override {

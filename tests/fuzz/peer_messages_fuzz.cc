@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   memcpy(words.begin(), data + kSkip, words.asBytes().size());
   kj::runCatchingExceptions([&]() {
     capnp::FlatArrayMessageReader message(words);
-    switch (data[0] % 7) {
+    switch (data[0] % 9) {
       case 0: read(message.getRoot<wire::AppendRequest>()); break;
       case 1: read(message.getRoot<wire::AppendReply>()); break;
       case 2: read(message.getRoot<wire::VolumeRecord>()); break;
@@ -27,6 +27,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 4: read(message.getRoot<wire::FetchReply>()); break;
       case 5: read(message.getRoot<wire::ProposeRequest>()); break;
       case 6: read(message.getRoot<wire::ProposeReply>()); break;
+      case 7: read(message.getRoot<wire::ConsentRequest>()); break;
+      case 8: read(message.getRoot<wire::ConsentReply>()); break;
     }
   });
   return 0;

@@ -4,7 +4,6 @@ with a configuration of its own, and a load of small pushes that remembers what 
 PACKMOOR_BIN names the folder with packmoord and packmoorctl. Nothing here sleeps for a fixed time
 to let something happen: conditions are polled, with a deadline that fails the test.
 """
-import hashlib
 import http.client
 import os
 import shutil
@@ -16,11 +15,11 @@ import tempfile
 import threading
 import time
 import unittest
-import zlib
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tools", "lib"))
 from cluster import Cluster, Problem, tail, wait_for  # noqa: E402
+from push_chains import git_object, pkt, receive_body, small_pack  # noqa: E402
 
 BIN = os.environ.get("PACKMOOR_BIN", os.path.join(ROOT, "build", "bin"))
 CTL = os.path.join(BIN, "packmoorctl")
@@ -145,40 +144,6 @@ class PackmoorTest(unittest.TestCase):
 
 
 # --- small pushes ------------------------------------------------------------------------------
-
-
-def git_object(kind, content):
-    """Name and pack entry of an object."""
-    name = hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).digest()
-    number = {"commit": 1, "tree": 2, "blob": 3}[kind]
-    size = len(content)
-    header = [(number << 4) | (size & 15)]
-    size >>= 4
-    while size:
-        header[-1] |= 0x80
-        header.append(size & 0x7f)
-        size >>= 7
-    return name, bytes(header) + zlib.compress(content, 1)
-
-
-def small_pack(seed, parent=None):
-    """A commit of one blob of 1 KiB: its name and a pack."""
-    blob, blob_entry = git_object("blob", (seed * (1024 // len(seed) + 1))[:1024].encode())
-    tree, tree_entry = git_object("tree", b"100644 f\0" + blob)
-    text = f"tree {tree.hex()}\n" + (f"parent {parent}\n" if parent else "")
-    text += f"author t <t@example.org> 1700000000 +0000\ncommitter t <t@example.org> 1700000000 +0000"
-    commit, commit_entry = git_object("commit", f"{text}\n\n{seed}\n".encode())
-    body = b"PACK" + (2).to_bytes(4, "big") + (3).to_bytes(4, "big")
-    body += commit_entry + tree_entry + blob_entry
-    return commit.hex(), body + hashlib.sha1(body).digest()
-
-
-def pkt(text):
-    return f"{len(text) + 4:04x}".encode() + text
-
-
-def receive_body(old, new, ref, pack, capabilities=b"report-status agent=it"):
-    return pkt(f"{old} {new} {ref}".encode() + b"\0" + capabilities) + b"0000" + pack
 
 
 class Pusher(threading.Thread):

@@ -48,6 +48,8 @@ gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config) {
 replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config) {
   replicator::ReplicatorOptions options;
   options.heartbeatMs = config.replication.heartbeatMs;
+  options.suspectAfterMs = config.replication.suspectAfterMs;
+  options.journalStuckMs = config.replication.journalStuckMs;
   options.proposeTimeoutMs = config.replication.proposeTimeoutMs;
   options.readTimeoutMs = config.replication.readTimeoutMs;
   options.checkpointBytes = config.replication.checkpointBytes;

@@ -126,6 +126,8 @@ class Journal {
   virtual kj::Maybe<LogPosition> position(VolumeId volume, RecordIndex index) = 0;
 
   virtual JournalStatistics statistics() = 0;
+  // As in the statistics: when the batch that is being made durable was started; 0: none.
+  virtual int64_t inFlightSinceMs() = 0;
   // Waits for what is in flight and writes the tail marker. Nothing may be appended after.
   virtual kj::Promise<void> close() = 0;
 };

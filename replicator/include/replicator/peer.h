@@ -121,6 +121,22 @@ struct ConfirmReply {
   Epoch promised;
 };
 
+// A member that would like to take the lead, to the others, before it takes an epoch (rule 9). Binds
+// nobody.
+struct ConsentRequest {
+  VolumeId volume;
+  MemberIdentity candidate;
+  Epoch epoch;                       // the highest that the candidate knows of
+  LogPosition last;                  // of its log
+};
+struct ConsentReply {
+  bool consents = false;             // not hearing from a primary, whole, and able to follow
+  MemberIdentity member;
+  Epoch promised;
+  LogPosition last;                  // of the member's log
+  std::string reason;                // why it does not consent
+};
+
 struct ExtentBlockReply {
   kernelio::IoBuffer data;
   Hash128 checksum;
@@ -131,6 +147,9 @@ class Peer {
   virtual ~Peer() noexcept(false) {}
   virtual const NodeId& node() = 0;
   virtual bool connected() = 0;
+  // There is no connection, and the last attempt to make one was refused: no process of the node
+  // is there (rule 12).
+  virtual bool refused() = 0;
 
   virtual kj::Promise<AppendReply> append(AppendRequest request) = 0;
   virtual kj::Promise<FenceReply> fence(FenceRequest request) = 0;
@@ -139,6 +158,7 @@ class Peer {
   virtual kj::Promise<ProposeReply> propose(ProposeRequest request) = 0;
   virtual kj::Promise<ReadIndexReply> readIndex(VolumeId volume) = 0;
   virtual kj::Promise<ConfirmReply> confirm(ConfirmRequest request) = 0;
+  virtual kj::Promise<ConsentReply> consent(ConsentRequest request) = 0;
   // Asks the node to become primary of the volume; resolves when it is active.
   virtual kj::Promise<void> takeOver(VolumeId volume) = 0;
 
@@ -166,7 +186,7 @@ class Peers {
   // Never fails: an unknown or unreachable node's Peer rejects what is sent to it. The
   // reference stays valid for the life of Peers.
   virtual Peer& peer(const NodeId& node) = 0;
-  // Resolves when the connection to any node was made or lost since the call before.
+  // Resolves when the connection to any node was made, lost or refused since the call before.
   virtual kj::Promise<void> connectivityChanged() = 0;
 };
 
@@ -182,6 +202,7 @@ class PeerService {
   virtual kj::Promise<ProposeReply> propose(const NodeId& from, ProposeRequest request) = 0;
   virtual kj::Promise<ReadIndexReply> readIndex(const NodeId& from, VolumeId volume) = 0;
   virtual kj::Promise<ConfirmReply> confirm(const NodeId& from, ConfirmRequest request) = 0;
+  virtual kj::Promise<ConsentReply> consent(const NodeId& from, ConsentRequest request) = 0;
   virtual kj::Promise<void> takeOver(const NodeId& from, VolumeId volume) = 0;
   // Resolves when the block is written (buffered); the transport's stream waits for it.
   virtual kj::Promise<void> writeExtentBlock(const NodeId& from, ExtentId id, uint64_t block,

@@ -3,7 +3,8 @@
 // It follows the coordinator's list of volumes, opens those that this node is a member of,
 // serves the other nodes (PeerService) and replicates extents for fronts. It takes the lead of a
 // volume at start when the coordinator's record names this node as primary, or when nobody
-// has led yet and this node is the first member; otherwise on request only.
+// has led yet and this node is the first member; on request; and when the members hear no more
+// from the primary.
 //
 // One owner: the node (tools/packmoord). Loop: the node's. Order of destruction: the Replicator
 // before the journal, the extents, the coordinator and the peers.
@@ -20,6 +21,8 @@ namespace packmoor::replicator {
 
 struct ReplicatorOptions {
   int64_t heartbeatMs = 50;
+  int64_t suspectAfterMs = 300;             // of silence of a primary (rule 12)
+  int64_t journalStuckMs = 1000;            // of one journal write: a primary gives way
   int64_t proposeTimeoutMs = 30'000;
   int64_t readTimeoutMs = 10'000;
   uint64_t checkpointBytes = 64ull << 20;   // journal bytes of a volume between checkpoints

@@ -58,6 +58,8 @@ struct NodeConfig {
 
   struct Replication {
     int64_t heartbeatMs = 50;
+    int64_t suspectAfterMs = 300;          // at least three heartbeats
+    int64_t journalStuckMs = 1000;
     int64_t proposeTimeoutMs = 30'000;
     int64_t readTimeoutMs = 10'000;
     uint64_t checkpointBytes = 64ull << 20;

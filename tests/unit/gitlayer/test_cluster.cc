@@ -110,6 +110,7 @@ class TestCluster::FakePeer final : public replicator::Peer {
       : cluster_(cluster), node_(std::move(node)) {}
   const replicator::NodeId& node() override { return node_; }
   bool connected() override { return true; }
+  bool refused() override { return false; }
   kj::Promise<kj::Array<kj::byte>> query(replicator::VolumeId, std::string name,
                                          kj::Array<const kj::byte> question) override {
     const size_t member = std::stoul(node_.substr(4));
@@ -127,6 +128,7 @@ class TestCluster::FakePeer final : public replicator::Peer {
   kj::Promise<replicator::ProposeReply> propose(replicator::ProposeRequest) override { no(); }
   kj::Promise<replicator::ReadIndexReply> readIndex(replicator::VolumeId) override { no(); }
   kj::Promise<replicator::ConfirmReply> confirm(replicator::ConfirmRequest) override { no(); }
+  kj::Promise<replicator::ConsentReply> consent(replicator::ConsentRequest) override { no(); }
   kj::Promise<void> takeOver(replicator::VolumeId) override { no(); }
   kj::Promise<void> writeExtentBlock(replicator::ExtentId, uint64_t, kernelio::IoBuffer,
                                      Hash) override {
@@ -204,6 +206,10 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
   kj::Promise<replicator::ReadIndexReply> readIndex(const Node&, VolumeId) override { no(); }
   kj::Promise<replicator::ConfirmReply> confirm(const Node&,
                                                 replicator::ConfirmRequest) override {
+    no();
+  }
+  kj::Promise<replicator::ConsentReply> consent(const Node&,
+                                                replicator::ConsentRequest) override {
     no();
   }
   kj::Promise<void> takeOver(const Node&, VolumeId) override { no(); }

@@ -19,6 +19,7 @@ void SimNetwork::detach(const NodeId& node) {
   if (it == nodes_.end()) return;
   it->second->serving.cancel(KJ_EXCEPTION(DISCONNECTED, "the node went down"));
   nodes_.erase(it);
+  changed_.notify();
 }
 
 void SimNetwork::isolate(const NodeId& node, const std::vector<NodeId>& others) {
@@ -119,6 +120,10 @@ class SimPeer final : public Peer {
     return network_.isUp(node_) && !network_.isCut(self_, node_) && !network_.isCut(node_, self_);
   }
 
+  bool refused() override {
+    return !network_.isUp(node_) && !network_.isCut(self_, node_) && !network_.isCut(node_, self_);
+  }
+
   kj::Promise<AppendReply> append(AppendRequest request) override {
     return send<AppendReply>(kj::mv(request), [](auto& s, auto& from, auto&& r) {
       return s.append(from, kj::mv(r));
@@ -152,6 +157,11 @@ class SimPeer final : public Peer {
   kj::Promise<ConfirmReply> confirm(ConfirmRequest request) override {
     return send<ConfirmReply>(kj::mv(request), [](auto& s, auto& from, auto&& r) {
       return s.confirm(from, kj::mv(r));
+    });
+  }
+  kj::Promise<ConsentReply> consent(ConsentRequest request) override {
+    return send<ConsentReply>(kj::mv(request), [](auto& s, auto& from, auto&& r) {
+      return s.consent(from, kj::mv(r));
     });
   }
   kj::Promise<void> takeOver(VolumeId volume) override {

@@ -41,7 +41,8 @@ class SimNetwork final : private kj::TaskSet::ErrorHandler {
   void detach(const NodeId& node);     // a crash: calls that it was serving end
   bool isUp(const NodeId& node) const { return nodes_.count(node) > 0; }
   void cut(const NodeId& from, const NodeId& to) { cuts_.insert({from, to}); }
-  kj::Promise<void> whenChanged() { return changed_.wait(); }  // a node came, or links healed
+  // A node came or went, or links healed.
+  kj::Promise<void> whenChanged() { return changed_.wait(); }
   void isolate(const NodeId& node, const std::vector<NodeId>& others);
   void heal() {
     cuts_.clear();

@@ -42,6 +42,8 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.http.stallTimeoutMs, defaults.http.stallTimeoutMs);
   EXPECT_EQ(example.config.http.fetchBodyBytesMax, defaults.http.fetchBodyBytesMax);
   EXPECT_EQ(example.config.replication.heartbeatMs, defaults.replication.heartbeatMs);
+  EXPECT_EQ(example.config.replication.suspectAfterMs, defaults.replication.suspectAfterMs);
+  EXPECT_EQ(example.config.replication.journalStuckMs, defaults.replication.journalStuckMs);
   EXPECT_EQ(example.config.replication.proposeTimeoutMs, defaults.replication.proposeTimeoutMs);
   EXPECT_EQ(example.config.replication.readTimeoutMs, defaults.replication.readTimeoutMs);
   EXPECT_EQ(example.config.replication.checkpointBytes, defaults.replication.checkpointBytes);
@@ -87,6 +89,12 @@ TEST(Config, WrongTypesSayWhatWasExpectedAndFound) {
 TEST(Config, ValuesOutOfBoundsSayTheBounds) {
   EXPECT_EQ(problemsOf(std::string(kMinimal) + "[replication]\nheartbeat_ms = -1\n"),
             "f:5:16: replication.heartbeat_ms must be from 1 to 60000, and is -1.\n");
+  EXPECT_EQ(problemsOf(std::string(kMinimal) + "[replication]\nsuspect_after_ms = 149\n"),
+            "f:5:20: replication.suspect_after_ms is 149 and must be at least three times "
+            "replication.heartbeat_ms, 150: a primary would be replaced for a message that is "
+            "late.\n");
+  EXPECT_EQ(problemsOf(std::string(kMinimal) +
+                       "[replication]\nheartbeat_ms = 10\nsuspect_after_ms = 30\n"), "");
   EXPECT_EQ(problemsOf(std::string(kMinimal) + "[replication]\nsegment = 4096\n"),
             "f:5:11: replication.segment must be from 1 MiB to 4 GiB, and is 4 KiB.\n");
   EXPECT_EQ(problemsOf(std::string(kMinimal) + "[log]\nlevel = \"inf\"\n"),

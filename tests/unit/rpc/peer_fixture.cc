@@ -85,6 +85,11 @@ kj::Promise<ConfirmReply> FakeService::confirm(const NodeId& from, ConfirmReques
   confirmAsked = request;
   return confirmReply;
 }
+kj::Promise<ConsentReply> FakeService::consent(const NodeId& from, ConsentRequest request) {
+  note(from, "consent");
+  consentAsked = kj::mv(request);
+  return consentReply;
+}
 kj::Promise<void> FakeService::takeOver(const NodeId& from, VolumeId asked) {
   note(from, "takeOver");
   volume = asked;

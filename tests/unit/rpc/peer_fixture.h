@@ -52,6 +52,8 @@ class FakeService final : public replicator::PeerService {
   replicator::ReadIndexReply readIndexReply;
   replicator::ConfirmRequest confirmAsked;
   replicator::ConfirmReply confirmReply;
+  replicator::ConsentRequest consentAsked;
+  replicator::ConsentReply consentReply;
   replicator::VolumeId volume;
   replicator::ExtentId extent;
   uint64_t block = 0, sealedBytes = 0;
@@ -82,6 +84,8 @@ class FakeService final : public replicator::PeerService {
                                                     replicator::VolumeId volume) override;
   kj::Promise<replicator::ConfirmReply> confirm(const replicator::NodeId& from,
                                                 replicator::ConfirmRequest request) override;
+  kj::Promise<replicator::ConsentReply> consent(const replicator::NodeId& from,
+                                                replicator::ConsentRequest request) override;
   kj::Promise<void> takeOver(const replicator::NodeId& from,
                              replicator::VolumeId volume) override;
   kj::Promise<void> writeExtentBlock(const replicator::NodeId& from, replicator::ExtentId id,

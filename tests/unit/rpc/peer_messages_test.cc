@@ -223,6 +223,24 @@ TEST_F(PeerMessagesTest, ReadIndexAndConfirm) {
   EXPECT_EQ(confirmed.promised, Epoch(6));
 }
 
+TEST_F(PeerMessagesTest, Consent) {
+  b.service.consentReply = {true, {"b", uuid(1)}, Epoch(7),
+                            {RecordIndex(8), Epoch(6), Hash128{9, 10}}, "because"};
+  auto reply = wait(toB().consent(
+      {uuid(2), {"a", uuid(3)}, Epoch(5), {RecordIndex(4), Epoch(3), Hash128{1, 2}}}));
+  expectCall("consent");
+  auto& got = b.service.consentAsked;
+  EXPECT_EQ(got.volume, uuid(2));
+  EXPECT_EQ(got.candidate, (MemberIdentity{"a", uuid(3)}));
+  EXPECT_EQ(got.epoch, Epoch(5));
+  EXPECT_EQ(got.last, (LogPosition{RecordIndex(4), Epoch(3), Hash128{1, 2}}));
+  EXPECT_TRUE(reply.consents);
+  EXPECT_EQ(reply.member, (MemberIdentity{"b", uuid(1)}));
+  EXPECT_EQ(reply.promised, Epoch(7));
+  EXPECT_EQ(reply.last, (LogPosition{RecordIndex(8), Epoch(6), Hash128{9, 10}}));
+  EXPECT_EQ(reply.reason, "because");
+}
+
 TEST_F(PeerMessagesTest, TakeOverAndQuery) {
   wait(toB().takeOver(uuid(9)));
   expectCall("takeOver");

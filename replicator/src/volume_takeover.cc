@@ -1,0 +1,166 @@
+// When this node tries to lead a volume by itself: suspicion, consent, and the attempt.
+#include "volume_impl.h"
+
+#include "outcome.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+
+namespace packmoor::replicator {
+
+// ---- What this member hears (rules 9 and 12) ---------------------------------------------------
+
+bool VolumeImpl::journalStuck() {
+  const int64_t sinceMs = parts_.journal.inFlightSinceMs();
+  return sinceMs != 0 && nowMs() - sinceMs >= parts_.options.journalStuckMs;
+}
+
+Epoch VolumeImpl::highestEpoch() const {
+  return std::max(record_.current.epoch, member_.promise().epoch);
+}
+
+bool VolumeImpl::hearsPrimary() {
+  const int64_t now = nowMs();
+  // A role that it has itself, unless it gives way or does not get on.
+  if (primary_ != nullptr && primary_->active()) return !primary_->yields();
+  if (takeover_ != nullptr && takeover_->tookEpoch()) {
+    return now - takeoverSinceMs_ < kStalledTakeoverMs;
+  }
+  if (primaryNode_.empty() || primaryNode_ == parts_.self.node) return false;
+  if (watch_.suspects(now)) return false;
+  // A candidate that is there and yet never active is left alone for so long only.
+  const bool active = member_.hasAnnounced() ||
+                      (record_.phase == VolumePhase::kActive &&
+                       record_.current.epoch >= member_.promise().epoch);
+  return active || now - watch_.followedMs() < kStalledTakeoverMs;
+}
+
+// ---- Who tries, and when -----------------------------------------------------------------------
+
+// Members try in the order in which the configuration names them; those that are not there do not
+// count. A member whose log is behind learns that by asking, and lets the other go first.
+int64_t VolumeImpl::staggerMs() {
+  int64_t rank = 0;
+  for (const MemberIdentity& member : configurationToFence(record_).members) {
+    if (member == parts_.self) break;
+    if (member.node != primaryNode_ && parts_.peers.peer(member.node).connected()) ++rank;
+  }
+  return rank * kStaggerMs + static_cast<int64_t>(parts_.env.random.below(kJitterMs));
+}
+
+void VolumeImpl::tryAfter(int64_t milliseconds) {
+  tryAtMs_ = nowMs() + milliseconds;
+  if (milliseconds >= parts_.options.heartbeatMs) return;  // the tick is early enough
+  if (wakeAtMs_ > nowMs() && wakeAtMs_ <= tryAtMs_) return;
+  wakeAtMs_ = tryAtMs_;
+  tasks_.add(parts_.env.timer.afterDelay(milliseconds * kj::MILLISECONDS).then([this]() {
+    maybeLead();
+  }));
+}
+
+// Starts an attempt where the rules let this node begin one by itself: as the first member of a new
+// volume, after a restart as the primary (rule 2), and when the primary, or the candidate that was
+// to become it, is suspected (rules 9, 10 and 12).
+void VolumeImpl::maybeLead() {
+  if (primary_ != nullptr || takeover_ != nullptr || asking_ || stopped_ || member_.repairing()) {
+    return;
+  }
+  const int64_t now = nowMs();
+  const VolumeConfiguration& current = record_.current;
+  const VolumeConfiguration& target = configurationToFence(record_);
+  if (now < leadAfterMs_ || !isMember(target, parts_.self) || journalStuck()) return;
+  const bool watches = !primaryNode_.empty() && primaryNode_ != parts_.self.node;
+  if (watches) watch_.connection(parts_.peers.peer(primaryNode_).refused(), now);
+  if (current.epoch.value == 0 && target.members.front() == parts_.self) {
+    // Nobody has ever led: there is no primary to be heard.
+    tasks_.add(beginTakeover(current.epoch).catch_([](kj::Exception&&) {}));
+    return;
+  }
+  const bool mine = current.primary == parts_.self && current.epoch >= member_.promise().epoch;
+  if (!mine) {
+    if (hearsPrimary() || (!watches && !watch_.suspects(now))) {
+      tryAtMs_ = 0;
+      deferred_ = false;
+      return;
+    }
+    if (tryAtMs_ == 0) tryAfter(staggerMs());
+    if (now < tryAtMs_) return;
+  }
+  asking_ = true;
+  tasks_.add(askAndLead(target, highestEpoch()));
+}
+
+// Rule 9: consent comes before the first compare-and-swap.
+Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, Epoch expected) {
+  ConsentReply own;
+  own.consents = true;
+  own.member = parts_.self;
+  own.last = log_.last();
+  auto consent = std::make_unique<Consent>(
+      parts_.env, parts_.peers,
+      ConsentRequest{record_.id, parts_.self, expected, log_.last()}, kj::mv(own), kj::mv(target),
+      parts_.options.suspectAfterMs);
+  auto outcome = co_await consent->ask();
+  asking_ = false;
+  if (!outcome.granted) {
+    if (noConsent_ != outcome.reason) {
+      noConsent_ = outcome.reason;
+      KJ_LOG(INFO, "the members do not consent to a takeover", record_.name.c_str(),
+             noConsent_.c_str());
+    }
+    tryAfter(kConsentPauseMs +
+             static_cast<int64_t>(parts_.env.random.below(kConsentPauseMs)));
+    leadAfterMs_ = tryAtMs_;
+    // What the others know and this node does not, the coordinator knows.
+    if (outcome.highest > expected) parts_.coordinatorWanted.notify();
+    co_return;
+  }
+  noConsent_.clear();
+  if (outcome.outrun && !deferred_) {
+    deferred_ = true;
+    tryAfter(kStaggerMs + static_cast<int64_t>(parts_.env.random.below(kJitterMs)));
+    leadAfterMs_ = tryAtMs_;
+    co_return;
+  }
+  if (primary_ != nullptr || takeover_ != nullptr || stopped_ || member_.repairing() ||
+      expected != highestEpoch()) {
+    co_return;  // somebody was faster
+  }
+  KJ_LOG(INFO, "taking over the volume", record_.name.c_str(), expected, primaryNode_.c_str());
+  auto failure = co_await outcomeOf(beginTakeover(expected));
+  (void)failure;  // said by runTakeover
+}
+
+// ---- The attempt -------------------------------------------------------------------------------
+
+kj::Promise<void> VolumeImpl::beginTakeover(kj::Maybe<Epoch> expected) {
+  if (takeover_ != nullptr) return takeoverDone_.addBranch();
+  takeover_ = std::make_unique<Takeover>(static_cast<TakeoverHost&>(*this));
+  takeoverSinceMs_ = nowMs();
+  takeoverDone_ = runTakeover(expected).promise().fork();
+  return takeoverDone_.addBranch();
+}
+
+Co<void> VolumeImpl::runTakeover(kj::Maybe<Epoch> expected) {
+  co_await kj::evalLater([]() {});  // so that takeoverDone_ is set before anything happens
+  auto failure = co_await outcomeOf(takeover_->run(expected));
+  takeover_ = nullptr;
+  tryAtMs_ = 0;
+  deferred_ = false;
+  moved_.notify();
+  KJ_IF_MAYBE(exception, failure) {
+    const kj::StringPtr why = exception->getDescription();
+    KJ_LOG(WARNING, "taking over the volume failed", record_.name.c_str(), why);
+    takeoverProblem_ = kj::str("taking over failed: ", why).cStr();
+    if (primary_ != nullptr && !primary_->active()) stepDown(NodeId());
+    leadAfterMs_ = nowMs() + leadPauseMs_ +
+                   static_cast<int64_t>(parts_.env.random.below(leadPauseMs_));
+    leadPauseMs_ = std::min(leadPauseMs_ * 2, kLeadPauseMsMax);
+    parts_.coordinatorWanted.notify();
+    kj::throwFatalException(kj::mv(*exception));
+  }
+  leadPauseMs_ = kLeadPauseMsMin;
+}
+
+}  // namespace packmoor::replicator

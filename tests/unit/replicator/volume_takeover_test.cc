@@ -1,0 +1,259 @@
+// Goal: the members of a volume replace a primary that is gone, silent, cut off or stuck, soon and by
+// themselves; they leave one alone that works; and no client of a living node sees more than a
+// pause. Method: scripted faults on whole nodes under load, in virtual time.
+#include "sim_load.h"
+
+#include "outcome.h"
+
+namespace packmoor::replicator {
+namespace {
+
+std::vector<size_t> clientsOf(std::vector<size_t> nodes) {
+  std::vector<size_t> clients;
+  for (int i = 0; i < 2; ++i) clients.insert(clients.end(), nodes.begin(), nodes.end());
+  return clients;
+}
+
+// Journals that keep what a member misses while it is away.
+ReplicatorOptions keeping() {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.logRetainBytes = 64u << 20;
+  return options;
+}
+
+// No push failed, nothing is lost, the states are equal. `stale`: swaps from a value that was not
+// the present one, as the first of a client whose key has one already.
+void expectUnharmed(SimCluster& cluster, SimLoad& load, uint64_t stale = 0) {
+  load.join();
+  EXPECT_EQ(load.failed, 0u) << load.lastFailure;
+  EXPECT_LE(load.lost, stale);
+  cluster.settle();
+  cluster.verify();
+}
+
+TEST(VolumeTakeoverTest, AKilledPrimaryIsReplacedAtOnce) {
+  for (uint64_t seed = 100; seed < 110; ++seed) {
+    SimCluster cluster(seed, 3, keeping());
+    cluster.begin(2);
+    SimLoad load(cluster, clientsOf({1, 2}), 1);
+    cluster.loop().runFor(500 * kj::MILLISECONDS);
+    const uint64_t before = load.done;
+    cluster.node(0).losePower();
+    const int64_t sinceMs = cluster.nowMs();
+    cluster.until([&]() { return cluster.primary() != nullptr; }, 200, "a new primary");
+    EXPECT_LT(cluster.nowMs() - sinceMs, 150);
+    cluster.loop().runFor(500 * kj::MILLISECONDS);
+    EXPECT_GT(load.done, before + 100);
+    EXPECT_LT(load.longestMs, 250);
+    cluster.startAll();
+    expectUnharmed(cluster, load);
+  }
+}
+
+TEST(VolumeTakeoverTest, EveryPrimaryInTurnIsKilledAndComesBack) {
+  SimCluster cluster(120, 5, keeping());
+  cluster.begin(3);
+  for (int i = 0; i < 12; ++i) {
+    const size_t led = cluster.indexOf(cluster.awaitPrimary());
+    std::vector<size_t> others;
+    for (size_t n = 0; n < cluster.size(); ++n) {
+      if (n != led) others.push_back(n);
+    }
+    SimLoad load(cluster, others, 1);
+    cluster.loop().runFor(200 * kj::MILLISECONDS);
+    if (i % 2 == 0) {
+      cluster.node(led).losePower();
+    } else {
+      cluster.node(led).stop();
+    }
+    cluster.loop().runFor(400 * kj::MILLISECONDS);
+    ASSERT_NE(cluster.primary(), nullptr);
+    EXPECT_LT(load.longestMs, 250);
+    cluster.startAll();
+    expectUnharmed(cluster, load, others.size());
+  }
+}
+
+TEST(VolumeTakeoverTest, ASilentPrimaryIsReplacedAndStepsDownWhenItIsHeardAgain) {
+  SimCluster cluster(130, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, clientsOf({1, 2}), 1);
+  cluster.loop().runFor(300 * kj::MILLISECONDS);
+  // As a process that was stopped: connections stay, nothing comes.
+  cluster.network().isolate("a", cluster.nodeIds());
+  cluster.coordinator().cutOff("a");
+  cluster.loop().runFor(600 * kj::MILLISECONDS);
+  ASSERT_NE(cluster.primary(), nullptr);
+  EXPECT_NE(cluster.primary(), &cluster.node(0));
+  EXPECT_EQ(cluster.node(0).volume().status().role, VolumeRole::kPrimary);  // it cannot know
+  EXPECT_LT(load.longestMs, 600);
+  cluster.network().heal();
+  cluster.coordinator().heal();
+  cluster.until([&]() {
+    return cluster.node(0).volume().status().role == VolumeRole::kStandby;
+  }, 3000, "the old primary follows");
+  const Epoch epoch = cluster.primary()->volume().status().epoch;
+  cluster.loop().runFor(2 * kj::SECONDS);
+  EXPECT_EQ(cluster.primary()->volume().status().epoch, epoch);   // it does not fight for the lead
+  expectUnharmed(cluster, load);
+}
+
+// Rule 9: the others hear from the primary, so the one that does not may not disturb them.
+TEST(VolumeTakeoverTest, AStandbyThatIsCutOffFromItsPeersStopsNobody) {
+  SimCluster cluster(140, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, clientsOf({0, 1}), 1);
+  const Epoch epoch = cluster.node(0).volume().status().epoch;
+  const uint64_t swaps = cluster.coordinator().swaps;
+  cluster.network().isolate("c", cluster.nodeIds());
+  cluster.loop().runFor(5 * kj::SECONDS);
+  cluster.network().heal();
+  cluster.loop().runFor(2 * kj::SECONDS);
+  // Only the link to the primary, and then only one direction of it.
+  cluster.network().cut("a", "c");
+  cluster.network().cut("c", "a");
+  cluster.loop().runFor(3 * kj::SECONDS);
+  cluster.network().heal();
+  cluster.network().cut("a", "c");
+  cluster.loop().runFor(3 * kj::SECONDS);
+  cluster.network().heal();
+  EXPECT_EQ(cluster.primary(), &cluster.node(0));
+  EXPECT_EQ(cluster.node(0).volume().status().epoch, epoch);
+  EXPECT_EQ(cluster.coordinator().swaps, swaps);
+  EXPECT_LT(load.longestMs, 100);
+  expectUnharmed(cluster, load);
+}
+
+TEST(VolumeTakeoverTest, APrimaryThatHearsNobodyIsReplaced) {
+  for (const bool toPrimary : {true, false}) {
+    SimCluster cluster(150 + toPrimary, 3, keeping());
+    cluster.begin(2);
+    SimLoad load(cluster, clientsOf({1, 2}), 1);
+    cluster.loop().runFor(300 * kj::MILLISECONDS);
+    for (const char* other : {"b", "c"}) {
+      if (toPrimary) {
+        cluster.network().cut(other, "a");   // what it sends arrives; it hears nothing
+      } else {
+        cluster.network().cut("a", other);
+      }
+    }
+    cluster.loop().runFor(2 * kj::SECONDS);
+    ASSERT_NE(cluster.primary(), nullptr);
+    EXPECT_NE(cluster.primary(), &cluster.node(0));
+    EXPECT_LT(load.longestMs, 2000);
+    cluster.network().heal();
+    expectUnharmed(cluster, load);
+  }
+}
+
+// Rule 16.
+TEST(VolumeTakeoverTest, AnIsolatedPrimaryAnswersWithAnErrorAfterABound) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.proposeTimeoutMs = 2000;
+  options.readTimeoutMs = 1000;
+  SimCluster cluster(160, 3, options);
+  cluster.begin(2);
+  cluster.put(0, "k", "old");
+  cluster.network().isolate("a", cluster.nodeIds());
+  cluster.coordinator().cutOff("a");
+  auto write = outcomeOf(cluster.propose(0, "put k stale").promise());
+  auto read = cluster.loop().wait(outcomeOf(cluster.read(0, "k").promise()));
+  ASSERT_FALSE(read.ok());
+  auto written = cluster.loop().wait(kj::mv(write));
+  ASSERT_FALSE(written.ok());
+  const std::string why = KJ_ASSERT_NONNULL(written.exception).getDescription().cStr();
+  EXPECT_NE(why.find("fewer members than the write quorum"), std::string::npos) << why;
+  EXPECT_EQ(cluster.get(1, "k"), "old");
+  cluster.put(1, "k", "new");
+  cluster.network().heal();
+  cluster.coordinator().heal();
+  cluster.settle();
+  EXPECT_EQ(cluster.get(0, "k"), "new");
+  cluster.verify();
+}
+
+TEST(VolumeTakeoverTest, APrimaryWhoseJournalHangsGivesWay) {
+  SimCluster cluster(170, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, clientsOf({1, 2}), 1);
+  cluster.loop().runFor(300 * kj::MILLISECONDS);
+  kernelio::SimTiming slow;
+  slow.writeMin = slow.writeMax = slow.syncMin = slow.syncMax = 20 * kj::SECONDS;
+  cluster.node(0).storage().setTiming(slow);
+  cluster.loop().runFor(2 * kj::SECONDS);
+  ASSERT_NE(cluster.primary(), nullptr);
+  EXPECT_NE(cluster.primary(), &cluster.node(0));
+  EXPECT_LT(load.longestMs, 1700);
+  cluster.node(0).storage().setTiming(kernelio::SimTiming());
+  cluster.node(0).losePower();   // what hangs in the disk does not come back
+  cluster.startAll();
+  expectUnharmed(cluster, load);
+}
+
+// Where nobody can take over, the one whose write has ended goes on.
+TEST(VolumeTakeoverTest, APrimaryThatGaveWayGoesOnWhenNobodyWantsTheLead) {
+  SimCluster cluster(171, 3);
+  cluster.begin(2);
+  cluster.put(0, "k", "1");
+  const Epoch epoch = cluster.node(0).volume().status().epoch;
+  cluster.coordinator().cutOff("b");
+  cluster.coordinator().cutOff("c");
+  kernelio::SimTiming slow;
+  slow.writeMin = slow.writeMax = 2 * kj::SECONDS;
+  cluster.node(0).storage().setTiming(slow);
+  auto write = outcomeOf(cluster.propose(1, "put k 2").promise());
+  cluster.loop().runFor(1500 * kj::MILLISECONDS);
+  cluster.node(0).storage().setTiming(kernelio::SimTiming());
+  auto written = cluster.loop().wait(kj::mv(write));
+  EXPECT_TRUE(written.ok());
+  EXPECT_EQ(cluster.primary(), &cluster.node(0));
+  EXPECT_EQ(cluster.node(0).volume().status().epoch, epoch);
+  EXPECT_EQ(cluster.get(2, "k"), "2");
+  cluster.coordinator().heal();
+  cluster.settle();
+  cluster.verify();
+}
+
+// An attempt ends at any point of it: another member supersedes it.
+TEST(VolumeTakeoverTest, ACandidateThatDiesOrIsCutOffIsSuperseded) {
+  for (int afterMs = 1; afterMs < 120; afterMs += 7) {
+    for (const bool dies : {true, false}) {
+      SimCluster cluster(static_cast<uint64_t>(2000 + afterMs * 2 + dies), 5, keeping());
+      cluster.coordinator().delayUsMin = cluster.coordinator().delayUsMax = 12'000;
+      cluster.begin(3);
+      SimLoad load(cluster, clientsOf({3, 4}), 1);   // nodes that are not among the first to try
+      cluster.loop().runFor(100 * kj::MILLISECONDS);
+      cluster.node(0).stop();
+      size_t candidate = 0;
+      cluster.until([&]() {
+        for (size_t n = 1; n < 5; ++n) {
+          if (cluster.node(n).volume().status().role == VolumeRole::kTakingOver) candidate = n;
+        }
+        return candidate != 0;
+      }, 1000, "a candidate");
+      cluster.loop().runFor(afterMs * kj::MILLISECONDS);
+      if (dies) {
+        cluster.node(candidate).losePower();
+      } else {
+        cluster.network().isolate(cluster.node(candidate).id(), cluster.nodeIds());
+      }
+      cluster.until([&]() {
+        SimNode* primary = cluster.primary();
+        return primary != nullptr && primary != &cluster.node(candidate);
+      }, 1500, "another member leads");
+      const uint64_t before = load.done;
+      cluster.loop().runFor(200 * kj::MILLISECONDS);
+      EXPECT_GT(load.done, before);
+      cluster.network().heal();
+      cluster.startAll();
+      load.join();
+      // Clients of a node that died are not those of a living one.
+      EXPECT_TRUE(load.failed == 0 || candidate >= 3) << load.lastFailure;
+      cluster.settle();
+      cluster.verify();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace packmoor::replicator

@@ -1,0 +1,199 @@
+"""tools/dev bench failover: how long pushes pause when the primary of a volume is lost or moved.
+
+Three members on this machine (etcd, TLS, write quorum 2) under 8 connections of small pushes to the
+nodes that survive. Each time the present primary is killed (-9), stopped (SIGSTOP), or the lead is
+moved by hand; then the node is started again (SIGCONT) and waited for until it follows. The pause is the
+longest time without any acknowledged push from the fault on. At the end every acknowledged push must
+be on every node and `packmoorctl volume verify` must find the members equal.
+"""
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from cluster import Cluster, Problem, wait_for
+from push_chains import Load, longest_pause, missing_commits
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+WATCH_SECONDS = 2.0      # the load is watched so long after a fault, at least
+RESUME_SECONDS_MAX = 60
+FOLLOW_SECONDS_MAX = 60
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def volume_status(cluster, node):
+    status = cluster.status(node)
+    for volume in (status or {}).get("volumes", []):
+        if volume["name"] == cluster.state["volume"]:
+            return volume
+    return None
+
+
+def primary_of(cluster):
+    """The node that leads, as it says itself."""
+    for node in cluster.state["nodes"]:
+        volume = volume_status(cluster, node) if cluster.lives(node) else None
+        if volume and volume["role"] == "primary":
+            return node
+    return None
+
+
+def wait_following(cluster, node):
+    """Until the node has applied what its primary has committed at the time of asking."""
+    primary = wait_for(lambda: primary_of(cluster), "No node leads", FOLLOW_SECONDS_MAX)
+    committed = volume_status(cluster, primary)["committed"]
+
+    def follows():
+        volume = volume_status(cluster, node)
+        return (volume and volume["role"] == "standby" and not volume["problem"]
+                and volume["applied"] >= committed)
+    wait_for(follows, f"Node {node['id']} does not follow", FOLLOW_SECONDS_MAX)
+
+
+def strike(cluster, how, primary, others, turn):
+    """The fault. Its time, and when its command had ended."""
+    begin = time.monotonic()
+    if how == "switchover":
+        target = others[turn % len(others)]["id"]
+        cluster.ctl(others[0], "volume", "switchover", cluster.state["volume"], "--to", target)
+    else:
+        os.kill(primary["pid"], signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+    return begin, time.monotonic()
+
+
+def restore(cluster, how, node):
+    if how == "kill":
+        wait_for(lambda: not cluster.lives(node), f"Node {node['id']} lives on")
+        cluster.start_node(node)
+    elif how == "stop":
+        os.kill(node["pid"], signal.SIGCONT)
+    wait_following(cluster, node)
+
+
+def one_round(cluster, load, how, turn):
+    nodes = cluster.state["nodes"]
+    primary = wait_for(lambda: primary_of(cluster), "No node leads", FOLLOW_SECONDS_MAX)
+    others = [node for node in nodes if node is not primary]
+    if how != "switchover":
+        load.use(others)
+    begin, struck = strike(cluster, how, primary, others, turn)
+    deadline = begin + RESUME_SECONDS_MAX
+    while time.monotonic() < max(struck, begin + WATCH_SECONDS) or not load.times(struck):
+        if time.monotonic() > deadline:
+            raise Problem(f"No push was acknowledged for {RESUME_SECONDS_MAX} seconds after "
+                          f"{primary['id']} was struck.")
+        time.sleep(0.01)
+    end = time.monotonic()
+    pause = longest_pause(load.times(begin), begin, end)
+    slowest = max((done - sent for client in load.clients
+                   for _, sent, done in client.acknowledged[-400:] if done >= begin), default=0)
+    restore(cluster, how, primary)
+    return {"primary": primary["id"], "pauseMs": pause * 1000, "slowestPushMs": slowest * 1000}
+
+
+def lost_pushes(cluster, load, folder):
+    """Acknowledged commits that a node does not have, as sentences."""
+    environment = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+    def run(command):
+        return subprocess.run(command, check=True, capture_output=True, text=True,
+                              env=environment).stdout
+    lost = []
+    for node in cluster.state["nodes"]:
+        clone = os.path.join(folder, "clone-" + node["id"])
+        run(["git", "clone", "-q", "--mirror", f"http://{node['http']}/bench.git", clone])
+        lost += [f"{node['id']}: {what}" for what in missing_commits(clone, load.heads(), run)]
+        shutil.rmtree(clone)
+    return lost
+
+
+def measure(options, folder):
+    cluster = Cluster(os.path.join(folder, "cluster"))
+    cluster.create(3, options.base_port)
+    rounds, load = [], None
+    try:
+        cluster.up()
+        nodes = cluster.state["nodes"]
+        cluster.ctl(nodes[0], "repo", "create", "bench")
+        load = Load(nodes, "bench", options.connections).start()
+        for turn in range(options.times):
+            rounds.append(one_round(cluster, load, options.how, turn))
+            say("{}: {} of {}: pause {pauseMs:.0f} ms, slowest push {slowestPushMs:.0f} ms".format(
+                options.how, turn + 1, options.times, **rounds[-1]))
+        load.stop()
+        lost = lost_pushes(cluster, load, folder)
+        verified = cluster.ctl(nodes[0], "volume", "verify", cluster.state["volume"])
+    finally:
+        if load is not None:
+            for client in load.clients:
+                client.stopped.set()
+        cluster.down()
+        if options.keep_logs:
+            for node in cluster.state["nodes"]:
+                shutil.copy(cluster.log_of(node), options.keep_logs)
+    return {"how": options.how, "times": options.times, "rounds": rounds,
+            "pushes": load.count(), "failures": load.failures(), "lost": lost,
+            "equal": verified["equal"], "members": len(verified["members"])}
+
+
+def share(values, part):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def print_text(results):
+    pauses = [r["pauseMs"] for r in results["rounds"]]
+    slowest = [r["slowestPushMs"] for r in results["rounds"]]
+    print(f"failover by {results['how']}, {results['times']} times, {results['pushes']} pushes "
+          f"acknowledged")
+    print(f"  pause until the next acknowledged push: median {statistics.median(pauses):.0f} ms, "
+          f"p99 {share(pauses, 0.99):.0f} ms, max {max(pauses):.0f} ms")
+    print(f"  slowest push of each time: median {statistics.median(slowest):.0f} ms, "
+          f"max {max(slowest):.0f} ms")
+    print(f"  failed pushes: {len(results['failures'])}")
+    print(f"  acknowledged pushes that a node lacks: {len(results['lost'])}")
+    print(f"  members equal at the end: {'yes' if results['equal'] else 'NO'} "
+          f"({results['members']})")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/dev bench failover",
+                                     description=__doc__.split("\n")[0])
+    parser.add_argument("--how", choices=("kill", "stop", "switchover"), default="kill")
+    parser.add_argument("--times", type=int, default=10, help="how often (default 10)")
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--base-port", type=int, help="use ports from here on (default: free ones)")
+    parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
+    parser.add_argument("--dir", help="work in DIR (default: a new folder beside the build)")
+    parser.add_argument("--keep-logs", metavar="DIR", help="copy the nodes' logs to DIR at the end")
+    options = parser.parse_args()
+    parent = options.dir or os.path.join(ROOT, "build")
+    os.makedirs(parent, exist_ok=True)
+    folder = tempfile.mkdtemp(prefix="failover-", dir=parent)
+    try:
+        results = measure(options, folder)
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if options.json:
+        with open(options.json, "w") as f:
+            json.dump(results, f, indent=2)
+    print_text(results)
+    for failure in (results["failures"] + results["lost"])[:20]:
+        print(f"  {failure}")
+    return 0 if not results["failures"] and not results["lost"] and results["equal"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
