@@ -1,6 +1,7 @@
 #include "pack_sender.h"
 
 #include "band_frames.h"
+#include "keep_alive.h"
 
 #include <kj/debug.h>
 
@@ -81,25 +82,15 @@ Co<void> PackSender::takeTurn() {
   if (waits && settings_.progress && work_->builder == nullptr) {
     co_await tell(kBandProgress, "Waiting for other fetches\n");
   }
-  co_await waitAlive(kj::mv(turn));
-}
-
-// Waits for the promise, and keeps the client's connection alive meanwhile.
-Co<void> PackSender::waitAlive(kj::Promise<void> promise) {
-  bool done = false;
-  auto waiting = promise.then([&done]() { done = true; }).fork();
-  for (;;) {
-    auto pause = env_.timer.afterDelay(kKeepaliveSeconds * kj::SECONDS);
-    co_await waiting.addBranch().exclusiveJoin(kj::mv(pause));
-    if (done) co_return;
-    co_await keepAlive();
-  }
+  auto waiting = waitAlive(env_.timer, kj::mv(turn), [this]() -> kj::Promise<void> {
+    return keepAlive();
+  });
+  co_await kj::mv(waiting);
 }
 
 Co<void> PackSender::keepAlive() {
   if (settings_.bandPacketBytes == 0 || !written_) co_return;
-  static constexpr char kEmptyPacket[] = "0005\1";
-  writer_.raw(kj::arrayPtr(reinterpret_cast<const kj::byte*>(kEmptyPacket), 5));
+  writer_.raw(kj::StringPtr(kKeepalivePacket.data(), kKeepalivePacket.size()).asBytes());
   co_await writer_.send();
   lastSent_ = env_.timer.now();
 }
@@ -136,7 +127,7 @@ Co<void> PackSender::plan() {
     if (settings_.progress && idle >= kProgressInterval && work_->objectsFound() > 0) {
       co_await tell(kBandProgress,
                     "Enumerating objects: " + std::to_string(work_->objectsFound()) + "\r");
-    } else if (idle >= kKeepaliveSeconds * kj::SECONDS) {
+    } else if (idle >= kKeepaliveInterval) {
       co_await keepAlive();
     }
   }

@@ -2,8 +2,7 @@
 //
 // Memory is bounded however slow the client is: one piece is being written while the next is
 // made, and the turn is given back while the client's network holds things up. While nothing can
-// be sent for kKeepaliveSeconds, a client with side-band gets an empty packet, so that nobody
-// on the way takes the connection for dead.
+// be sent, a client with side-band is sent keep-alives (keep_alive.h).
 //
 // What goes wrong after the pack has begun is told on band 3; without side-band the stream just
 // ends early, which git notices by the checksum. Dropping run()'s promise abandons the build.
@@ -27,7 +26,6 @@ std::string sentenceOf(const kj::Exception& exception);
 class PackSender {
  public:
   static constexpr size_t kPieceBytes = 512u << 10;
-  static constexpr int kKeepaliveSeconds = 5;
 
   struct Settings {
     size_t bandPacketBytes = 0;  // longest packet with its length; 0: no side-band
@@ -58,7 +56,6 @@ class PackSender {
   kj::Promise<void> waitWritten();
   Co<void> tell(int band, std::string text);
   Co<void> keepAlive();
-  Co<void> waitAlive(kj::Promise<void> promise);
 
   kernelio::Env& env_;
   kj::Own<PackQueue> queue_;

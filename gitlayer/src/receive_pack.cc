@@ -4,6 +4,7 @@
 #include "gitlayer/agent.h"
 #include "gitlayer/pkt_line.h"
 #include "gitlayer/txn_id.h"
+#include "keep_alive.h"
 #include "large_push.h"
 #include "push_verifier.h"
 #include "receive_report.h"
@@ -79,6 +80,8 @@ class ReceivePackSession final : public GitSession {
   Co<void> receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out);
   Co<bool> readCommands(Push& push);
   Co<void> drain(PktReader& reader);
+  Co<void> processAlive(Push& push);
+  kj::Promise<void> keepAlive(Push& push);
   Co<void> process(Push& push);
   Co<std::shared_ptr<PushedPack>> readPack(Push& push);
   Co<std::shared_ptr<PushedPack>> readLarge(Push& push, kj::Array<const kj::byte> begun);
@@ -193,7 +196,7 @@ Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputSt
   if (push.request.empty()) co_return;  // how git's HTTP client asks whether it may post at all
   kj::Maybe<kj::Exception> failed;
   try {
-    co_await process(push);
+    co_await processAlive(push);
   } catch (kj::Exception& exception) {
     // Either the client is gone, or this node failed and the client is told.
     if (exception.getType() == kj::Exception::Type::DISCONNECTED) throw;
@@ -207,6 +210,25 @@ Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputSt
   std::string notice = durableNotice(push);
   writeReport(push.writer, Report{push.request, push.refusal, notice});
   co_await push.writer.send();
+}
+
+// With side-band the client hears something while its push is indexed, sealed and ordered.
+Co<void> ReceivePackSession::processAlive(Push& push) {
+  auto processing = process(push);
+  if (!push.request.capabilities().sideBand) {
+    co_await kj::mv(processing);
+    co_return;
+  }
+  auto waiting = waitAlive(node_.env().timer, kj::mv(processing),
+                           [this, &push]() { return keepAlive(push); });
+  co_await kj::mv(waiting);
+}
+
+// While the pack comes in, it is for the client to go on.
+kj::Promise<void> ReceivePackSession::keepAlive(Push& push) {
+  if (!push.reader.ended()) return kj::READY_NOW;
+  push.writer.raw(kj::StringPtr(kKeepalivePacket.data(), kKeepalivePacket.size()).asBytes());
+  return push.writer.send();
 }
 
 Co<void> ReceivePackSession::process(Push& push) {

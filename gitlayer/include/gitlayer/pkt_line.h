@@ -51,6 +51,8 @@ class PktReader {
   // What of the raw bytes lies in the buffer; valid until the next read.
   kj::ArrayPtr<const kj::byte> rawBuffered() const;
   uint64_t bytesRead() const { return bytesRead_; }
+  // Whether the stream has been read to its end.
+  bool ended() const { return ended_; }
 
  private:
   kj::Promise<bool> need(size_t bytes);  // false: the stream ended before

@@ -332,6 +332,13 @@ void FakeGitNode::applyObjects(FakeState& state, PushTransaction& transaction) {
 }
 
 kj::Promise<PushOutcome> FakeGitNode::push(RepositoryId repository, PushTransaction transaction) {
+  KJ_IF_MAYBE(hold, holdPush) {
+    auto held = kj::mv(*hold);
+    holdPush = nullptr;
+    return held.then([this, repository, transaction = kj::mv(transaction)]() mutable {
+      return push(repository, kj::mv(transaction));
+    });
+  }
   if (beforePush) {
     auto answer = beforePush(transaction);
     if (answer) return kj::mv(*answer);

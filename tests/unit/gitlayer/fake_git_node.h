@@ -51,6 +51,8 @@ class FakeGitNode final : public GitNode {
   uint64_t viewsTaken = 0, freshViews = 0, extentsBegun = 0, extentsAbandoned = 0;
   // Called before a push is applied; may change the state, or answer itself.
   std::function<std::optional<PushOutcome>(PushTransaction&)> beforePush;
+  // The next push waits for this before all else.
+  kj::Maybe<kj::Promise<void>> holdPush;
   // Called when a view is taken; may change the state.
   std::function<void(bool fresh)> beforeView;
   // When set, extents are files in this folder until they are sealed, else they are in memory.

@@ -1,0 +1,124 @@
+// Goal: a client with side-band hears an empty packet every five seconds while its push is being
+// ordered or its fetch waits, one without it hears nothing of the kind, and none while it is itself
+// still sending. Method: virtual time; a push that the node holds, a queue whose turn is taken.
+#include "keep_alive.h"
+
+#include "upload_harness.h"
+
+namespace packmoor::gitlayer::test {
+namespace {
+
+const std::string kPacket(kKeepalivePacket);
+
+class PushKeepAliveTest : public ReceiveTest {
+ protected:
+  PushKeepAliveTest() {
+    auto held = kj::newPromiseAndFulfiller<void>();
+    node_.holdPush = kj::mv(held.promise);
+    release_ = kj::mv(held.fulfiller);
+    id_ = git_.commit("a", "1");
+    pack_ = git_.pack({"main"});
+  }
+  ~PushKeepAliveTest() noexcept override {}
+  std::string body(const std::string& capabilities = kUsual) {
+    return commands({std::string(kZero) + " " + id_ + " refs/heads/main"}, capabilities) + pack_;
+  }
+
+  kj::Own<kj::PromiseFulfiller<void>> release_;
+  std::string id_, pack_;
+};
+
+TEST_F(PushKeepAliveTest, TellsAClientThatItsPushIsWorkedOn) {
+  for (size_t inlineMax : {size_t(256) << 10, size_t(0)}) {
+    SCOPED_TRACE(inlineMax);
+    node_.options_.inlinePackBytesMax = inlineMax;
+    node_.state("r").refs.clear();
+    auto held = kj::newPromiseAndFulfiller<void>();
+    node_.holdPush = kj::mv(held.promise);
+    StringInput in(body());
+    StringOutput out;
+    auto opened = session();
+    auto serving = opened->serve(in, out).eagerlyEvaluate(nullptr);
+    loop_.runFor(kKeepaliveInterval - 1 * kj::MILLISECONDS);
+    EXPECT_EQ(out.text, "");
+    loop_.runFor(1 * kj::MILLISECONDS);
+    EXPECT_EQ(out.text, kPacket);
+    loop_.runFor(2 * kKeepaliveInterval);
+    EXPECT_EQ(out.text, kPacket + kPacket + kPacket);
+    held.fulfiller->fulfill();
+    loop_.wait(kj::mv(serving));
+    Answer answer = parse(out.text);
+    EXPECT_EQ(answer.unpack, "ok") << answer.raw;
+    EXPECT_EQ(answer.refs["refs/heads/main"], "ok");
+    EXPECT_EQ(refOf("refs/heads/main"), id_);
+  }
+}
+
+TEST_F(PushKeepAliveTest, SparesAClientWithoutSideBand) {
+  StringInput in(body(" report-status"));
+  StringOutput out;
+  auto opened = session();
+  auto serving = opened->serve(in, out).eagerlyEvaluate(nullptr);
+  loop_.runFor(4 * kKeepaliveInterval);
+  EXPECT_EQ(out.text, "");
+  release_->fulfill();
+  loop_.wait(kj::mv(serving));
+  EXPECT_EQ(parse(out.text).unpack, "ok");
+}
+
+TEST_F(PushKeepAliveTest, SaysNothingWhileThePackComesIn) {
+  for (size_t inlineMax : {size_t(256) << 10, size_t(0)}) {
+    node_.options_.inlinePackBytesMax = inlineMax;
+    StringInput in(body());
+    in.neverEnds = true;
+    StringOutput out;
+    auto opened = session();
+    auto serving = opened->serve(in, out).eagerlyEvaluate(nullptr);
+    loop_.runFor(4 * kKeepaliveInterval);
+    EXPECT_EQ(out.text, "");
+  }
+}
+
+TEST_F(PushKeepAliveTest, AFailureAfterwardsIsStillReported) {
+  StringInput in(body());
+  StringOutput out;
+  auto opened = session();
+  auto serving = opened->serve(in, out).eagerlyEvaluate(nullptr);
+  loop_.runFor(kKeepaliveInterval);
+  release_->reject(KJ_EXCEPTION(FAILED, "there is no quorum"));
+  loop_.wait(kj::mv(serving));
+  Answer answer = parse(out.text);
+  EXPECT_EQ(answer.refs["refs/heads/main"], "there is no quorum") << answer.raw;
+}
+
+class FetchKeepAliveTest : public UploadTest {
+ protected:
+  ~FetchKeepAliveTest() noexcept override {}
+};
+
+TEST_F(FetchKeepAliveTest, TellsAClientThatItsFetchWaits) {
+  ObjectId one = simple("1");
+  ref("refs/heads/main", one);
+  auto queue = kj::refcounted<PackQueue>(1);
+  for (bool sideBand : {true, false}) {
+    SCOPED_TRACE(sideBand);
+    auto taken = loop_.wait(queue->turn("other"));
+    GitRequest request;
+    request.repository = "r";
+    auto view = loop_.wait(node_.view("r", false));
+    auto opened =
+        makeUploadPackSession(node_, *queue, kj::mv(request), kj::mv(KJ_ASSERT_NONNULL(view)));
+    StringInput in(packets({"want " + hex(one) + (sideBand ? " side-band-64k no-progress" : ""),
+                            "0000", "done"}));
+    StringOutput out;
+    auto serving = opened->serve(in, out).eagerlyEvaluate(nullptr);
+    loop_.runFor(2 * kKeepaliveInterval);
+    EXPECT_EQ(out.text, sideBand ? "0008NAK\n" + kPacket + kPacket : "0008NAK\n");
+    taken = nullptr;
+    loop_.wait(kj::mv(serving));
+    EXPECT_EQ(objectsOf(parse(out.text).pack).size(), 3u);
+  }
+}
+
+}  // namespace
+}  // namespace packmoor::gitlayer::test
