@@ -147,11 +147,21 @@ Co<void> ReplicatorImpl::waitReady(int64_t timeoutMs) {
   const int64_t deadlineMs = monotonicMs(parts_.env.timer) + timeoutMs;
   while (!ready()) {
     const int64_t leftMs = deadlineMs - monotonicMs(parts_.env.timer);
-    KJ_REQUIRE(leftMs > 0 || !listed_, "a volume of this node is not open yet",
-               opening_.begin()->first, opening_.begin()->second);
-    KJ_REQUIRE(leftMs > 0, "the coordinator has not yet told this node its volumes");
+    if (leftMs <= 0) failNotOpen(opening_.empty() ? "" : opening_.begin()->first);
     co_await opened_.waitFor(parts_.env.timer, leftMs);
   }
+}
+
+// `name` is empty where not even that is known.
+void ReplicatorImpl::failNotOpen(const std::string& name) {
+  const auto why = opening_.find(name);
+  kj::String sentence =
+      !listed_ ? kj::str("the coordinator has not yet told this node its volumes")
+      : why != opening_.end()
+          ? kj::str("volume ", name.c_str(), " is not open here yet: ", why->second.c_str())
+          : kj::str("volume ", name.c_str(), " is not open here: this node is not a member of it");
+  kj::throwFatalException(
+      kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__, kj::mv(sentence)));
 }
 
 kj::Promise<void> ReplicatorImpl::whenOpen(std::string name, int64_t timeoutMs) {
@@ -162,13 +172,7 @@ Co<void> ReplicatorImpl::waitOpen(std::string name, int64_t timeoutMs) {
   const int64_t deadlineMs = monotonicMs(parts_.env.timer) + timeoutMs;
   while (volumes_.count(name) == 0) {
     const int64_t leftMs = deadlineMs - monotonicMs(parts_.env.timer);
-    if (leftMs <= 0) {
-      const auto why = opening_.find(name);
-      KJ_FAIL_REQUIRE("the volume did not open on this node in time", name,
-                      why != opening_.end() ? why->second
-                      : listed_             ? "this node is not a member of it"
-                                            : "the coordinator did not answer");
-    }
+    if (leftMs <= 0) failNotOpen(name);
     co_await opened_.waitFor(parts_.env.timer, leftMs);
   }
 }

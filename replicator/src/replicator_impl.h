@@ -64,6 +64,7 @@ class ReplicatorImpl final : public Replicator {
   bool ready() const { return listed_ && opening_.empty(); }
   Co<void> waitReady(int64_t timeoutMs);
   Co<void> waitOpen(std::string name, int64_t timeoutMs);
+  [[noreturn]] void failNotOpen(const std::string& name);
   Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum);
   Co<void> stopAll();
   VolumeImpl& route(const NodeId& from, VolumeId id);

@@ -231,6 +231,40 @@ class Http(PackmoorTest):
         answer = raw_request(node["http"], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertIn(b"Packmoor", answer)
 
+    def test_a_volume_that_does_not_open_is_told(self):
+        for nodes in (1, 3):
+            with self.subTest(nodes=nodes):
+                self.check_volume_that_does_not_open(self.start(nodes, name=f"c{nodes}"))
+
+    def check_volume_that_does_not_open(self, cluster):
+        node = cluster.state["nodes"][-1]
+        cluster.kill_node(node)
+        volumes = os.path.join(node["data"], "volumes")
+        volume = os.path.join(volumes, os.listdir(volumes)[0])
+        os.rename(volume, volume + ".away")
+        open(volume, "w").close()  # a file where the state store's folder was
+        cluster.start_node(node)
+
+        def notes(status):
+            return [h["message"] for h in status["health"] if h["code"] == "STARTING"
+                    and "it is being opened" not in h["message"]]
+        status = cluster.wait_node(node, notes, "does not say why its volume is not open")
+        note = notes(status)[0]
+        self.assertTrue(note.startswith("This node is starting. Volume main is not open here yet: "),
+                        note)
+        self.assertIn(note, self.ctl(node, "status").stdout)
+        health = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = raw_request(node["http"], health).decode()
+        self.assertIn(" 503 ", answer)
+        self.assertTrue(answer.endswith("\r\n\r\n" + note + "\n"), answer)
+        os.kill(node["pid"], signal.SIGSTOP)  # so that it does not try between the two
+        os.remove(volume)
+        os.rename(volume + ".away", volume)
+        os.kill(node["pid"], signal.SIGCONT)
+        cluster.wait_serving(node)
+        wait_for(lambda: b" 200 OK" in raw_request(node["http"], health), "/health does not get good")
+        self.assertNotIn("STARTING", str(cluster.status(node)["health"]))
+
 
 if __name__ == "__main__":
     unittest.main()

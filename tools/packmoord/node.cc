@@ -19,7 +19,6 @@ constexpr int64_t kRetryMs = 1000;
 constexpr int64_t kCoordinatorLogMs = 30'000;
 constexpr int64_t kDrainMs = 5'000;
 constexpr int64_t kStopMs = 30'000;
-constexpr int64_t kOpenMs = 60'000;
 constexpr kj::StringPtr kFirstVolume = "main"_kj;
 
 }  // namespace
@@ -76,10 +75,13 @@ Co<void> Node::start() {
   background("the replicator", replicator_->run());
   background("the git layer's maintenance", git_->run());
   co_await registerNode();
-  if (transport_ != nullptr) background("the list of nodes", followNodes());
-  else co_await makeFirstVolume();
+  if (transport_ != nullptr) {
+    background("the list of nodes", followNodes());
+    background("the volumes' start", followVolumes(""));
+  } else {
+    co_await makeFirstVolume();
+  }
   gate_.open(*front_);
-  http_->setHealth("");
   view_.phase = rpc::NodePhase::kServing;
   logInfo("node", "Node " + config_.node.id + " serves git at http://" + view_.httpAddress + ".");
   notifyServiceManager("STATUS=Serving.");
@@ -212,6 +214,7 @@ Co<void> Node::registerNode() {
       std::string sentence = "The coordinator does not answer; this node waits for it. " +
                              rpc::sentenceOf(*e);
       view_.health["NO_COORDINATOR"] = {"error", sentence};
+      http_->setHealth(sentence);
       gate_.close("This node waits for its coordinator. Try another node.");
       if (sinceLogMs >= kCoordinatorLogMs) {
         logWarning("node", sentence);
@@ -253,7 +256,26 @@ Co<void> Node::makeFirstVolume() {
     logInfo("node", "Made volume main on this node alone. Its data is on one disk only.");
   }
   std::string name = volumes.empty() ? kFirstVolume.cStr() : volumes.front().name;
-  co_await replicator_->whenOpen(name, kOpenMs);
+  co_await followVolumes(name);
+}
+
+// Until all volumes of this node are open, `needed` among them: what it waits for is the answer of
+// /health and a line of the status.
+Co<void> Node::followVolumes(std::string needed) {
+  for (int64_t waitMs = 0;; waitMs = kRetryMs) {
+    auto opening = needed.empty() ? replicator_->whenReady(waitMs)
+                                  : replicator_->whenOpen(needed, waitMs);
+    auto problem = co_await attempt(kj::mv(opening));
+    if (stopping_) co_return;
+    if (problem == nullptr) break;
+    KJ_IF_MAYBE(e, problem) {
+      std::string sentence = "This node is starting. " + rpc::sentenceOf(*e);
+      view_.health["STARTING"] = {"warning", sentence};
+      http_->setHealth(sentence);
+    }
+  }
+  view_.health.erase("STARTING");
+  http_->setHealth("");
 }
 
 Co<void> Node::shutDown() {

@@ -3,7 +3,8 @@
 // Everything that the node is made of is built here and nowhere else, and passed down. The order:
 // control socket and HTTP port first, so that a node which cannot serve yet says so; then the
 // journal, extents, coordinator, peers, git and the replicator. A coordinator that does not answer
-// is waited for; everything else that is missing ends the start with a sentence.
+// and volumes that do not open are waited for, and /health and the status say so; everything else
+// that is missing ends the start with a sentence.
 //
 // run() serves until stop() was asked for or something failed for good. Members are destroyed in
 // the reverse order of their making. Loop: the calling thread's.
@@ -53,6 +54,7 @@ class Node final : private kj::TaskSet::ErrorHandler {
   Co<void> registerNode();
   Co<void> followNodes();
   Co<void> makeFirstVolume();
+  Co<void> followVolumes(std::string needed);
   void background(const char* what, kj::Promise<void> task);
   void setHealth(const char* code, const char* severity, const std::string& sentence);
   void taskFailed(kj::Exception&& e) override;

@@ -78,7 +78,7 @@ class Replicator : public PeerService {
   // Those given in NodeParts: for questions to the other members (Peer::query).
   virtual Peers& peers() = 0;
   // Resolves once this node knows its volumes and all of them are open: before that, what is
-  // not found here may still exist. Rejects after `timeoutMs` with a sentence.
+  // not found here may still exist. Rejects after `timeoutMs`, which may be 0, with a sentence.
   virtual kj::Promise<void> whenReady(int64_t timeoutMs) = 0;
   // Resolves once the volume is open here; rejects after `timeoutMs`.
   virtual kj::Promise<void> whenOpen(std::string name, int64_t timeoutMs) = 0;
