@@ -1,16 +1,13 @@
 #include "gitlayer/object_check.h"
 
+#include "tree_check.h"
+
 #include <charconv>
-#include <cstring>
+#include <limits>
 
 namespace packmoor::gitlayer {
 
 namespace {
-
-constexpr uint32_t kModeTypeMask = 0170000;
-constexpr uint32_t kModeTree = 0040000;
-constexpr uint32_t kModeSubmodule = 0160000;
-constexpr uint32_t kModeMax = 0177777;
 
 std::string_view textOf(kj::ArrayPtr<const kj::byte> data) {
   return std::string_view(reinterpret_cast<const char*>(data.begin()), data.size());
@@ -51,8 +48,60 @@ const char* headerProblem(std::string_view data) {
   return nullptr;
 }
 
-const char* checkCommit(std::string_view rest, std::vector<ObjectLink>& links) {
-  if (const char* problem = headerProblem(rest)) return problem;
+bool isDigit(char c) { return c >= '0' && c <= '9'; }
+bool isSpace(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// The seconds of "<seconds> <zone>\n", read as strtoumax(3) reads them.
+const char* takeSeconds(std::string_view& rest) {
+  if (rest.size() > 1 && rest[0] == '0' && rest[1] != ' ') {
+    return "zeroPaddedDate: invalid author/committer line - zero-padded date";
+  }
+  size_t at = 0;
+  while (at < rest.size() && isSpace(rest[at])) ++at;
+  bool negative = at < rest.size() && rest[at] == '-';
+  if (at < rest.size() && (rest[at] == '-' || rest[at] == '+')) ++at;
+  uint64_t seconds = 0;
+  auto [end, error] = std::from_chars(rest.data() + at, rest.data() + rest.size(), seconds);
+  if (error == std::errc::result_out_of_range || (negative && seconds > 0) ||
+      seconds > uint64_t(std::numeric_limits<int64_t>::max())) {
+    return "badDateOverflow: invalid author/committer line - date causes integer overflow";
+  }
+  size_t taken = end - rest.data();
+  if (error != std::errc() || taken == rest.size() || rest[taken] != ' ') {
+    return "badDate: invalid author/committer line - bad date";
+  }
+  rest.remove_prefix(taken + 1);
+  return nullptr;
+}
+
+// What follows "author ", "committer " or "tagger ", up to its newline, which is there.
+const char* takeIdent(std::string_view& rest) {
+  std::string_view p = rest;
+  rest.remove_prefix(rest.find('\n') + 1);
+  if (p[0] == '<') {
+    return "missingNameBeforeEmail: invalid author/committer line - missing space before email";
+  }
+  size_t at = p.find_first_of("<>\n");
+  if (p[at] == '>') return "badName: invalid author/committer line - bad name";
+  if (p[at] != '<') return "missingEmail: invalid author/committer line - missing email";
+  if (p[at - 1] != ' ') {
+    return "missingSpaceBeforeEmail: invalid author/committer line - missing space before email";
+  }
+  at = p.find_first_of("<>\n", at + 1);
+  if (at == p.npos || p[at] != '>') return "badEmail: invalid author/committer line - bad email";
+  p.remove_prefix(at + 1);
+  if (!take(p, " ")) {
+    return "missingSpaceBeforeDate: invalid author/committer line - missing space before date";
+  }
+  if (const char* problem = takeSeconds(p)) return problem;
+  bool zone = p.size() > 5 && (p[0] == '+' || p[0] == '-') && isDigit(p[1]) && isDigit(p[2]) &&
+              isDigit(p[3]) && isDigit(p[4]) && p[5] == '\n';
+  return zone ? nullptr : "badTimezone: invalid author/committer line - bad time zone";
+}
+
+const char* checkCommit(const std::string_view data, std::vector<ObjectLink>& links) {
+  if (const char* problem = headerProblem(data)) return problem;
+  std::string_view rest = data;
   ObjectId id;
   if (!take(rest, "tree ")) return "missingTree: invalid format - expected 'tree' line";
   if (!takeName(rest, id)) return "badTreeSha1: invalid 'tree' line format - bad sha1";
@@ -61,17 +110,17 @@ const char* checkCommit(std::string_view rest, std::vector<ObjectLink>& links) {
     if (!takeName(rest, id)) return "badParentSha1: invalid 'parent' line format - bad sha1";
     links.push_back({id, ObjectType::kCommit});
   }
-  std::string_view line;
   unsigned authors = 0;
-  while (take(rest, "author ")) {
-    if (!takeLine(rest, line)) return "unterminatedHeader: unterminated header";
-    ++authors;
+  for (; take(rest, "author "); ++authors) {
+    if (const char* problem = takeIdent(rest)) return problem;
   }
   if (authors == 0) return "missingAuthor: invalid format - expected 'author' line";
   if (authors > 1) return "multipleAuthors: invalid format - multiple 'author' lines";
   if (!take(rest, "committer ")) {
     return "missingCommitter: invalid format - expected 'committer' line";
   }
+  if (const char* problem = takeIdent(rest)) return problem;
+  if (data.find('\0') != data.npos) return "nulInCommit: NUL byte in the commit object body";
   return nullptr;
 }
 
@@ -90,80 +139,8 @@ const char* checkTag(std::string_view rest, std::vector<ObjectLink>& links) {
   links.push_back({id, type});
   if (!take(rest, "tag ")) return "missingTagEntry: invalid format - expected 'tag' line";
   if (!takeLine(rest, line)) return "missingTag: invalid format - unexpected end after 'tag' line";
-  return nullptr;
-}
-
-struct TreeEntry {
-  uint32_t mode = 0;
-  std::string_view name;
-};
-
-// Order of entries in a tree: as bytes, a tree's name with a '/' behind it. 0 also when the
-// names are equal and only the types differ.
-int compareEntries(const TreeEntry& a, const TreeEntry& b) {
-  size_t common = a.name.size() < b.name.size() ? a.name.size() : b.name.size();
-  if (int order = memcmp(a.name.data(), b.name.data(), common)) return order;
-  if (a.name.size() == b.name.size()) return 0;
-  auto following = [common](const TreeEntry& entry) -> int {
-    if (entry.name.size() > common) return static_cast<unsigned char>(entry.name[common]);
-    return (entry.mode & kModeTypeMask) == kModeTree ? '/' : 0;
-  };
-  return following(a) - following(b);
-}
-
-bool isDotGit(std::string_view name) {
-  return name.size() == 4 && name[0] == '.' && (name[1] | 0x20) == 'g' &&
-         (name[2] | 0x20) == 'i' && (name[3] | 0x20) == 't';
-}
-
-const char* entryNameProblem(std::string_view name) {
-  if (name.empty()) return "emptyName: contains empty pathname";
-  if (name[0] == '.') {
-    if (name.size() == 1) return "hasDot: contains '.'";
-    if (name == "..") return "hasDotdot: contains '..'";
-    if (isDotGit(name)) return "hasDotgit: contains '.git'";
-  }
-  if (memchr(name.data(), '/', name.size()) != nullptr) {
-    return "fullPathname: contains full pathnames";
-  }
-  return nullptr;
-}
-
-constexpr const char* kBadTree = "badTree: cannot be parsed as a tree";
-
-const char* checkTree(kj::ArrayPtr<const kj::byte> data, std::vector<ObjectLink>& links) {
-  TreeEntry previous;
-  const kj::byte* at = data.begin();
-  const kj::byte* end = data.end();
-  for (bool first = true; at != end; first = false) {
-    TreeEntry entry;
-    if (*at == '0') return "zeroPaddedFilemode: contains zero-padded file modes";
-    for (; at != end && *at >= '0' && *at <= '7'; ++at) {
-      entry.mode = entry.mode << 3 | (*at - '0');
-      if (entry.mode > kModeMax) return kBadTree;
-    }
-    if (entry.mode == 0 || at == end || *at != ' ') return kBadTree;
-    const kj::byte* name = ++at;
-    at = static_cast<const kj::byte*>(memchr(name, 0, end - name));
-    if (at == nullptr) return kBadTree;
-    if (static_cast<size_t>(end - at) < 1 + kOidBytes) return kBadTree;
-    entry.name = {reinterpret_cast<const char*>(name), static_cast<size_t>(at - name)};
-    if (const char* problem = entryNameProblem(entry.name)) return problem;
-    if (!first) {
-      int order = compareEntries(previous, entry);
-      if (order == 0) return "duplicateEntries: contains duplicate file entries";
-      if (order > 0) return "treeNotSorted: not properly sorted";
-    }
-    ObjectId id = ObjectId::fromBytes(at + 1);
-    at += 1 + kOidBytes;
-    if (id.isZero()) return "nullSha1: contains entries pointing to null sha1";
-    uint32_t type = entry.mode & kModeTypeMask;
-    if (type != kModeSubmodule) {
-      links.push_back({id, type == kModeTree ? ObjectType::kTree : ObjectType::kBlob});
-    }
-    previous = entry;
-  }
-  return nullptr;
+  // Old tags have no tagger.
+  return take(rest, "tagger ") ? takeIdent(rest) : nullptr;
 }
 
 }  // namespace

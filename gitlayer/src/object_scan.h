@@ -50,7 +50,11 @@ class TreeScan {
     std::string_view name;
     const kj::byte* id = nullptr;  // kOidBytes
     bool isTree() const { return (mode & 0170000) == 0040000; }
-    bool isSubmodule() const { return (mode & 0170000) == 0160000; }
+    // As git has it: whatever is no tree, no file and no link.
+    bool isSubmodule() const {
+      uint32_t type = mode & 0170000;
+      return type != 0040000 && type != 0100000 && type != 0120000;
+    }
     ObjectId oid() const { return ObjectId::fromBytes(id); }
   };
 

@@ -3,8 +3,10 @@
 // Why: an object is checked once, when it is pushed; whatever reads it later may rely on its
 // form. Connectivity needs the names in it, so that one pass gives both.
 //
-// The checks are those of git-fsck(1) that guard structure: headers of commits and tags, form,
-// order and names of tree entries. The words of a problem are fsck's: "<message id>: <text>".
+// The checks are those that `git index-pack --strict` makes of commits, trees and tags; what git
+// fsck merely notes ("info") is taken. Stricter: file modes have at most 16 bits, and a tag's tagger
+// counts whatever follows. Not checked: what is written in .gitmodules and .gitattributes. The words
+// of a problem are fsck's: "<message id>: <text>".
 // Any bytes may be given. Thread-safe; allocates only in `links`.
 #pragma once
 

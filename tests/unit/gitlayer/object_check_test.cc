@@ -42,13 +42,48 @@ TEST(ObjectCheck, Commits) {
               StartsWith("badParentSha1"));
   EXPECT_THAT(check(ObjectType::kCommit, "tree " + kA + "\ncommitter A <a@b> 1 +0000\n\n"),
               StartsWith("missingAuthor"));
-  EXPECT_THAT(check(ObjectType::kCommit, "tree " + kA + "\nauthor x\n\n"),
+  EXPECT_THAT(check(ObjectType::kCommit, "tree " + kA + "\nauthor A <a> 1 +0000\n\n"),
               StartsWith("missingCommitter"));
-  EXPECT_THAT(check(ObjectType::kCommit, "tree " + kA + "\nauthor x\nauthor y\n\n"),
+  EXPECT_THAT(check(ObjectType::kCommit, "tree " + kA + "\nauthor A <a> 1 +0000\nauthor A <a> 1 +0000\n\n"),
               StartsWith("multipleAuthors"));
+  EXPECT_THAT(check(ObjectType::kCommit, "tree " + kA + "\n" + rest + std::string(1, '\0')),
+              StartsWith("nulInCommit"));
   EXPECT_THAT(check(ObjectType::kCommit, "tree " + kA + "\nauthor " + std::string(1, '\0') +
                                              "\ncommitter x\n\n"),
               StartsWith("nulInHeader"));
+}
+
+TEST(ObjectCheck, People) {
+  auto person = [](const std::string& text) {
+    const char* tag = check(ObjectType::kTag, "object " + kA + "\ntype tree\ntag v1\ntagger " + text +
+                                                  "\n\nm");
+    const char* commit = check(ObjectType::kCommit, "tree " + kA + "\nauthor A <a> 1 +0000\ncommitter " +
+                                                        text + "\n\nm");
+    EXPECT_STREQ(tag, commit);
+    return tag;
+  };
+  for (const char* good : {"A <a@b> 1 +0000", " <> 0 -1200", "A  <a b>  7 +0000", "A <a> +5 +0000",
+                           "A <a> 9223372036854775807 +0000"}) {
+    EXPECT_EQ(person(good), nullptr) << good;
+  }
+  EXPECT_THAT(person("<a> 1 +0000"), StartsWith("missingNameBeforeEmail"));
+  EXPECT_THAT(person("A > <a> 1 +0000"), StartsWith("badName"));
+  EXPECT_THAT(person("A 1 +0000"), StartsWith("missingEmail"));
+  EXPECT_THAT(person(""), StartsWith("missingEmail"));
+  EXPECT_THAT(person("A<a> 1 +0000"), StartsWith("missingSpaceBeforeEmail"));
+  EXPECT_THAT(person("A <a 1 +0000"), StartsWith("badEmail"));
+  EXPECT_THAT(person("A <a<b> 1 +0000"), StartsWith("badEmail"));
+  EXPECT_THAT(person("A <a>1 +0000"), StartsWith("missingSpaceBeforeDate"));
+  EXPECT_THAT(person("A <a>"), StartsWith("missingSpaceBeforeDate"));
+  EXPECT_THAT(person("A <a> 01 +0000"), StartsWith("zeroPaddedDate"));
+  EXPECT_THAT(person("A <a> -1 +0000"), StartsWith("badDateOverflow"));
+  EXPECT_THAT(person("A <a> 9223372036854775808 +0000"), StartsWith("badDateOverflow"));
+  EXPECT_THAT(person("A <a> 99999999999999999999 +0000"), StartsWith("badDateOverflow"));
+  EXPECT_THAT(person("A <a> x +0000"), StartsWith("badDate:"));
+  EXPECT_THAT(person("A <a> 1"), StartsWith("badDate:"));
+  for (const char* zone : {"", "0000", "+000", "+00000", "+0a00", " +0000", "+0000 "}) {
+    EXPECT_THAT(person(std::string("A <a> 1 ") + zone), StartsWith("badTimezone")) << zone;
+  }
 }
 
 TEST(ObjectCheck, Tags) {
@@ -93,7 +128,23 @@ TEST(ObjectCheck, Trees) {
   EXPECT_THAT(check(ObjectType::kTree, entry("40000", ".")), StartsWith("hasDot:"));
   EXPECT_THAT(check(ObjectType::kTree, entry("40000", "..")), StartsWith("hasDotdot"));
   EXPECT_THAT(check(ObjectType::kTree, entry("40000", ".Git")), StartsWith("hasDotgit"));
+  for (const char* name : {".git ", ".GIT. .", "git~1", "GIT~1.", "x\\.git", ".git:x", ".git\xff",
+                           ".g\u200cit", "\ufeff.git"}) {
+    EXPECT_THAT(check(ObjectType::kTree, entry("100644", name)), StartsWith("hasDotgit")) << name;
+  }
+  for (const char* name : {".gitx", "git~2", "git", ".g\u200bit", ".gi", "\xff.git", ".gitmodules"}) {
+    EXPECT_EQ(check(ObjectType::kTree, entry("100644", name)), nullptr) << name;
+  }
+  EXPECT_THAT(check(ObjectType::kTree, entry("120000", ".GitModules")),
+              StartsWith("gitmodulesSymlink"));
   EXPECT_EQ(check(ObjectType::kTree, entry("100644", ".gitignore")), nullptr);
+  EXPECT_THAT(check(ObjectType::kTree, entry("100644", "a") + entry("100644", "a-") +
+                                           entry("100644", "a-.b") + entry("100644", "a.c") +
+                                           entry("40000", "a")),
+              StartsWith("duplicateEntries"));
+  links.clear();
+  EXPECT_EQ(check(ObjectType::kTree, entry("20000", "a") + entry("170000", "b"), &links), nullptr);
+  EXPECT_EQ(links.size(), 0u);  // git has them for submodules
   EXPECT_THAT(check(ObjectType::kTree, entry("040000", "a")), StartsWith("zeroPaddedFilemode"));
   EXPECT_THAT(check(ObjectType::kTree, entry("100644", "a", '\0')), StartsWith("nullSha1"));
   std::string good = entry("100644", "name");
