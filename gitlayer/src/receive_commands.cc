@@ -89,7 +89,7 @@ bool ReceiveCommands::addPushOption(std::string_view option) {
   return true;
 }
 
-void ReceiveCommands::finish() {
+void ReceiveCommands::finish(std::string_view head) {
   std::unordered_map<std::string_view, uint32_t> times;
   if (commands_.size() > 1) {
     times.reserve(commands_.size());
@@ -102,6 +102,9 @@ void ReceiveCommands::finish() {
       command.detail = "refusing to update funny ref '" + shown(name) + "' remotely";
     } else if (times.size() != commands_.size() && commands_.size() > 1 && times[name] > 1) {
       command.problem = "multiple updates for ref '" + name + "' not allowed";
+    } else if (command.isDelete() && !command.update.oldId.isZero() && name == head) {
+      command.problem = "deletion of the current branch prohibited";
+      command.detail = "refusing to delete the current branch: " + name;
     }
   }
 }

@@ -33,8 +33,9 @@ class ReceiveCommands {
 
   // False: the request is refused, see refusal(). `line` is a packet without its newline.
   bool add(std::string_view line);
-  // After the flush. Marks what is wrong with single commands.
-  void finish();
+  // After the flush. Marks what is wrong with single commands; `head` is the branch that HEAD names,
+  // which may not be deleted (git's receive.denyDeleteCurrent).
+  void finish(std::string_view head);
   // An option of git push -o. False as in add().
   bool addPushOption(std::string_view option);
 

@@ -156,7 +156,7 @@ Co<bool> ReceivePackSession::readCommands(Push& push) {
     if (pkt.kind != PktKind::kData) fail(kj::str("the list of commands does not end in a flush"));
     if (!push.request.add(pkt.line())) co_return false;
   }
-  push.request.finish();
+  push.request.finish(view_->info().head);
   if (!push.request.capabilities().pushOptions || push.request.empty()) co_return true;
   for (;;) {
     Pkt pkt = co_await push.reader.read();

@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   PACKMOOR_CHECK(good == request.refusal().empty());
   PACKMOOR_CHECK(request.commands().size() <= 16);
-  request.finish();
+  request.finish("refs/heads/main");
   for (const auto& command : request.commands()) {
     if (!command.problem.empty()) continue;
     PACKMOOR_CHECK(isValidRefName(command.update.name));

@@ -112,13 +112,18 @@ TEST_F(ReceiveTest, PeelsTags) {
 
 TEST_F(ReceiveTest, DeletesWithoutAPack) {
   std::string id = git_.commit("a", "1");
+  git_.run({"branch", "side"});
   node_.import("r", git_);
-  Answer answer = push(commands({id + " " + kZero + " refs/heads/main",
+  Answer answer = push(commands({id + " " + kZero + " refs/heads/side",
+                                 id + " " + kZero + " refs/heads/main",
                                  std::string(kZero) + " " + kZero + " refs/heads/none"}));
   EXPECT_EQ(answer.unpack, "ok");
-  EXPECT_EQ(answer.refs["refs/heads/main"], "ok");
+  EXPECT_EQ(answer.refs["refs/heads/side"], "ok");
   EXPECT_EQ(answer.refs["refs/heads/none"], "ok");
-  EXPECT_EQ(refOf("refs/heads/main"), "");
+  EXPECT_EQ(refOf("refs/heads/side"), "");
+  // HEAD names it.
+  EXPECT_EQ(answer.refs["refs/heads/main"], "deletion of the current branch prohibited");
+  EXPECT_EQ(refOf("refs/heads/main"), id);
 }
 
 TEST_F(ReceiveTest, CreatesABranchWithAnEmptyPack) {
