@@ -11,6 +11,12 @@
 #include <cstdlib>
 
 namespace packmoor::replicator {
+
+void simFailed(const std::string& finding) {
+  std::fprintf(stderr, "%s\n", finding.c_str());
+  std::exit(1);
+}
+
 namespace {
 
 double processorSeconds() {

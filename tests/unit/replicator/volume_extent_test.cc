@@ -6,6 +6,8 @@
 
 #include "outcome.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 
 namespace packmoor::replicator {

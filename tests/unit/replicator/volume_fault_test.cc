@@ -5,6 +5,8 @@
 
 #include "outcome.h"
 
+#include <gtest/gtest.h>
+
 namespace packmoor::replicator {
 namespace {
 

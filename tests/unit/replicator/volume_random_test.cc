@@ -8,6 +8,8 @@
 
 #include "outcome.h"
 
+#include <gtest/gtest.h>
+
 #include <cstdlib>
 
 namespace packmoor::replicator {

@@ -3,6 +3,8 @@
 // network under virtual time.
 #include "sim_cluster.h"
 
+#include <gtest/gtest.h>
+
 namespace packmoor::replicator {
 namespace {
 

@@ -15,16 +15,20 @@
 #include "sim_coordinator.h"
 #include "sim_network.h"
 
-#include <gtest/gtest.h>
-
+#include <functional>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace packmoor::replicator {
 
 class SimCluster;
+
+// What a failed check calls; each program that uses this library has its own (a gtest failure in
+// unit tests).
+void simFailed(const std::string& finding);
 
 class SimNode final : private kj::TaskSet::ErrorHandler {
  public:
@@ -127,7 +131,7 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
     const int64_t deadline = nowMs() + timeoutMs;
     while (!condition()) {
       if (nowMs() >= deadline) {
-        ADD_FAILURE() << "not reached in time: " << what << " (seed " << seed_ << ")" << describe();
+        failed(std::string("not reached in time: ") + what + describe());
         throw std::runtime_error(what);
       }
       loop_.runFor(1 * kj::MILLISECONDS);
@@ -138,6 +142,9 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
   // The checks of the head comment, over all running nodes.
   void verify();
   std::string describe();
+  // What a check found. Given to simFailed() with the seed, unless a program wants it itself.
+  void failed(std::string finding);
+  std::function<void(const std::string&)> onFailure;
 
   const std::vector<Acknowledged>& acknowledged() const { return acknowledged_; }
   void remember(TxnId txn, RecordIndex index, std::string operation);
@@ -148,7 +155,9 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
 
  private:
   friend class SimNode;
+  using Histories = std::map<uint64_t, std::pair<Hash128, NodeId>>;
   void awaitOpen(SimNode& node);
+  void verifyNode(SimNode& node, Histories& histories, std::map<uint64_t, Hash128>& records);
   void taskFailed(kj::Exception&& exception) override;
 
   kernelio::VirtualLoop loop_;

@@ -36,7 +36,7 @@ Co<void> SimNode::start() {
   journalId_ = life.journal->uuid();
   // These disks lose only what was never durable; a journal that finds damage is wrong.
   for (auto& sentence : life.report.damage) {
-    ADD_FAILURE() << "node " << id_ << ", seed " << cluster_.seed_ << ": " << sentence.cStr();
+    cluster_.failed("node " + id_ + " finds damage: " + sentence.cStr());
   }
   life.extents = co_await ExtentStore::open(life.sim.env(), ExtentStoreOptions());
   life.coordinator = cluster_.coordinator_.makeView(id_);
@@ -58,7 +58,7 @@ Co<void> SimNode::start() {
   registration.journal = journalId_;
   cluster_.network_.attach(id_, *life.replicator);
   life.running = life.replicator->run().eagerlyEvaluate([this](kj::Exception&& e) {
-    ADD_FAILURE() << "node " << id_ << " cannot go on: " << kj::str(e).cStr();
+    cluster_.failed("node " + id_ + " cannot go on: " + kj::str(e).cStr());
   });
   life.started = true;
 }
@@ -119,7 +119,16 @@ SimCluster::~SimCluster() noexcept(false) {
 }
 
 void SimCluster::taskFailed(kj::Exception&& exception) {
-  ADD_FAILURE() << "a task of the test failed (seed " << seed_ << "): " << kj::str(exception).cStr();
+  failed(std::string("a task of the run failed: ") + kj::str(exception).cStr());
+}
+
+void SimCluster::failed(std::string finding) {
+  finding += " (seed " + std::to_string(seed_) + ", " + std::to_string(nowMs()) + " ms)";
+  if (onFailure) {
+    onFailure(finding);
+  } else {
+    simFailed(finding);
+  }
 }
 
 std::vector<NodeId> SimCluster::nodeIds() const {
@@ -228,36 +237,42 @@ void SimCluster::verify() {
   std::map<uint64_t, std::pair<Hash128, NodeId>> histories;  // by applied index
   std::map<uint64_t, Hash128> records;                       // committed ones, by index
   for (auto& node : nodes_) {
-    if (!node->hasVolume()) continue;
-    const VolumeStatus status = node->volume().status();
-    const KvState& state = node->kv().state();
-    EXPECT_LE(status.applied, status.committed) << node->id();
-    EXPECT_LE(status.applied, status.durable) << node->id();
-    auto [history, first] = histories.emplace(
-        state.applied.index.value, std::make_pair(state.history, node->id()));
-    EXPECT_EQ(history->second.first, state.history)
-        << "states differ at " << state.applied.index.value << " on " << node->id() << " and "
-        << history->second.second << ", seed " << seed_;
-    for (RecordIndex index = status.base; index <= status.committed; index = index.next()) {
-      auto position = node->journal().position(status.id, index);
-      KJ_IF_MAYBE(known, position) {
-        auto place = records.emplace(index.value, known->hash).first;
-        EXPECT_EQ(place->second, known->hash) << "logs differ at " << index.value << " on "
-                                              << node->id() << ", seed " << seed_;
+    if (node->hasVolume()) verifyNode(*node, histories, records);
+  }
+}
+
+void SimCluster::verifyNode(SimNode& node, Histories& histories,
+                            std::map<uint64_t, Hash128>& records) {
+  const VolumeStatus status = node.volume().status();
+  const KvState& state = node.kv().state();
+  auto on = [&]() { return " on " + node.id(); };
+  if (status.applied > status.committed) failed("applied beyond what is committed" + on());
+  if (status.applied > status.durable) failed("applied beyond what is durable" + on());
+  auto [history, first] = histories.emplace(state.applied.index.value,
+                                            std::make_pair(state.history, node.id()));
+  if (history->second.first != state.history) {
+    failed("states differ at " + std::to_string(state.applied.index.value) + on() + " and on " +
+           history->second.second);
+  }
+  for (RecordIndex index = status.base; index <= status.committed; index = index.next()) {
+    auto position = node.journal().position(status.id, index);
+    KJ_IF_MAYBE(known, position) {
+      auto place = records.emplace(index.value, known->hash).first;
+      if (place->second != known->hash) {
+        failed("logs differ at " + std::to_string(index.value) + on());
       }
     }
-    for (const auto& [txn, result] : state.results) {
-      EXPECT_EQ(result.times, 1u) << "applied " << result.times << " times, seed " << seed_;
-    }
-    for (const auto& done : acknowledged_) {
-      if (done.index > state.applied.index) continue;
-      auto result = state.results.find(done.txn);
-      if (result == state.results.end()) {
-        ADD_FAILURE() << "lost on " << node->id() << ": " << done.operation << " at "
-                      << done.index.value << ", seed " << seed_;
-      } else {
-        EXPECT_EQ(result->second.index, done.index) << "moved, seed " << seed_;
-      }
+  }
+  for (const auto& [txn, result] : state.results) {
+    if (result.times != 1) failed("applied " + std::to_string(result.times) + " times" + on());
+  }
+  for (const auto& done : acknowledged_) {
+    if (done.index > state.applied.index) continue;
+    auto result = state.results.find(done.txn);
+    if (result == state.results.end()) {
+      failed("lost" + on() + ": " + done.operation + " at " + std::to_string(done.index.value));
+    } else if (result->second.index != done.index) {
+      failed("moved" + on() + ": " + done.operation);
     }
   }
 }

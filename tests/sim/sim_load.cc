@@ -17,7 +17,7 @@ SimLoad::SimLoad(SimCluster& cluster, std::vector<size_t> nodesOfClients, int64_
 
 void SimLoad::taskFailed(kj::Exception&& exception) {
   --running_;
-  ADD_FAILURE() << "a client failed: " << kj::str(exception).cStr();
+  cluster_.failed(std::string("a client failed: ") + kj::str(exception).cStr());
 }
 
 void SimLoad::join() {
@@ -84,8 +84,8 @@ Co<void> SimLoad::reader(size_t number, size_t node) {
     const uint64_t seen = *read.value == "-" ? 0 : std::stoull(*read.value);
     if (seen < before) {
       ++staleReads;
-      ADD_FAILURE() << "a stale read of " << key << " at node " << node << ": " << seen << " after "
-                    << before << ", seed " << cluster_.seed_;
+      cluster_.failed("a stale read of " + key + " at node " + std::to_string(node) + ": " +
+                      std::to_string(seen) + " after " + std::to_string(before));
     }
   }
   --running_;
