@@ -84,9 +84,11 @@ std::shared_ptr<ExtentExchange::Incoming> ExtentExchange::incoming(const NodeId&
   if (place == nullptr) {
     place = std::make_shared<Incoming>();
     place->from = from;
-    auto entry = place;
+    // The entry owns this work, so the work must not own the entry.
+    std::weak_ptr<Incoming> entry = place;
     place->begun = extents_.begin(id).then([entry](kj::Own<ExtentWriter>&& writer) {
-      entry->writer = kj::mv(writer);
+      auto waiting = entry.lock();
+      if (waiting != nullptr) waiting->writer = kj::mv(writer);
     }).fork();
   }
   KJ_REQUIRE(place->from == from, "another node is writing this extent here", id, place->from);

@@ -137,6 +137,29 @@ TEST_F(VolumeExtentTest, WhatIsNotSealedIsDroppedEverywhere) {
   }
 }
 
+// The first block opens a file. The front, or the node, may go away while that is under way.
+TEST_F(VolumeExtentTest, AnExtentMayBeAbandonedWhileItIsBegun) {
+  SimCluster cluster(111, 3);
+  cluster.begin(2);
+  cluster.network().links.delayUsMin = cluster.network().links.delayUsMax = 50;
+  auto peers = cluster.network().makePeers("a");
+  for (int i = 0; i < 40; ++i) {
+    const ExtentId id = cluster.newTxn();
+    IoBuffer block = blockOf(1000, 1);
+    auto written = outcomeOf(peers->peer("b").writeExtentBlock(id, 0, block, hashBytes(block.bytes())));
+    cluster.loop().runFor(i * 10 * kj::MICROSECONDS);
+    auto abandoned = peers->peer("b").abandonExtent(id);
+    if (i % 4 == 3) {
+      cluster.loop().runFor(60 * kj::MICROSECONDS);
+      cluster.node(1).losePower();
+    }
+    cluster.loop().runFor(100 * kj::MILLISECONDS);
+    if (cluster.node(1).idle()) cluster.restart(1);
+    EXPECT_EQ(cluster.node(1).extents().statistics().quarantined, 0u);
+  }
+  cluster.settle();
+}
+
 TEST_F(VolumeExtentTest, WithoutWMembersTheSealIsRefused) {
   SimCluster cluster(106, 3);
   cluster.begin(2);
