@@ -113,10 +113,10 @@ class GitFrontImpl final : public GitFront {
   }
 
  private:
-  // What is fetched must be as new as any earlier answer. A push is ordered by the primary and
-  // looks again by itself, so it begins with what is at hand.
+  // What is fetched or shown must be as new as any earlier answer. A push is ordered by the primary
+  // and looks again by itself, so it begins with what is at hand.
   Co<OpenedSession> find(GitRequest request) {
-    bool fresh = request.service == GitService::kUploadPack;
+    bool fresh = request.service == GitService::kUploadPack || request.advertise;
     auto finding = node_.view(request.repository, fresh);
     auto view = co_await kj::mv(finding);
     if (view == nullptr && !fresh) {

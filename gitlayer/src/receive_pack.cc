@@ -110,7 +110,7 @@ Co<SharedView> ReceivePackSession::freshView() {
 }
 
 Co<void> ReceivePackSession::advertiseRefs(kj::AsyncOutputStream& out, bool httpBanner) {
-  view_ = co_await freshView();
+  if (!request_.advertise) view_ = co_await freshView();  // else it was opened so
   PktWriter writer(out);
   if (httpBanner) {
     writer.line("# service=git-receive-pack");

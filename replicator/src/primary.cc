@@ -139,6 +139,14 @@ kj::Promise<RecordIndex> Primary::confirmRead() {
   return rounds_.confirm();
 }
 
+kj::Promise<RecordIndex> Primary::confirmRead(const MemberIdentity& follower) {
+  PACKMOOR_CHECK(active_, "a read before the epoch is active");  // rule 8
+  const auto& members = configuration_.members;
+  const auto slot = std::find(members.begin(), members.end(), follower) - members.begin();
+  if (size_t(slot) == members.size() || size_t(slot) == ownSlot_) return rounds_.confirm();
+  return rounds_.confirm(slot);
+}
+
 void Primary::appended() {
   for (auto& stream : streams_) stream->kick();
 }

@@ -64,6 +64,9 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   kj::Promise<ProposeReply> propose(ProposeRequest request);
   // Resolves to the committed index at the call, confirmed. Only when active.
   kj::Promise<RecordIndex> confirmRead();
+  // The same for a reader at another member, which said after the read began that it follows this
+  // primary's epoch: that is its echo.
+  kj::Promise<RecordIndex> confirmRead(const MemberIdentity& follower);
 
   void ownLogDurable();  // the own journal made records durable
   void recordsApplied(RecordIndex first, std::vector<kj::Array<const kj::byte>>& results);

@@ -25,6 +25,11 @@ kj::Promise<RecordIndex> ReadRounds::confirm() {
   return kj::mv(paf.promise);
 }
 
+kj::Promise<RecordIndex> ReadRounds::confirm(size_t slot) {
+  if (!ended_ && writeQuorum_ == 2 && echoed_[slot] != UINT64_MAX) return host_.announceable();
+  return confirm();
+}
+
 void ReadRounds::begin(bool askAll) {
   ++round_;
   sentMs_ = monotonicMs(host_.timer());

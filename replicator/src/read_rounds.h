@@ -45,6 +45,9 @@ class ReadRounds final {
   // Resolves to the index that was committed at the call, once a round begun after the call
   // succeeded.
   kj::Promise<RecordIndex> confirm();
+  // The same when the member in `slot` has said, after the read began, that it follows: it has
+  // echoed already, and where two members are enough, nothing is asked.
+  kj::Promise<RecordIndex> confirm(size_t slot);
   void echoed(size_t slot, uint64_t round);
   void end();   // the role is lost
   void tick();  // repeats what takes long, refuses what takes too long

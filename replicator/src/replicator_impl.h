@@ -40,7 +40,8 @@ class ReplicatorImpl final : public Replicator {
   kj::Promise<FetchReply> fetch(const NodeId& from, FetchRequest request) override;
   kj::Promise<LogPosition> commonPrefix(const NodeId& from, CommonPrefixRequest request) override;
   kj::Promise<ProposeReply> propose(const NodeId& from, ProposeRequest request) override;
-  kj::Promise<ReadIndexReply> readIndex(const NodeId& from, VolumeId volume) override;
+  kj::Promise<ReadIndexReply> readIndex(const NodeId& from,
+                                        ReadIndexRequest request) override;
   kj::Promise<ConfirmReply> confirm(const NodeId& from, ConfirmRequest request) override;
   kj::Promise<ConsentReply> consent(const NodeId& from, ConsentRequest request) override;
   kj::Promise<void> takeOver(const NodeId& from, VolumeId volume) override;

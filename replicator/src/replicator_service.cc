@@ -50,8 +50,10 @@ kj::Promise<ProposeReply> ReplicatorImpl::propose(const NodeId& from, ProposeReq
   return canceler_.wrap(volume.handlePropose(kj::mv(request)));
 }
 
-kj::Promise<ReadIndexReply> ReplicatorImpl::readIndex(const NodeId& from, VolumeId volume) {
-  return canceler_.wrap(route(from, volume).handleReadIndex());
+kj::Promise<ReadIndexReply> ReplicatorImpl::readIndex(const NodeId& from,
+                                                      ReadIndexRequest request) {
+  VolumeImpl& volume = route(from, request.volume);
+  return canceler_.wrap(volume.handleReadIndex(from, kj::mv(request)));
 }
 
 kj::Promise<ConfirmReply> ReplicatorImpl::confirm(const NodeId& from, ConfirmRequest request) {

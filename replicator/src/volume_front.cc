@@ -183,8 +183,14 @@ Co<void> VolumeImpl::forwardReads() {
   while (!forwardedReads_.empty()) {
     auto readers = kj::mv(forwardedReads_);
     forwardedReads_.clear();
-    auto asked = parts_.env.timer.timeoutAfter(kForwardTimeoutMs * kj::MILLISECONDS,
-                                               parts_.peers.peer(primaryNode_).readIndex(record_.id));
+    ReadIndexRequest request{record_.id, parts_.self.journal, Epoch(), Uuid()};
+    if (!member_.repairing()) {
+      request.follows = member_.promise().epoch;
+      request.nonce = member_.promise().nonce;
+    }
+    auto asked = parts_.env.timer.timeoutAfter(
+        kForwardTimeoutMs * kj::MILLISECONDS,
+        parts_.peers.peer(primaryNode_).readIndex(kj::mv(request)));
     const NodeId node = primaryNode_;
     auto moved = whenMoved(node, nowMs() + kForwardTimeoutMs).promise().then([](ProposeReply&& reply) {
       ReadIndexReply none;

@@ -89,7 +89,7 @@ class VolumeImpl final : public Volume,
   LogPosition handleCommonPrefix(const CommonPrefixRequest& request);
   kj::Promise<ProposeReply> handlePropose(ProposeRequest request);
   bool isCandidate() const { return takeover_ != nullptr && primary_ == nullptr; }
-  kj::Promise<ReadIndexReply> handleReadIndex();
+  kj::Promise<ReadIndexReply> handleReadIndex(const NodeId& from, ReadIndexRequest request);
   ConfirmReply handleConfirm(const ConfirmRequest& request);
   ConsentReply handleConsent(const NodeId& from, const ConsentRequest& request);
 
@@ -154,7 +154,7 @@ class VolumeImpl final : public Volume,
   kj::Promise<RecordIndex> confirmOnce();
   Co<void> forwardReads();
   Co<ProposeReply> proposeWhenLeading(ProposeRequest request);
-  Co<ReadIndexReply> readIndexWhenLeading();
+  Co<ReadIndexReply> readIndexWhenLeading(NodeId from, ReadIndexRequest request);
   int64_t nowMs() { return monotonicMs(parts_.env.timer); }
 
   VolumeParts parts_;

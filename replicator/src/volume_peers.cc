@@ -215,7 +215,7 @@ Co<ProposeReply> VolumeImpl::proposeWhenLeading(ProposeRequest request) {
   co_return reply;
 }
 
-Co<ReadIndexReply> VolumeImpl::readIndexWhenLeading() {
+Co<ReadIndexReply> VolumeImpl::readIndexWhenLeading(NodeId from, ReadIndexRequest request) {
   const int64_t untilMs = nowMs() + kParkMs;
   while (takeover_ != nullptr && nowMs() < untilMs) {
     co_await moved_.waitFor(parts_.env.timer, untilMs - nowMs());
@@ -225,21 +225,26 @@ Co<ReadIndexReply> VolumeImpl::readIndexWhenLeading() {
     reply.reason = "this node does not lead the volume yet";
     co_return reply;
   }
-  auto asked = handleReadIndex();
+  auto asked = handleReadIndex(from, kj::mv(request));
   reply = co_await kj::mv(asked);
   co_return reply;
 }
 
-kj::Promise<ReadIndexReply> VolumeImpl::handleReadIndex() {
-  if (takeover_ != nullptr) return readIndexWhenLeading();
+kj::Promise<ReadIndexReply> VolumeImpl::handleReadIndex(const NodeId& from,
+                                                        ReadIndexRequest request) {
+  if (takeover_ != nullptr) return readIndexWhenLeading(from, kj::mv(request));
   if (primary_ == nullptr || !primary_->active()) {
     ReadIndexReply reply;
     if (primaryNode_ != parts_.self.node) reply.primary = primaryNode_;
     reply.reason = "this node does not lead the volume, or not yet";
     return reply;
   }
-  const Epoch epoch = primary_->configuration().epoch;
-  return primary_->confirmRead().then(
+  const VolumeConfiguration& current = primary_->configuration();
+  const Epoch epoch = current.epoch;
+  const bool follows = request.follows == epoch && request.nonce == current.nonce;
+  const MemberIdentity asker{from, request.member};
+  auto confirmed = follows ? primary_->confirmRead(asker) : primary_->confirmRead();
+  return confirmed.then(
       [epoch](RecordIndex index) {
         ReadIndexReply reply;
         reply.ok = true;

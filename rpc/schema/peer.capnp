@@ -114,6 +114,12 @@ struct ProposeReply {
   reason @4 :Text;
 }
 
+struct ReadIndexRequest {
+  volume @0 :Uuid;
+  member @1 :Uuid;
+  follows @2 :UInt64;
+  nonce @3 :Uuid;
+}
 struct ReadIndexReply {
   ok @0 :Bool;
   epoch @1 :UInt64;
@@ -148,7 +154,7 @@ interface Node {
   fetch @2 (volume :Uuid, epoch :UInt64, first :UInt64, last :UInt64) -> FetchReply;
   commonPrefix @3 (volume :Uuid, positions :List(Position)) -> (position :Position);
   propose @4 ProposeRequest -> ProposeReply;
-  readIndex @5 (volume :Uuid) -> ReadIndexReply;
+  readIndex @5 ReadIndexRequest -> ReadIndexReply;
   confirm @6 (volume :Uuid, member :Uuid, epoch :UInt64, round :UInt64) -> ConfirmReply;
   takeOver @7 (volume :Uuid) -> ();
 

@@ -188,6 +188,7 @@ class Connection final : public kj::HttpService {
 
   Co<void> advertise(GitUrl url, const kj::HttpHeaders& headers, Response& response) {
     auto request = gitRequest(url, headers);
+    request.advertise = true;
     std::string id = request.requestId;
     AnswerStream answer(shared_.headers, response,
                         kj::str("application/x-", serviceName(url.service), "-advertisement"));

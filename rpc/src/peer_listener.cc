@@ -179,7 +179,7 @@ class SolitaryPeer final : public replicator::Peer {
   kj::Promise<replicator::ProposeReply> propose(replicator::ProposeRequest) override {
     return alone();
   }
-  kj::Promise<replicator::ReadIndexReply> readIndex(replicator::VolumeId) override {
+  kj::Promise<replicator::ReadIndexReply> readIndex(replicator::ReadIndexRequest) override {
     return alone();
   }
   kj::Promise<replicator::ConfirmReply> confirm(replicator::ConfirmRequest) override {

@@ -148,10 +148,10 @@ class NodeService final : public wire::Node::Server {
   }
 
   kj::Promise<void> readIndex(ReadIndexContext context) override {
-    const auto volume = read(context.getParams().getVolume());
+    const auto request = read(context.getParams());
     return calls_
         ->call<replicator::ReadIndexReply>([&](auto& service, auto& from) {
-          return service.readIndex(from, volume);
+          return service.readIndex(from, request);
         })
         .then([context](replicator::ReadIndexReply reply) mutable {
           write(reply, context.initResults(sizeOfBytes(reply.reason.size())));

@@ -322,6 +322,16 @@ replicator::ProposeReply read(wire::ProposeReply::Reader in) {
   return reply;
 }
 
+void write(const replicator::ReadIndexRequest& request, wire::ReadIndexRequest::Builder out) {
+  write(request.volume, out.initVolume());
+  write(request.member, out.initMember());
+  out.setFollows(request.follows.value);
+  write(request.nonce, out.initNonce());
+}
+replicator::ReadIndexRequest read(wire::ReadIndexRequest::Reader in) {
+  return {read(in.getVolume()), read(in.getMember()), Epoch(in.getFollows()), read(in.getNonce())};
+}
+
 void write(const replicator::ReadIndexReply& reply, wire::ReadIndexReply::Builder out) {
   out.setOk(reply.ok);
   out.setEpoch(reply.epoch.value);

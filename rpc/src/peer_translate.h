@@ -41,6 +41,8 @@ replicator::ProposeRequest read(wire::ProposeRequest::Reader in);
 void write(const replicator::ProposeReply& reply, wire::ProposeReply::Builder out);
 replicator::ProposeReply read(wire::ProposeReply::Reader in);
 
+void write(const replicator::ReadIndexRequest& request, wire::ReadIndexRequest::Builder out);
+replicator::ReadIndexRequest read(wire::ReadIndexRequest::Reader in);
 void write(const replicator::ReadIndexReply& reply, wire::ReadIndexReply::Builder out);
 replicator::ReadIndexReply read(wire::ReadIndexReply::Reader in);
 

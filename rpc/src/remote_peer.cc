@@ -112,10 +112,11 @@ kj::Promise<replicator::ProposeReply> RemotePeer::propose(replicator::ProposeReq
       });
 }
 
-kj::Promise<replicator::ReadIndexReply> RemotePeer::readIndex(VolumeId volume) {
-  return with<replicator::ReadIndexReply>(control_, [volume](wire::Node::Client& node) {
+kj::Promise<replicator::ReadIndexReply> RemotePeer::readIndex(
+    replicator::ReadIndexRequest request) {
+  return with<replicator::ReadIndexReply>(control_, [request](wire::Node::Client& node) {
     auto call = node.readIndexRequest();
-    write(volume, call.initVolume());
+    write(request, call);
     return call.send().then([](auto response) {
       return read(wire::ReadIndexReply::Reader(response));
     });

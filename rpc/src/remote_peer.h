@@ -26,7 +26,8 @@ class RemotePeer final : public replicator::Peer {
   kj::Promise<replicator::LogPosition> commonPrefix(
       replicator::CommonPrefixRequest request) override;
   kj::Promise<replicator::ProposeReply> propose(replicator::ProposeRequest request) override;
-  kj::Promise<replicator::ReadIndexReply> readIndex(replicator::VolumeId volume) override;
+  kj::Promise<replicator::ReadIndexReply> readIndex(
+      replicator::ReadIndexRequest request) override;
   kj::Promise<replicator::ConfirmReply> confirm(replicator::ConfirmRequest request) override;
   kj::Promise<replicator::ConsentReply> consent(replicator::ConsentRequest request) override;
   kj::Promise<void> takeOver(replicator::VolumeId volume) override;

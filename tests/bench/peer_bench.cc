@@ -73,7 +73,7 @@ class Sink final : public PeerService {
   kj::Promise<ProposeReply> propose(const NodeId&, ProposeRequest) override {
     return ProposeReply();
   }
-  kj::Promise<ReadIndexReply> readIndex(const NodeId&, VolumeId) override {
+  kj::Promise<ReadIndexReply> readIndex(const NodeId&, ReadIndexRequest) override {
     return ReadIndexReply();
   }
   kj::Promise<ConfirmReply> confirm(const NodeId&, ConfirmRequest) override {

@@ -149,9 +149,9 @@ class SimPeer final : public Peer {
       return s.propose(from, kj::mv(r));
     });
   }
-  kj::Promise<ReadIndexReply> readIndex(VolumeId volume) override {
-    return send<ReadIndexReply>(volume, [](auto& s, auto& from, auto&& v) {
-      return s.readIndex(from, v);
+  kj::Promise<ReadIndexReply> readIndex(ReadIndexRequest request) override {
+    return send<ReadIndexReply>(kj::mv(request), [](auto& s, auto& from, auto&& r) {
+      return s.readIndex(from, kj::mv(r));
     });
   }
   kj::Promise<ConfirmReply> confirm(ConfirmRequest request) override {

@@ -22,6 +22,7 @@ struct GitRequest {
   std::string repository;          // as in the URL; ".git" is cut off
   GitService service = GitService::kUploadPack;
   uint32_t protocolVersion = 0;    // 0, 1 or 2, from Git-Protocol; receive-pack speaks 0 and 1
+  bool advertise = false;          // the request asks for the refs, and nothing else
   std::string principal;           // who, for the log; empty: anonymous
   std::string requestId;           // for log lines
 };

@@ -101,6 +101,14 @@ struct ProposeReply {
   std::string reason;
 };
 
+// A member's reader asks the primary for its committed index. What the asker says of itself was true
+// after the read began, so it counts as its echo of the round that the read needs.
+struct ReadIndexRequest {
+  VolumeId volume;
+  Uuid member;                       // journal of the asker
+  Epoch follows;                     // what it has promised; 0: it does not follow (in repair)
+  Uuid nonce;                        // of that promise
+};
 struct ReadIndexReply {
   bool ok = false;                   // else not the primary, or could not be confirmed: `reason`
   Epoch epoch;
@@ -156,7 +164,7 @@ class Peer {
   virtual kj::Promise<FetchReply> fetch(FetchRequest request) = 0;
   virtual kj::Promise<LogPosition> commonPrefix(CommonPrefixRequest request) = 0;
   virtual kj::Promise<ProposeReply> propose(ProposeRequest request) = 0;
-  virtual kj::Promise<ReadIndexReply> readIndex(VolumeId volume) = 0;
+  virtual kj::Promise<ReadIndexReply> readIndex(ReadIndexRequest request) = 0;
   virtual kj::Promise<ConfirmReply> confirm(ConfirmRequest request) = 0;
   virtual kj::Promise<ConsentReply> consent(ConsentRequest request) = 0;
   // Asks the node to become primary of the volume; resolves when it is active.
@@ -200,7 +208,8 @@ class PeerService {
   virtual kj::Promise<LogPosition> commonPrefix(const NodeId& from,
                                                 CommonPrefixRequest request) = 0;
   virtual kj::Promise<ProposeReply> propose(const NodeId& from, ProposeRequest request) = 0;
-  virtual kj::Promise<ReadIndexReply> readIndex(const NodeId& from, VolumeId volume) = 0;
+  virtual kj::Promise<ReadIndexReply> readIndex(const NodeId& from,
+                                                 ReadIndexRequest request) = 0;
   virtual kj::Promise<ConfirmReply> confirm(const NodeId& from, ConfirmRequest request) = 0;
   virtual kj::Promise<ConsentReply> consent(const NodeId& from, ConsentRequest request) = 0;
   virtual kj::Promise<void> takeOver(const NodeId& from, VolumeId volume) = 0;

@@ -126,7 +126,7 @@ class TestCluster::FakePeer final : public replicator::Peer {
     no();
   }
   kj::Promise<replicator::ProposeReply> propose(replicator::ProposeRequest) override { no(); }
-  kj::Promise<replicator::ReadIndexReply> readIndex(replicator::VolumeId) override { no(); }
+  kj::Promise<replicator::ReadIndexReply> readIndex(replicator::ReadIndexRequest) override { no(); }
   kj::Promise<replicator::ConfirmReply> confirm(replicator::ConfirmRequest) override { no(); }
   kj::Promise<replicator::ConsentReply> consent(replicator::ConsentRequest) override { no(); }
   kj::Promise<void> takeOver(replicator::VolumeId) override { no(); }
@@ -203,7 +203,7 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
                                                 replicator::ProposeRequest) override {
     no();
   }
-  kj::Promise<replicator::ReadIndexReply> readIndex(const Node&, VolumeId) override { no(); }
+  kj::Promise<replicator::ReadIndexReply> readIndex(const Node&, replicator::ReadIndexRequest) override { no(); }
   kj::Promise<replicator::ConfirmReply> confirm(const Node&,
                                                 replicator::ConfirmRequest) override {
     no();

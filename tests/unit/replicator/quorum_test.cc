@@ -154,6 +154,19 @@ TEST_F(RoundsTest, OneRoundServesAllThatCameBeforeIt) {
   EXPECT_EQ(loop_.wait(kj::mv(third)), RecordIndex(9));
 }
 
+TEST_F(RoundsTest, AReaderThatFollowsIsItsOwnEcho) {
+  ReadRounds two(*this, 3, 0, 2, 1000);
+  EXPECT_EQ(loop_.wait(two.confirm(1)), RecordIndex(7));
+  EXPECT_TRUE(asked_.empty());
+  two.end();
+  EXPECT_ANY_THROW(loop_.wait(two.confirm(1)));
+  // One echo is not enough where three members must follow.
+  ReadRounds three(*this, 3, 0, 3, 1000);
+  auto read = three.confirm(1);
+  EXPECT_EQ(asked_.size(), 2u);
+  EXPECT_FALSE(served(read));
+}
+
 TEST_F(RoundsTest, SilenceMakesItAskEverybodyAndThenGiveUp) {
   ReadRounds rounds(*this, 3, 0, 2, 1000);
   auto read = rounds.confirm();

@@ -75,9 +75,10 @@ kj::Promise<ProposeReply> FakeService::propose(const NodeId& from, ProposeReques
   proposed = kj::mv(request);
   return proposeReply();
 }
-kj::Promise<ReadIndexReply> FakeService::readIndex(const NodeId& from, VolumeId asked) {
+kj::Promise<ReadIndexReply> FakeService::readIndex(const NodeId& from,
+                                                   ReadIndexRequest request) {
   note(from, "readIndex");
-  volume = asked;
+  readIndexAsked = request;
   return readIndexReply;
 }
 kj::Promise<ConfirmReply> FakeService::confirm(const NodeId& from, ConfirmRequest request) {

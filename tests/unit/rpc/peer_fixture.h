@@ -49,6 +49,7 @@ class FakeService final : public replicator::PeerService {
   replicator::LogPosition prefixReply;
   replicator::ProposeRequest proposed;
   std::function<replicator::ProposeReply()> proposeReply;
+  replicator::ReadIndexRequest readIndexAsked;
   replicator::ReadIndexReply readIndexReply;
   replicator::ConfirmRequest confirmAsked;
   replicator::ConfirmReply confirmReply;
@@ -80,8 +81,8 @@ class FakeService final : public replicator::PeerService {
       const replicator::NodeId& from, replicator::CommonPrefixRequest request) override;
   kj::Promise<replicator::ProposeReply> propose(const replicator::NodeId& from,
                                                 replicator::ProposeRequest request) override;
-  kj::Promise<replicator::ReadIndexReply> readIndex(const replicator::NodeId& from,
-                                                    replicator::VolumeId volume) override;
+  kj::Promise<replicator::ReadIndexReply> readIndex(
+      const replicator::NodeId& from, replicator::ReadIndexRequest request) override;
   kj::Promise<replicator::ConfirmReply> confirm(const replicator::NodeId& from,
                                                 replicator::ConfirmRequest request) override;
   kj::Promise<replicator::ConsentReply> consent(const replicator::NodeId& from,

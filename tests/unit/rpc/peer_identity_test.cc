@@ -21,7 +21,7 @@ class PeerIdentityTest : public ::testing::Test {
 
   // What the first call from `node` to b fails with.
   std::string failure(TestNode& node) {
-    auto call = node.transport->peer("b").readIndex(VolumeId());
+    auto call = node.transport->peer("b").readIndex({});
     KJ_IF_MAYBE(e, kj::runCatchingExceptions([&]() { call.wait(io.waitScope); })) {
       EXPECT_EQ(e->getType(), kj::Exception::Type::DISCONNECTED);
       EXPECT_FALSE(node.transport->peer("b").connected());
@@ -68,7 +68,7 @@ TEST_F(PeerIdentityTest, RefusesTheCertificateOfAnotherNode) {
   // The node at the address of c is b.
   TestNode a(io, book, "a");
   book["c"] = book["b"];
-  auto call = a.transport->peer("c").readIndex(VolumeId());
+  auto call = a.transport->peer("c").readIndex({});
   KJ_IF_MAYBE(e, kj::runCatchingExceptions([&]() { call.wait(io.waitScope); })) {
     EXPECT_THAT(e->getDescription().cStr(), HasSubstr("ostname mismatch"));
   } else {
@@ -99,7 +99,7 @@ TEST_F(PeerIdentityTest, RefusesItsOwnName) {
 
 TEST_F(PeerIdentityTest, UnknownAddress) {
   TestNode a(io, book, "a");
-  auto call = a.transport->peer("nowhere").readIndex(VolumeId());
+  auto call = a.transport->peer("nowhere").readIndex({});
   KJ_IF_MAYBE(e, kj::runCatchingExceptions([&]() { call.wait(io.waitScope); })) {
     EXPECT_STREQ(e->getDescription().cStr(),
                  "Node nowhere is not reachable: its address is not known.");
