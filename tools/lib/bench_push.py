@@ -3,8 +3,9 @@
 Packmoor runs with three members on this machine (etcd, TLS, write quorum 2); git-http-backend runs
 behind nginx and fcgiwrap with core.fsync=all and no replica. Rounds alternate between the two,
 so that a change of the machine's speed hits both; medians over the rounds are compared. The
-journal's durable-batch latency stands beside a raw O_DIRECT|O_DSYNC overwrite of the same size,
-measured in the same rounds.
+journal's durable-batch latency stands beside raw O_DIRECT|O_DSYNC overwrites of the same size,
+measured in the same rounds: by one writer on an idle machine, and by one writer for each member at
+the same time, since the members share this machine's disk.
 """
 import argparse
 import json
@@ -70,7 +71,7 @@ def measure(options, folder):
     backend = GitHttpBackend(os.path.join(folder, "backend"))
     os.makedirs(backend.folder)
     data = os.path.join(folder, "cluster")
-    results = {"packmoor": {}, "gitHttpBackend": {}, "journal": [], "raw": []}
+    results = {"packmoor": {}, "gitHttpBackend": {}, "journal": {}}
     try:
         backend.start()
         cluster("up", "--dir", data, "--nodes", "3")
@@ -91,9 +92,8 @@ def measure(options, folder):
                     results[name].setdefault(connections, []).append(result)
                     say(f"round {round_number + 1}: {name}, {connections} connection(s): "
                         f"{result['perSecond']:.0f} pushes/s, median {result['p50Us'] / 1000:.2f} ms")
-                    if name == "packmoor" and connections == 8:
-                        after = journals(nodes)
-                        note_journal(results, before, after, folder)
+                    if name == "packmoor":
+                        note_journal(results, connections, before, journals(nodes), folder)
     finally:
         if os.path.exists(os.path.join(data, "cluster.json")):
             cluster("down", "--dir", data)
@@ -101,16 +101,31 @@ def measure(options, folder):
     return results
 
 
-def note_journal(results, before, after, folder):
+def raw_writes(folder, size, writers):
+    """Median latency of writers that overwrite files of their own at the same time."""
+    running = []
+    for n in range(writers):
+        running.append(subprocess.Popen(
+            [BENCH, "raw-write", "--file", os.path.join(folder, f"raw-{n}.tmp"), "--bytes",
+             str(size), "--count", "500"], stdout=subprocess.PIPE, text=True))
+    medians = []
+    for process in running:
+        out, _ = process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError("packmoor-bench raw-write failed")
+        medians.append(json.loads(out)["p50Us"])
+    return statistics.median(medians)
+
+
+def note_journal(results, connections, before, after, folder):
     batches = sum(b["batches"] - a["batches"] for a, b in zip(before, after))
     written = sum(b["bytes"] - a["bytes"] for a, b in zip(before, after))
     size = max(4096, -(-(written // max(1, batches)) // 4096) * 4096)
-    raw = bench("raw-write", "--file", os.path.join(folder, "raw.tmp"), "--bytes", size,
-                "--count", 500)
     medians = [histogram_median_us(a, b) for a, b in zip(before, after)]
-    results["journal"].append({"batches": batches, "meanBatchBytes": size,
-                               "medianUs": statistics.median(medians)})
-    results["raw"].append({"bytes": size, "medianUs": raw["p50Us"]})
+    results["journal"].setdefault(connections, []).append({
+        "batches": batches, "meanBatchBytes": size, "medianUs": statistics.median(medians),
+        "rawAloneUs": raw_writes(folder, size, 1),
+        "rawTogetherUs": raw_writes(folder, size, len(before))})
 
 
 def summarise(results):
@@ -120,14 +135,16 @@ def summarise(results):
     summary = {
         "pushesPerSecondAt8": {n: median(n, 8, "perSecond") for n in ("packmoor", "gitHttpBackend")},
         "medianMsAt1": {n: median(n, 1, "p50Us") / 1000 for n in ("packmoor", "gitHttpBackend")},
-        "journalMedianUs": statistics.median(j["medianUs"] for j in results["journal"]),
-        "journalBatchBytes": statistics.median(j["meanBatchBytes"] for j in results["journal"]),
-        "rawMedianUs": statistics.median(r["medianUs"] for r in results["raw"]),
+        "journal": {},
     }
+    for connections, rounds in results["journal"].items():
+        of = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
+        of["ratioTogether"] = of["medianUs"] / of["rawTogetherUs"]
+        of["ratioAlone"] = of["medianUs"] / of["rawAloneUs"]
+        summary["journal"][connections] = of
     at8, at1 = summary["pushesPerSecondAt8"], summary["medianMsAt1"]
     summary["throughputRatio"] = at8["packmoor"] / at8["gitHttpBackend"]
     summary["latencyRatio"] = at1["packmoor"] / at1["gitHttpBackend"]
-    summary["journalRatio"] = summary["journalMedianUs"] / summary["rawMedianUs"]
     return summary
 
 
@@ -139,9 +156,11 @@ def print_text(summary):
           f"{summary['throughputRatio']:8.1f}x")
     print(f"{'median ms, 1 connection':34}{at1['packmoor']:14.2f}{at1['gitHttpBackend']:18.2f}"
           f"{summary['latencyRatio']:8.3f}x")
-    print(f"durable batch of {summary['journalBatchBytes']:.0f} bytes (mean): journal median "
-          f"{summary['journalMedianUs']:.0f} us, raw overwrite {summary['rawMedianUs']:.0f} us, "
-          f"ratio {summary['journalRatio']:.2f}")
+    for connections, of in sorted(summary["journal"].items()):
+        print(f"durable batch at {connections} connection(s), {of['meanBatchBytes']:.0f} bytes (mean): "
+              f"journal median {of['medianUs']:.0f} us; raw overwrite by a writer per member "
+              f"{of['rawTogetherUs']:.0f} us, ratio {of['ratioTogether']:.2f}; by one alone "
+              f"{of['rawAloneUs']:.0f} us, ratio {of['ratioAlone']:.2f}")
 
 
 def main():
