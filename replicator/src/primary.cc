@@ -183,6 +183,7 @@ void Primary::connectivityChanged() {
 
 void Primary::yield(bool on) {
   if (deposed_ || yields_ == on) return;
+  if (on && configuration_.members.size() == 1) return;  // there is nobody to give way to
   if (on) {
     KJ_LOG(WARNING, "a journal write hangs: this primary gives way to a standby");
   } else {

@@ -151,8 +151,11 @@ Co<void> VolumeImpl::runTakeover(kj::Maybe<Epoch> expected) {
   moved_.notify();
   KJ_IF_MAYBE(exception, failure) {
     const kj::StringPtr why = exception->getDescription();
-    KJ_LOG(WARNING, "taking over the volume failed", record_.name.c_str(), why);
-    takeoverProblem_ = kj::str("taking over failed: ", why).cStr();
+    const std::string problem = kj::str("taking over failed: ", why).cStr();
+    if (problem != takeoverProblem_) {  // an attempt is repeated until it succeeds
+      KJ_LOG(WARNING, "taking over the volume failed", record_.name.c_str(), why);
+    }
+    takeoverProblem_ = problem;
     if (primary_ != nullptr && !primary_->active()) stepDown(NodeId());
     leadAfterMs_ = nowMs() + leadPauseMs_ +
                    static_cast<int64_t>(parts_.env.random.below(leadPauseMs_));

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from cluster import Cluster, Problem, wait_for
@@ -28,6 +29,27 @@ FOLLOW_SECONDS_MAX = 60
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
+
+
+class Clockwork(threading.Thread):
+    """Notes how late this machine lets a thread be that sleeps for 10 ms at a time: what a pause of
+    the pushes may owe to the machine alone."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.worst = 0.0
+
+    def run(self):
+        before = time.monotonic()
+        while True:
+            time.sleep(0.01)
+            now = time.monotonic()
+            self.worst = max(self.worst, now - before - 0.01)
+            before = now
+
+    def take(self):
+        worst, self.worst = self.worst, 0.0
+        return worst
 
 
 def volume_status(cluster, node):
@@ -79,12 +101,13 @@ def restore(cluster, how, node):
     wait_following(cluster, node)
 
 
-def one_round(cluster, load, how, turn):
+def one_round(cluster, load, clockwork, how, turn):
     nodes = cluster.state["nodes"]
     primary = wait_for(lambda: primary_of(cluster), "No node leads", FOLLOW_SECONDS_MAX)
     others = [node for node in nodes if node is not primary]
     if how != "switchover":
         load.use(others)
+    clockwork.take()
     begin, struck = strike(cluster, how, primary, others, turn)
     deadline = begin + RESUME_SECONDS_MAX
     while time.monotonic() < max(struck, begin + WATCH_SECONDS) or not load.times(struck):
@@ -96,8 +119,10 @@ def one_round(cluster, load, how, turn):
     pause = longest_pause(load.times(begin), begin, end)
     slowest = max((done - sent for client in load.clients
                    for _, sent, done in client.acknowledged[-400:] if done >= begin), default=0)
+    late = clockwork.take()
     restore(cluster, how, primary)
-    return {"primary": primary["id"], "pauseMs": pause * 1000, "slowestPushMs": slowest * 1000}
+    return {"primary": primary["id"], "pauseMs": pause * 1000, "slowestPushMs": slowest * 1000,
+            "machineLateMs": late * 1000}
 
 
 def lost_pushes(cluster, load, folder):
@@ -125,10 +150,13 @@ def measure(options, folder):
         nodes = cluster.state["nodes"]
         cluster.ctl(nodes[0], "repo", "create", "bench")
         load = Load(nodes, "bench", options.connections).start()
+        clockwork = Clockwork()
+        clockwork.start()
         for turn in range(options.times):
-            rounds.append(one_round(cluster, load, options.how, turn))
-            say("{}: {} of {}: pause {pauseMs:.0f} ms, slowest push {slowestPushMs:.0f} ms".format(
-                options.how, turn + 1, options.times, **rounds[-1]))
+            rounds.append(one_round(cluster, load, clockwork, options.how, turn))
+            say("{}: {} of {}: pause {pauseMs:.0f} ms, slowest push {slowestPushMs:.0f} ms, machine "
+                "late by {machineLateMs:.0f} ms".format(options.how, turn + 1, options.times,
+                                                        **rounds[-1]))
         load.stop()
         lost = lost_pushes(cluster, load, folder)
         verified = cluster.ctl(nodes[0], "volume", "verify", cluster.state["volume"])
@@ -159,6 +187,8 @@ def print_text(results):
           f"p99 {share(pauses, 0.99):.0f} ms, max {max(pauses):.0f} ms")
     print(f"  slowest push of each time: median {statistics.median(slowest):.0f} ms, "
           f"max {max(slowest):.0f} ms")
+    print(f"  the machine let a thread wait for up to "
+          f"{max(r['machineLateMs'] for r in results['rounds']):.0f} ms longer than it slept")
     print(f"  failed pushes: {len(results['failures'])}")
     print(f"  acknowledged pushes that a node lacks: {len(results['lost'])}")
     print(f"  members equal at the end: {'yes' if results['equal'] else 'NO'} "

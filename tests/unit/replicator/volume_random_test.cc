@@ -124,13 +124,7 @@ Result run(uint64_t seed) {
   }
   nemesis.heal();
   load.join();
-  if (cluster.primary() == nullptr) {
-    // A move of the lead that was asked for and interrupted may leave it to an operator.
-    cluster.loop().runFor(15 * kj::SECONDS);
-    if (cluster.primary() == nullptr) {
-      cluster.loop().wait(cluster.node(0).volume().takeOver());
-    }
-  }
+  cluster.awaitPrimary(15'000);
   const uint64_t before = cluster.acknowledged().size();
   for (size_t i = 0; i < shape.nodes; ++i) cluster.put(i, "last", std::to_string(i));
   EXPECT_EQ(cluster.acknowledged().size(), before + shape.nodes);
