@@ -214,6 +214,133 @@ TEST(VolumeTakeoverTest, APrimaryThatGaveWayGoesOnWhenNobodyWantsTheLead) {
   cluster.verify();
 }
 
+// Rule 10: an epoch that was taken and cannot become active stops nobody, wherever that is known.
+TEST(VolumeTakeoverTest, AnEpochTakenByANodeWithoutPeersStopsNobody) {
+  SimCluster cluster(180, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, clientsOf({0, 1}), 1);
+  cluster.network().isolate("c", cluster.nodeIds());
+  // By order of an operator: nobody is asked for consent.
+  auto attempt = outcomeOf(cluster.node(2).volume().takeOver());
+  cluster.loop().runFor(12 * kj::SECONDS);   // longer than the coordinator is polled
+  EXPECT_EQ(cluster.coordinator().volumes["main"].phase, VolumePhase::kRecovering);
+  EXPECT_EQ(cluster.coordinator().volumes["main"].current.primary.node, "c");
+  EXPECT_EQ(cluster.primary(), &cluster.node(0));
+  EXPECT_EQ(cluster.node(0).volume().status().epoch, Epoch(1));
+  EXPECT_LT(load.longestMs, 100);
+  // The primary dies while that epoch stands: the others go on in a higher one.
+  load.join();
+  SimLoad later(cluster, clientsOf({1}), 1);
+  cluster.node(0).losePower();
+  cluster.network().heal();
+  cluster.until([&]() { return cluster.primary() != nullptr; }, 1000, "a new primary");
+  cluster.startAll();
+  auto outcome = cluster.loop().wait(kj::mv(attempt));   // it may win, or be superseded
+  (void)outcome;
+  cluster.loop().runFor(300 * kj::MILLISECONDS);
+  EXPECT_GT(later.done, 50u);
+  expectUnharmed(cluster, later, 2);
+}
+
+// Invariant 7: whichever attempt lands, and whoever asks, one transaction has one result.
+TEST(VolumeTakeoverTest, ATransactionThatIsRepeatedThroughAFailoverIsAppliedOnce) {
+  for (int64_t afterUs = 0; afterUs < 6000; afterUs += 200) {
+    SimCluster cluster(static_cast<uint64_t>(3000 + afterUs), 3, keeping());
+    cluster.begin(2);
+    cluster.put(0, "k", "0");
+    const TxnId txn = cluster.newTxn();
+    auto first = outcomeOf(cluster.propose(1, txn, "swap k 0 1").promise());
+    cluster.loop().runFor(afterUs * kj::MICROSECONDS);
+    cluster.node(0).losePower();
+    // The client lost its connection to b and asks at c, with the same id.
+    auto second = outcomeOf(cluster.propose(2, txn, "swap k 0 1").promise());
+    auto one = cluster.loop().wait(kj::mv(first));
+    auto two = cluster.loop().wait(kj::mv(second));
+    ASSERT_TRUE(one.ok() && two.ok()) << afterUs;
+    EXPECT_EQ(one.value->index, two.value->index);
+    EXPECT_EQ(textOf(one.value->result), "ok k 1");
+    EXPECT_EQ(textOf(two.value->result), "ok k 1");
+    cluster.startAll();
+    // Long after, too.
+    auto three = cluster.loop().wait(cluster.propose(0, txn, "swap k 0 1").promise());
+    EXPECT_EQ(three.index, one.value->index);
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
+// Reads that wait at any member go on, and see what was acknowledged before.
+TEST(VolumeTakeoverTest, ReadsGoOnThroughAFailover) {
+  for (const bool silent : {false, true}) {
+    SimCluster cluster(190 + silent, 3, keeping());
+    cluster.begin(2);
+    for (int i = 0; i < 20; ++i) cluster.put(1, "k", std::to_string(i));
+    if (silent) {
+      cluster.network().isolate("a", cluster.nodeIds());
+    } else {
+      cluster.node(0).losePower();
+    }
+    kj::Vector<kj::Promise<void>> reads;
+    for (size_t i = 0; i < 40; ++i) {
+      reads.add(cluster.read(1 + i % 2, "k").promise().then([](std::string value) {
+        EXPECT_EQ(value, "19");
+      }));
+    }
+    const int64_t sinceMs = cluster.nowMs();
+    cluster.loop().wait(kj::joinPromises(reads.releaseAsArray()));
+    EXPECT_LT(cluster.nowMs() - sinceMs, silent ? 700 : 250);
+    cluster.network().heal();
+    cluster.startAll();
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
+// Without the coordinator nobody can take over; when it is back, somebody does.
+TEST(VolumeTakeoverTest, ATakeoverWaitsForTheCoordinator) {
+  SimCluster cluster(195, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, clientsOf({1, 2}), 1);
+  cluster.loop().runFor(100 * kj::MILLISECONDS);
+  for (const NodeId& id : cluster.nodeIds()) cluster.coordinator().cutOff(id);
+  cluster.node(0).losePower();
+  cluster.loop().runFor(8 * kj::SECONDS);
+  EXPECT_EQ(cluster.primary(), nullptr);
+  EXPECT_NE(cluster.node(1).volume().status().problem.find("coordinator"), std::string::npos);
+  cluster.coordinator().heal();
+  cluster.until([&]() { return cluster.primary() != nullptr; }, 3000, "a new primary");
+  EXPECT_EQ(cluster.primary()->volume().status().problem, "");
+  cluster.startAll();
+  expectUnharmed(cluster, load);
+}
+
+// A minority may think what it wants: without W members that consent nothing is taken.
+TEST(VolumeTakeoverTest, AMinorityTakesNoEpoch) {
+  SimCluster cluster(196, 5, keeping());
+  cluster.begin(3);
+  cluster.put(0, "k", "1");
+  const uint64_t swaps = cluster.coordinator().swaps;
+  for (const char* one : {"a", "b", "c"}) {
+    for (const char* other : {"d", "e"}) {
+      cluster.network().cut(one, other);
+      cluster.network().cut(other, one);
+    }
+  }
+  cluster.loop().runFor(4 * kj::SECONDS);
+  EXPECT_EQ(cluster.coordinator().swaps, swaps);
+  cluster.put(1, "k", "2");
+  // The primary dies: three of five are needed, and only two and two are left.
+  cluster.node(0).losePower();
+  cluster.loop().runFor(4 * kj::SECONDS);
+  EXPECT_EQ(cluster.coordinator().swaps, swaps);
+  cluster.network().heal();
+  cluster.until([&]() { return cluster.primary() != nullptr; }, 1000, "a new primary");
+  EXPECT_EQ(cluster.get(4, "k"), "2");
+  cluster.startAll();
+  cluster.settle();
+  cluster.verify();
+}
+
 // An attempt ends at any point of it: another member supersedes it.
 TEST(VolumeTakeoverTest, ACandidateThatDiesOrIsCutOffIsSuperseded) {
   for (int afterMs = 1; afterMs < 120; afterMs += 7) {
