@@ -173,6 +173,7 @@ bool Primary::heldByQuorum(const std::vector<NodeId>& holders) {
 void Primary::recordsApplied(RecordIndex first, std::vector<kj::Array<const kj::byte>>& results) {
   if (deposed_) return;
   proposals_.applied(first, results);
+  changed_.notify();
   // Rule 20: proposals are taken from when everything through EpochStart is applied.
   if (active_ && host_.appliedIndex() >= start_) proposals_.open();
 }
@@ -190,9 +191,27 @@ void Primary::yield(bool on) {
     KJ_LOG(WARNING, "the journal write that hung has ended: this primary goes on");
   }
   yields_ = on;
-  proposals_.hold(on);
+  proposals_.hold(yields_ || draining_);
   if (on) return;
   for (auto& stream : streams_) stream->kick();
+}
+
+kj::Promise<void> Primary::drain() {
+  if (!draining_ && !deposed_) {
+    draining_ = true;
+    proposals_.hold(true);
+    tasks_.add(timer().afterDelay(kHandOverMs * kj::MILLISECONDS).then([this]() {
+      draining_ = false;   // nobody took it: go on
+      if (!deposed_) proposals_.hold(yields_);
+    }));
+  }
+  return whenDrained();
+}
+
+kj::Promise<void> Primary::whenDrained() {
+  if (deposed_) return KJ_EXCEPTION(DISCONNECTED, "the lead of the volume moved to another node");
+  if (proposals_.inFlight() == 0) return kj::READY_NOW;
+  return changed_.wait().then([this]() { return whenDrained(); });
 }
 
 void Primary::tick() {

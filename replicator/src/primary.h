@@ -41,6 +41,7 @@ class PrimaryHost {
 class Primary final : private StreamHost, private ProposalHost, private RoundHost {
  public:
   static constexpr int64_t kAnnounceMs = 2;  // commits of this time are announced together
+  static constexpr int64_t kHandOverMs = 500;
 
   // EpochStart is the record at `start`, already appended behind `adopted`.
   Primary(PrimaryHost& host, VolumeConfiguration configuration, LogPosition adopted,
@@ -75,6 +76,9 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   // primary whose disk hangs does so; if nobody takes the lead meanwhile, it goes on.
   void yield(bool on);
   bool yields() const { return yields_; }
+  // Before the lead is moved by order: orders nothing new for kHandOverMs; resolves when everything
+  // ordered so far is committed and answered. Rejects when deposed.
+  kj::Promise<void> drain();
   void connectivityChanged();
 
   RecordIndex everywhere() const { return counter_.everywhere(); }
@@ -103,12 +107,15 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
 
   void counted();
   void announceSoon();
+  kj::Promise<void> whenDrained();
 
   PrimaryHost& host_;
   const VolumeConfiguration configuration_;
   const RecordIndex start_;
   const size_t ownSlot_;
-  bool active_ = false, deposed_ = false, announcing_ = false, yields_ = false;
+  bool active_ = false, deposed_ = false, announcing_ = false;
+  bool yields_ = false;          // to whoever wants the lead
+  bool draining_ = false;
   RecordIndex committed_;        // 0 before activation
   CommitCounter counter_;
   Signal changed_;               // committed_, started or deposed

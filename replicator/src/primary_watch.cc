@@ -1,5 +1,7 @@
 #include "primary_watch.h"
 
+#include <algorithm>
+
 namespace packmoor::replicator {
 
 void PrimaryWatch::follow(int64_t nowMs) {
@@ -15,11 +17,12 @@ void PrimaryWatch::connection(bool refused, int64_t nowMs) {
   }
 }
 
-void PrimaryWatch::tick(int64_t nowMs) {
+bool PrimaryWatch::tick(int64_t nowMs) {
   const int64_t sinceMs = nowMs - tickedMs_;
-  if (sinceMs > lateTickMs_) heardMs_ += sinceMs;
-  if (heardMs_ > nowMs) heardMs_ = nowMs;
+  const bool late = sinceMs > lateTickMs_;
+  if (late) heardMs_ = std::min(heardMs_ + sinceMs, nowMs);
   tickedMs_ = nowMs;
+  return late;
 }
 
 bool PrimaryWatch::suspects(int64_t nowMs) const {

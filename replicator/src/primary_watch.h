@@ -28,7 +28,8 @@ class PrimaryWatch {
   void heard(int64_t nowMs) { heardMs_ = nowMs; }
   // `refused`: no connection to it exists and the last attempt to make one was refused.
   void connection(bool refused, int64_t nowMs);
-  void tick(int64_t nowMs);
+  // True when the tick is late: this node did not run.
+  bool tick(int64_t nowMs);
 
   bool suspects(int64_t nowMs) const;
   int64_t silentMs(int64_t nowMs) const { return nowMs - heardMs_; }

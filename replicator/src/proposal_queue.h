@@ -68,6 +68,7 @@ class ProposalQueue final {
   void end(NodeId primary);
   void tick();  // answers what is too old
 
+  size_t inFlight() const { return ordered_.size(); }
   uint64_t accepted() const { return accepted_; }
   uint64_t rejected() const { return rejected_; }
 

@@ -102,11 +102,17 @@ Co<void> ReplicatorImpl::openVolume(VolumeRecord record) {
 }
 
 Co<void> ReplicatorImpl::tickForever() {
-  int64_t extentTickMs = 0;
+  int64_t extentTickMs = 0, tickMs = monotonicMs(parts_.env.timer);
   for (;;) {
     co_await parts_.env.timer.afterDelay(options_.heartbeatMs * kj::MILLISECONDS);
     for (auto& [name, volume] : volumes_) volume->tick();
     const int64_t now = monotonicMs(parts_.env.timer);
+    const int64_t lateMs = now - tickMs - options_.heartbeatMs;
+    tickMs = now;
+    if (lateMs >= kLateMs) {
+      KJ_LOG(WARNING, "this node did not run for a while: it was stopped, or its processor or its "
+                      "loop was held up", lateMs);
+    }
     if (now - extentTickMs < kExtentTickMs) continue;
     extentTickMs = now;
     exchange_.tick();

@@ -16,6 +16,7 @@ class ReplicatorImpl final : public Replicator {
   static constexpr int64_t kCoordinatorPollMs = 5000;
   static constexpr int64_t kCoordinatorRetryMsMin = 50, kCoordinatorRetryMsMax = 2000;
   static constexpr int64_t kExtentTickMs = 1000;
+  static constexpr int64_t kLateMs = 1000;           // a loop that is so late is told of
   static constexpr int64_t kConnectionPauseMs = 5;   // changes of this time are handled together
 
   ReplicatorImpl(NodeParts parts, ReplicatorOptions options, StateMachineFactory makeStateMachine,

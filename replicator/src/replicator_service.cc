@@ -61,7 +61,8 @@ kj::Promise<ConfirmReply> ReplicatorImpl::confirm(const NodeId& from, ConfirmReq
 }
 
 kj::Promise<ConsentReply> ReplicatorImpl::consent(const NodeId& from, ConsentRequest request) {
-  return route(from, request.volume).handleConsent(from, request);
+  VolumeImpl& volume = route(from, request.volume);
+  return canceler_.wrap(volume.handleConsent(from, request));
 }
 
 kj::Promise<void> ReplicatorImpl::takeOver(const NodeId& from, VolumeId volume) {

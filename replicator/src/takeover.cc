@@ -9,10 +9,13 @@
 
 namespace packmoor::replicator {
 
-Co<void> Takeover::run(kj::Maybe<Epoch> expected) {
+Co<void> Takeover::run(TakeoverCause cause) {
   KJ_REQUIRE(!host_.member().repairing(),
              "this member of the volume is damaged and may not lead until it is repaired");
-  co_await takeEpoch(expected);
+  co_await takeEpoch(cause);
+  if (!former_.node.empty()) co_await drainFormer();
+  const bool claimed = host_.claim(epoch_, record_.current.nonce, host_.selfIdentity().node);
+  KJ_REQUIRE(claimed, "this node has promised a higher epoch", epoch_);
   for (;;) {
     co_await fence();
     auto adopted = co_await adopt();
@@ -47,11 +50,11 @@ kj::Promise<void> Takeover::pause(int64_t& milliseconds) {
 
 // ---- Rules 1 and 2: a new epoch -------------------------------------------------------------
 
-Co<void> Takeover::takeEpoch(kj::Maybe<Epoch> expected) {
+Co<void> Takeover::takeEpoch(TakeoverCause cause) {
   auto found = co_await host_.coordinator().readVolume(host_.volumeName());
   KJ_REQUIRE(found.has_value(), "the coordinator does not know the volume", host_.volumeName());
   VolumeRecord record = *found;
-  KJ_IF_MAYBE(epoch, expected) {
+  KJ_IF_MAYBE(epoch, cause.expected) {
     KJ_REQUIRE(record.current.epoch == *epoch, "another node has taken an epoch since",
                record.current.epoch, *epoch);
   }
@@ -65,6 +68,9 @@ Co<void> Takeover::takeEpoch(kj::Maybe<Epoch> expected) {
              "the coordinator has gone back behind an epoch that this node has promised",
              record.current.epoch, host_.member().promise().epoch);
 
+  if (cause.planned && record.phase == VolumePhase::kActive && !isSelf(record.current.primary)) {
+    former_ = record.current.primary;
+  }
   VolumeRecord next = record;
   next.current.members = last.members;
   next.current.async = last.async;
@@ -82,8 +88,21 @@ Co<void> Takeover::takeEpoch(kj::Maybe<Epoch> expected) {
              "another node took an epoch of the volume at the same time");
   record_ = *again;
   epoch_ = record_.current.epoch;
-  const bool claimed = host_.claim(epoch_, record_.current.nonce, host_.selfIdentity().node);
-  KJ_REQUIRE(claimed, "this node has promised a higher epoch", epoch_);
+}
+
+// The lead is moved by order: what the present primary has ordered is committed and answered before
+// this node's own promise or a fence ends its role. It need not answer; the fence does without.
+Co<void> Takeover::drainFormer() {
+  ConsentRequest request;
+  request.volume = host_.volumeId();
+  request.candidate = host_.selfIdentity();
+  request.epoch = epoch_;
+  request.last = host_.log().last();
+  request.handOver = true;
+  auto drained = host_.env().timer.timeoutAfter(kHandOverWaitMs * kj::MILLISECONDS,
+                                                host_.peers().peer(former_.node).consent(request));
+  auto outcome = co_await outcomeOf(kj::mv(drained));
+  (void)outcome;
 }
 
 // ---- Rules 3 to 5: fences --------------------------------------------------------------------

@@ -49,8 +49,17 @@ class TakeoverHost {
   ~TakeoverHost() = default;
 };
 
+// What started an attempt.
+struct TakeoverCause {
+  // Set for one that this node began by itself: only if that is the volume's epoch still.
+  kj::Maybe<Epoch> expected;
+  // By order: the present primary is asked to commit first what it has ordered.
+  bool planned = false;
+};
+
 class Takeover final {
  public:
+  static constexpr int64_t kHandOverWaitMs = 300;  // for the primary that is to hand over
   static constexpr int64_t kAttemptTimeoutMs = 3000;  // of one request to one member
   static constexpr int64_t kPauseMsMin = 20, kPauseMsMax = 250;
   static constexpr int64_t kTellMs = 100;  // a fence is repeated, so that the candidate is heard
@@ -60,14 +69,14 @@ class Takeover final {
   KJ_DISALLOW_COPY(Takeover);
 
   // Resolves when this node is the active primary. Rejects when superseded, when this node cannot
-  // lead, or when the coordinator cannot be asked before an epoch is taken. With `expected`,
-  // only if that is the volume's epoch still: what started the attempt by itself holds.
-  Co<void> run(kj::Maybe<Epoch> expected);
+  // lead, or when the coordinator cannot be asked before an epoch is taken.
+  Co<void> run(TakeoverCause cause);
   bool tookEpoch() const { return epoch_.value > 0; }
   void connectivityChanged() { reachable_.notify(); }  // members are asked again at once
 
  private:
-  Co<void> takeEpoch(kj::Maybe<Epoch> expected);
+  Co<void> takeEpoch(TakeoverCause cause);
+  Co<void> drainFormer();
   Co<void> fence();
   Co<void> fenceMember(MemberIdentity member, bool reported);
   Co<bool> adopt();
@@ -84,6 +93,7 @@ class Takeover final {
 
   TakeoverHost& host_;
   VolumeRecord record_;                    // as stored by the attempt's compare-and-swap
+  MemberIdentity former_;                  // the primary that is to hand over, if any
   Epoch epoch_;
   Epoch refusedFor_;                       // a higher one that a member has promised
   std::vector<FenceReply> reports_;        // complete ones, at most one for each member

@@ -51,7 +51,7 @@ Co<ProposeOutcome> VolumeImpl::proposeUntilDone(Proposal proposal) {
         break;
       case ProposeReply::Outcome::kNotPrimary:
         if (!reply.primary.empty() && reply.primary != primaryNode_) {
-          followed(reply.primary);
+          hinted(reply.primary);
           retryMs = kRetryMsMin;
         }
         break;
@@ -120,9 +120,10 @@ Co<ProposeReply> VolumeImpl::proposeOnce(ProposeRequest request, int64_t deadlin
 Co<ProposeReply> VolumeImpl::whenMoved(NodeId asked, int64_t deadlineMs) {
   ProposeReply reply;
   reply.reason = "the primary did not answer in time";
+  // Before the new primary is active nobody can serve, and the old one may yet answer.
   while (nowMs() < deadlineMs) {
     co_await moved_.waitFor(parts_.env.timer, deadlineMs - nowMs());
-    if (primaryNode_ != asked || primary_ != nullptr) {
+    if (primaryNode_ != asked && primaryIsActive()) {
       reply.reason = "the lead moved to another node";
       break;
     }
@@ -178,34 +179,40 @@ kj::Promise<RecordIndex> VolumeImpl::confirmOnce() {
   return kj::mv(paf.promise);
 }
 
+// One question to whoever leads now. Ends early when the lead moves.
+kj::Promise<ReadIndexReply> VolumeImpl::askReadIndex() {
+  ReadIndexRequest request{record_.id, parts_.self.journal, Epoch(), Uuid()};
+  if (!member_.repairing()) {
+    request.follows = member_.promise().epoch;
+    request.nonce = member_.promise().nonce;
+  }
+  // While readers waited for the answer before, the lead may have come here.
+  if (primaryNode_.empty() || primaryNode_ == parts_.self.node) {
+    return handleReadIndex(parts_.self.node, kj::mv(request));
+  }
+  auto moved = whenMoved(primaryNode_, nowMs() + kForwardTimeoutMs).promise().then(
+      [](ProposeReply&& reply) {
+        ReadIndexReply none;
+        none.reason = reply.reason;
+        return none;
+      });
+  auto asked = parts_.peers.peer(primaryNode_).readIndex(kj::mv(request));
+  return asked.exclusiveJoin(kj::mv(moved));
+}
+
 // Everyone who waits when a question leaves is served by its answer; who comes later, by the next.
 Co<void> VolumeImpl::forwardReads() {
   while (!forwardedReads_.empty()) {
     auto readers = kj::mv(forwardedReads_);
     forwardedReads_.clear();
-    ReadIndexRequest request{record_.id, parts_.self.journal, Epoch(), Uuid()};
-    if (!member_.repairing()) {
-      request.follows = member_.promise().epoch;
-      request.nonce = member_.promise().nonce;
-    }
-    auto asked = parts_.env.timer.timeoutAfter(
-        kForwardTimeoutMs * kj::MILLISECONDS,
-        parts_.peers.peer(primaryNode_).readIndex(kj::mv(request)));
-    const NodeId node = primaryNode_;
-    auto moved = whenMoved(node, nowMs() + kForwardTimeoutMs).promise().then([](ProposeReply&& reply) {
-      ReadIndexReply none;
-      none.reason = reply.reason;
-      return none;
-    });
-    auto outcome = co_await outcomeOf(asked.exclusiveJoin(kj::mv(moved)));
+    auto outcome = co_await outcomeOf(askReadIndex());
     if (outcome.ok() && outcome.value->ok) {
       // The answer is an announcement, too (rule 15).
-      member_.announced(outcome.value->epoch, outcome.value->committed);
-      advanced();
+      announced(outcome.value->epoch, outcome.value->committed);
       for (auto& reader : readers) reader->fulfill(kj::cp(outcome.value->committed));
       continue;
     }
-    if (outcome.ok() && !outcome.value->primary.empty()) followed(outcome.value->primary);
+    if (outcome.ok() && !outcome.value->primary.empty()) hinted(outcome.value->primary);
     const std::string reason = outcome.ok() ? outcome.value->reason : "the primary did not answer";
     for (auto& reader : readers) {
       reader->reject(KJ_EXCEPTION(OVERLOADED, "the primary of the volume could not confirm the read",
@@ -225,6 +232,7 @@ kj::Promise<void> VolumeImpl::takeOver() { return canceler_.wrap(takeOverPlanned
 
 Co<void> VolumeImpl::takeOverPlanned() {
   if (primary_ != nullptr && primary_->active()) co_return;
+  KJ_REQUIRE(!stopped_, "this node is stopping");
   KJ_REQUIRE(!member_.repairing(), "this node's copy of the volume is damaged and may not lead",
              problem_);
   if (takeover_ == nullptr) {
@@ -240,7 +248,7 @@ Co<void> VolumeImpl::takeOverPlanned() {
     }
     if (primary_ != nullptr && primary_->active()) co_return;
   }
-  co_await beginTakeover(nullptr);
+  co_await beginTakeover({nullptr, true});
 }
 
 kj::Promise<void> VolumeImpl::switchOver(NodeId node) {

@@ -111,6 +111,17 @@ void VolumeImpl::followed(const NodeId& primary) {
   moved_.notify();
 }
 
+// By an answer, which may be older than what is known here: where to ask next, and nothing else. It
+// does not begin the time anew after which the primary is suspected.
+void VolumeImpl::hinted(const NodeId& primary) {
+  if (primary == primaryNode_ || primary == parts_.self.node || primary_ != nullptr ||
+      takeover_ != nullptr) {
+    return;
+  }
+  primaryNode_ = primary;
+  moved_.notify();
+}
+
 void VolumeImpl::stepDown(const NodeId& primary) {
   if (primary_ == nullptr) return;
   KJ_LOG(INFO, "this node leads the volume no more", record_.name.c_str(),
@@ -144,6 +155,7 @@ void VolumeImpl::noteRecord(const VolumeRecord& record) {
   if (primary_ != nullptr && active && epoch > primary_->configuration().epoch) {
     stepDown(record.current.primary.node);  // rule 10
   }
+  if (active) moved_.notify();
   if (epoch < member_.promise().epoch || record.current.primary.node.empty()) return;
   // Rule 10: an epoch that is not active takes the lead from nobody who is heard.
   if (!active && hearsPrimary()) return;
@@ -184,7 +196,14 @@ void VolumeImpl::activate(const VolumeRecord& record) {
 
 void VolumeImpl::committed(Epoch epoch, RecordIndex index) {
   member_.verified(epoch, index);
+  announced(epoch, index);
+}
+
+// The epoch's primary says so; the first time shows that the epoch is active (rule 8).
+void VolumeImpl::announced(Epoch epoch, RecordIndex index) {
+  const bool first = !member_.hasAnnounced();
   member_.announced(epoch, index);
+  if (first && member_.hasAnnounced()) moved_.notify();
   advanced();
 }
 
@@ -222,11 +241,11 @@ void VolumeImpl::tick() {
   while (!retired_.empty() && now - retired_.front().sinceMs >= kRetiredMs) {
     retired_.erase(retired_.begin());
   }
+  if (watch_.tick(now)) lateTickMs_ = now;
   if (primary_ != nullptr) {
     primary_->yield(journalStuck());
     primary_->tick();
   }
-  watch_.tick(now);
   maybeLead();
   if (member_.repairing()) return;
   log_.release(std::min(releasable(applier_->checkpointed()), member_.committed()));
@@ -252,9 +271,31 @@ kj::Promise<void> VolumeImpl::checkpointNow() {
 }
 
 Co<void> VolumeImpl::stop() {
+  if (primary_ != nullptr && primary_->active()) co_await handOver();
   stopped_ = true;
   stepDown(NodeId());
   if (!member_.repairing()) co_await applier_->checkpoint();
+}
+
+// A node that stops moves the lead first, to the standby that has most of the log.
+Co<void> VolumeImpl::handOver() {
+  NodeId to;
+  RecordIndex most;
+  for (const MemberStatus& member : primary_->memberStatus()) {
+    if (member.isSelf || !member.counted || !member.connected || member.acknowledged <= most) {
+      continue;
+    }
+    to = member.node;
+    most = member.acknowledged;
+  }
+  if (to.empty()) co_return;
+  auto moved = parts_.env.timer.timeoutAfter(kHandOverTimeoutMs * kj::MILLISECONDS,
+                                             switchOver(to));
+  auto failure = co_await outcomeOf(kj::mv(moved));
+  KJ_IF_MAYBE(exception, failure) {
+    KJ_LOG(INFO, "the lead could not be handed over; the members will see to it",
+           record_.name.c_str(), exception->getDescription());
+  }
 }
 
 VolumeStatus VolumeImpl::status() {

@@ -53,6 +53,7 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kExtentWaitMs = 100;       // an append waits so long for an extent
   static constexpr int64_t kForwardTimeoutMs = 2000;
   static constexpr int64_t kCatchUpTimeoutMs = 30'000;
+  static constexpr int64_t kHandOverTimeoutMs = 2000;  // of a node that stops
 
   VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVolume& found,
              kj::Own<StateMachine> stateMachine);
@@ -91,7 +92,7 @@ class VolumeImpl final : public Volume,
   bool isCandidate() const { return takeover_ != nullptr && primary_ == nullptr; }
   kj::Promise<ReadIndexReply> handleReadIndex(const NodeId& from, ReadIndexRequest request);
   ConfirmReply handleConfirm(const ConfirmRequest& request);
-  ConsentReply handleConsent(const NodeId& from, const ConsentRequest& request);
+  kj::Promise<ConsentReply> handleConsent(const NodeId& from, const ConsentRequest& request);
 
  private:
   // PrimaryHost, TakeoverHost, ApplyHost
@@ -124,13 +125,18 @@ class VolumeImpl final : public Volume,
   // Roles
   void stepDown(const NodeId& primary);
   void followed(const NodeId& primary);
+  void hinted(const NodeId& primary);
   void heardPrimary() { watch_.heard(nowMs()); }
   // Rule 9: does this member hear from a primary, or from a candidate that gets on?
   bool hearsPrimary();
+  bool primaryIsActive() const;  // as known here, of the epoch that is promised
+  void announced(Epoch epoch, RecordIndex index);
   bool journalStuck();
   Epoch highestEpoch() const;
-  kj::Promise<void> beginTakeover(kj::Maybe<Epoch> expected);
-  Co<void> runTakeover(kj::Maybe<Epoch> expected);
+  ConsentReply consentTo(const NodeId& from, const ConsentRequest& request);
+  kj::Promise<void> beginTakeover(TakeoverCause cause);
+  Co<void> runTakeover(TakeoverCause cause);
+  Co<void> handOver();
   void maybeLead();
   void tryAfter(int64_t milliseconds);
   int64_t staggerMs();
@@ -153,6 +159,7 @@ class VolumeImpl final : public Volume,
   Co<RecordIndex> readUntilConfirmed();
   kj::Promise<RecordIndex> confirmOnce();
   Co<void> forwardReads();
+  kj::Promise<ReadIndexReply> askReadIndex();
   Co<ProposeReply> proposeWhenLeading(ProposeRequest request);
   Co<ReadIndexReply> readIndexWhenLeading(NodeId from, ReadIndexRequest request);
   int64_t nowMs() { return monotonicMs(parts_.env.timer); }
@@ -176,6 +183,7 @@ class VolumeImpl final : public Volume,
   kj::ForkedPromise<void> takeoverDone_ = nullptr;
   int64_t takeoverSinceMs_ = 0;
   PrimaryWatch watch_;                  // of primaryNode_
+  int64_t lateTickMs_ = 0;              // when this node last found that it had not run
   int64_t leadAfterMs_ = 0, leadPauseMs_ = kLeadPauseMsMin;
   int64_t tryAtMs_ = 0;                 // when this node tries to lead; 0: nothing is suspected
   int64_t wakeAtMs_ = 0;                // the timer that is set for it

@@ -87,8 +87,7 @@ bool VolumeImpl::writeRecords(const AppendRequest& request, const AppendPlan& pl
   log_.append(records);
   const RecordIndex agreed(request.previous.index.value + plan.have + records.size());
   member_.verified(request.epoch, agreed);
-  member_.announced(request.epoch, request.committed);
-  advanced();
+  announced(request.epoch, request.committed);
   return complete;
 }
 
@@ -161,9 +160,22 @@ LogPosition VolumeImpl::handleCommonPrefix(const CommonPrefixRequest& request) {
 
 // ---- Proposals and reads ----------------------------------------------------------------------
 
+kj::Promise<ConsentReply> VolumeImpl::handleConsent(const NodeId& from,
+                                                    const ConsentRequest& request) {
+  if (!request.handOver || primary_ == nullptr) return consentTo(from, request);
+  return primary_->drain().then([this]() {
+    ConsentReply reply;
+    reply.consents = true;
+    reply.member = parts_.self;
+    reply.promised = member_.promise().epoch;
+    reply.last = log_.last();
+    return reply;
+  });
+}
+
 // Rule 9. The answer binds nobody: it keeps a node that is cut off, or too eager, from stopping a
 // volume that works.
-ConsentReply VolumeImpl::handleConsent(const NodeId& from, const ConsentRequest& request) {
+ConsentReply VolumeImpl::consentTo(const NodeId& from, const ConsentRequest& request) {
   ConsentReply reply;
   reply.member = parts_.self;
   reply.promised = member_.promise().epoch;

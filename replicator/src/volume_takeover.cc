@@ -13,7 +13,8 @@ namespace packmoor::replicator {
 
 bool VolumeImpl::journalStuck() {
   const int64_t sinceMs = parts_.journal.inFlightSinceMs();
-  return sinceMs != 0 && nowMs() - sinceMs >= parts_.options.journalStuckMs;
+  // A node that did not run has not looked whether the write has ended.
+  return sinceMs != 0 && nowMs() - std::max(sinceMs, lateTickMs_) >= parts_.options.journalStuckMs;
 }
 
 Epoch VolumeImpl::highestEpoch() const {
@@ -30,10 +31,13 @@ bool VolumeImpl::hearsPrimary() {
   if (primaryNode_.empty() || primaryNode_ == parts_.self.node) return false;
   if (watch_.suspects(now)) return false;
   // A candidate that is there and yet never active is left alone for so long only.
-  const bool active = member_.hasAnnounced() ||
-                      (record_.phase == VolumePhase::kActive &&
-                       record_.current.epoch >= member_.promise().epoch);
-  return active || now - watch_.followedMs() < kStalledTakeoverMs;
+  return primaryIsActive() || now - watch_.followedMs() < kStalledTakeoverMs;
+}
+
+bool VolumeImpl::primaryIsActive() const {
+  if (primary_ != nullptr) return primary_->active();
+  return member_.hasAnnounced() || (record_.phase == VolumePhase::kActive &&
+                                    record_.current.epoch >= member_.promise().epoch);
 }
 
 // ---- Who tries, and when -----------------------------------------------------------------------
@@ -74,7 +78,7 @@ void VolumeImpl::maybeLead() {
   if (watches) watch_.connection(parts_.peers.peer(primaryNode_).refused(), now);
   if (current.epoch.value == 0 && target.members.front() == parts_.self) {
     // Nobody has ever led: there is no primary to be heard.
-    tasks_.add(beginTakeover(current.epoch).catch_([](kj::Exception&&) {}));
+    tasks_.add(beginTakeover({current.epoch}).catch_([](kj::Exception&&) {}));
     return;
   }
   const bool mine = current.primary == parts_.self && current.epoch >= member_.promise().epoch;
@@ -128,23 +132,23 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, Epoch expected) {
     co_return;  // somebody was faster
   }
   KJ_LOG(INFO, "taking over the volume", record_.name.c_str(), expected, primaryNode_.c_str());
-  auto failure = co_await outcomeOf(beginTakeover(expected));
+  auto failure = co_await outcomeOf(beginTakeover({expected}));
   (void)failure;  // said by runTakeover
 }
 
 // ---- The attempt -------------------------------------------------------------------------------
 
-kj::Promise<void> VolumeImpl::beginTakeover(kj::Maybe<Epoch> expected) {
+kj::Promise<void> VolumeImpl::beginTakeover(TakeoverCause cause) {
   if (takeover_ != nullptr) return takeoverDone_.addBranch();
   takeover_ = std::make_unique<Takeover>(static_cast<TakeoverHost&>(*this));
   takeoverSinceMs_ = nowMs();
-  takeoverDone_ = runTakeover(expected).promise().fork();
+  takeoverDone_ = runTakeover(cause).promise().fork();
   return takeoverDone_.addBranch();
 }
 
-Co<void> VolumeImpl::runTakeover(kj::Maybe<Epoch> expected) {
+Co<void> VolumeImpl::runTakeover(TakeoverCause cause) {
   co_await kj::evalLater([]() {});  // so that takeoverDone_ is set before anything happens
-  auto failure = co_await outcomeOf(takeover_->run(expected));
+  auto failure = co_await outcomeOf(takeover_->run(cause));
   takeover_ = nullptr;
   tryAtMs_ = 0;
   deferred_ = false;

@@ -139,6 +139,7 @@ struct ConsentRequest {
   candidate @1 :Member;
   epoch @2 :UInt64;
   last @3 :Position;
+  handOver @4 :Bool;
 }
 struct ConsentReply {
   consents @0 :Bool;

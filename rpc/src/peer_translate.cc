@@ -349,10 +349,11 @@ void write(const replicator::ConsentRequest& request, wire::ConsentRequest::Buil
   writeMember(request.candidate, out.initCandidate());
   out.setEpoch(request.epoch.value);
   write(request.last, out.initLast());
+  out.setHandOver(request.handOver);
 }
 replicator::ConsentRequest read(wire::ConsentRequest::Reader in) {
   return {read(in.getVolume()), readMember(in.getCandidate()), Epoch(in.getEpoch()),
-          read(in.getLast())};
+          read(in.getLast()), in.getHandOver()};
 }
 
 void write(const replicator::ConsentReply& reply, wire::ConsentReply::Builder out) {

@@ -42,11 +42,14 @@ std::string KvState::apply(const Record& record) {
   KJ_REQUIRE(record.kind == kKvKind, "an unknown kind of record");
   const Operation op = parse(record.payload);
   values[op.key] = op.value;
-  KvResult& result = results[TxnId::fromBytes(record.payload.slice(0, 16))];
+  const std::string answer = "ok " + op.key + " " + op.value;
+  const TxnId txn = TxnId::fromBytes(record.payload.slice(0, 16));
+  if (txn.isNull()) return answer;
+  KvResult& result = results[txn];
   result.index = record.index;
-  result.answer = "ok " + op.key + " " + op.value;
+  result.answer = answer;
   ++result.times;
-  return result.answer;
+  return answer;
 }
 
 kj::Array<const kj::byte> kvPayload(const TxnId& txn, const std::string& operation) {

@@ -136,6 +136,9 @@ struct ConsentRequest {
   MemberIdentity candidate;
   Epoch epoch;                       // the highest that the candidate knows of
   LogPosition last;                  // of its log
+  // By order of an operator, to the primary: order nothing new for a moment, and answer when all
+  // that was ordered is committed.
+  bool handOver = false;
 };
 struct ConsentReply {
   bool consents = false;             // not hearing from a primary, whole, and able to follow

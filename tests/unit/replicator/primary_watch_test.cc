@@ -48,10 +48,10 @@ TEST(PrimaryWatchTest, TimeInWhichThisNodeDidNotRunIsNoSilence) {
   watch.follow(1000);
   watch.tick(1000);
   watch.heard(1040);
-  watch.tick(1050);
-  watch.tick(9050);     // stopped for eight seconds
+  EXPECT_FALSE(watch.tick(1050));
+  EXPECT_TRUE(watch.tick(9050));     // stopped for eight seconds
   EXPECT_FALSE(watch.suspects(9050));
-  for (int64_t now = 9100; now <= 9300; now += 50) watch.tick(now);
+  for (int64_t now = 9100; now <= 9300; now += 50) EXPECT_FALSE(watch.tick(now));
   EXPECT_FALSE(watch.suspects(9330));
   EXPECT_TRUE(watch.suspects(9350));   // what was silent before still is
 }

@@ -269,6 +269,80 @@ TEST(VolumeTakeoverTest, ATransactionThatIsRepeatedThroughAFailoverIsAppliedOnce
   }
 }
 
+// Proposes without a transaction id until `stop`: an attempt that may have been written is final.
+Co<void> proposeWithoutId(SimCluster& cluster, size_t node, const bool& stop, uint64_t& done) {
+  while (!stop) {
+    auto outcome = co_await outcomeOf(
+        cluster.node(node).volume().propose(kvProposal(TxnId(), "put n" + std::to_string(node) + " x")));
+    KJ_IF_MAYBE(exception, outcome.exception) {
+      ADD_FAILURE() << "node " << node << ": " << exception->getDescription().cStr();
+      co_return;
+    }
+    ++done;
+  }
+}
+
+// A switchover lets the primary commit and answer first what it has ordered.
+TEST(VolumeTakeoverTest, ASwitchoverLeavesNoProposalInDoubt) {
+  SimCluster cluster(200, 3, keeping());
+  cluster.begin(2);
+  bool stop = false;
+  uint64_t done = 0;
+  kj::Vector<kj::Promise<void>> clients;
+  for (size_t i = 0; i < 12; ++i) {
+    clients.add(proposeWithoutId(cluster, i % 3, stop, done).promise().eagerlyEvaluate(nullptr));
+  }
+  for (size_t i = 1; i <= 20; ++i) {
+    cluster.loop().runFor(static_cast<int64_t>(20'000 + cluster.random().below(20'000)) *
+                          kj::MICROSECONDS);
+    cluster.loop().wait(cluster.node(0).volume().switchOver(cluster.node(i % 3).id()));
+    EXPECT_EQ(cluster.primary(), &cluster.node(i % 3));
+  }
+  stop = true;
+  cluster.loop().wait(kj::joinPromises(clients.releaseAsArray()));
+  EXPECT_GT(done, 1000u);
+  cluster.settle();
+  cluster.verify();
+}
+
+// Where the target is lost after the primary has begun to wait for it, the primary goes on.
+TEST(VolumeTakeoverTest, APrimaryThatDrainsForNobodyGoesOn) {
+  SimCluster cluster(201, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, clientsOf({0, 2}), 1);
+  cluster.loop().runFor(100 * kj::MILLISECONDS);
+  ConsentRequest request;
+  request.volume = cluster.node(0).volume().id();
+  request.candidate = MemberIdentity{"b", cluster.node(1).journalId()};
+  request.handOver = true;
+  auto reply = cluster.loop().wait(cluster.node(0).replicator().consent("b", request));
+  EXPECT_TRUE(reply.consents);
+  EXPECT_EQ(reply.last.index, cluster.node(0).volume().status().committed);
+  const uint64_t before = load.done;
+  cluster.loop().runFor(400 * kj::MILLISECONDS);
+  EXPECT_LE(load.done, before + 4);   // held
+  cluster.loop().runFor(300 * kj::MILLISECONDS);
+  EXPECT_GT(load.done, before + 100);
+  EXPECT_EQ(cluster.primary(), &cluster.node(0));
+  expectUnharmed(cluster, load);
+}
+
+TEST(VolumeTakeoverTest, APrimaryThatStopsHandsTheLeadOver) {
+  SimCluster cluster(202, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, clientsOf({1, 2}), 1);
+  cluster.loop().runFor(200 * kj::MILLISECONDS);
+  cluster.loop().wait(cluster.node(0).replicator().stop());
+  ASSERT_NE(cluster.primary(), nullptr);   // at once
+  EXPECT_NE(cluster.primary(), &cluster.node(0));
+  cluster.node(0).stop();
+  cluster.loop().runFor(300 * kj::MILLISECONDS);
+  EXPECT_LT(load.longestMs, 100);
+  EXPECT_EQ(cluster.primary()->volume().status().epoch, Epoch(2));
+  cluster.startAll();
+  expectUnharmed(cluster, load);
+}
+
 // Reads that wait at any member go on, and see what was acknowledged before.
 TEST(VolumeTakeoverTest, ReadsGoOnThroughAFailover) {
   for (const bool silent : {false, true}) {

@@ -230,13 +230,14 @@ TEST_F(PeerMessagesTest, Consent) {
   b.service.consentReply = {true, {"b", uuid(1)}, Epoch(7),
                             {RecordIndex(8), Epoch(6), Hash128{9, 10}}, "because"};
   auto reply = wait(toB().consent(
-      {uuid(2), {"a", uuid(3)}, Epoch(5), {RecordIndex(4), Epoch(3), Hash128{1, 2}}}));
+      {uuid(2), {"a", uuid(3)}, Epoch(5), {RecordIndex(4), Epoch(3), Hash128{1, 2}}, true}));
   expectCall("consent");
   auto& got = b.service.consentAsked;
   EXPECT_EQ(got.volume, uuid(2));
   EXPECT_EQ(got.candidate, (MemberIdentity{"a", uuid(3)}));
   EXPECT_EQ(got.epoch, Epoch(5));
   EXPECT_EQ(got.last, (LogPosition{RecordIndex(4), Epoch(3), Hash128{1, 2}}));
+  EXPECT_TRUE(got.handOver);
   EXPECT_TRUE(reply.consents);
   EXPECT_EQ(reply.member, (MemberIdentity{"b", uuid(1)}));
   EXPECT_EQ(reply.promised, Epoch(7));
