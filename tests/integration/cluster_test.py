@@ -1,6 +1,9 @@
 """Three nodes with etcd: every node's front, crashes, a standby that comes and goes, the lead moved
 by hand. Everything that was acknowledged must be there at the end, on every node."""
-from harness import PackmoorTest, git, os, push_load, signal, unittest, wait_for
+import socket
+
+from harness import (ZERO, PackmoorTest, git, os, push_load, raw_request, receive_body, signal,
+                     subprocess, unittest, wait_for)
 
 PUSHES = int(os.environ.get("PACKMOOR_IT_PUSHES", "2000"))
 
@@ -82,6 +85,52 @@ class ThreeNodes(PackmoorTest):
         self.wait_level(cluster)
         self.assert_all_there(cluster, expected)
         self.verify(cluster)
+
+    def test_what_a_push_leaves_that_is_not_made(self):
+        cluster = self.start(3, extra='\n[replication]\nsegment = "4 MiB"\nextent_expiry_ms = 500\n')
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        work = self.work()
+        head = self.commit(work, "large", os.urandom(8 << 20))
+        pack = subprocess.run(["git", "pack-objects", "--revs", "--stdout", "-q"], cwd=work,
+                              input=b"main\n", capture_output=True, check=True).stdout
+        before = self.verify(cluster)
+
+        def extents(key):
+            return [cluster.status(node)["extents"][key] for node in nodes]
+
+        # The client is killed half-way, through a standby's front.
+        body = receive_body(ZERO, head, "refs/heads/main", pack)
+        host, port = nodes[1]["http"].split(":")
+        with socket.create_connection((host, int(port))) as s:
+            s.sendall(self.head_of(body) + body[:len(body) // 2])
+            wait_for(lambda: min(extents("quarantined")) > 0, "the pack does not come to all members")
+        wait_for(lambda: max(extents("quarantined")) == 0, "half a pack stays")
+        self.assertEqual(extents("sealed"), [0, 0, 0])
+        # All of the pack is there, sealed on the members, when the primary refuses the push. Members
+        # hold on to it for minutes, in case that it is tried again; a restart ends that.
+        body = receive_body("1" * 40, head, "refs/heads/main", pack)
+        answer = raw_request(nodes[1]["http"], self.head_of(body) + body)
+        self.assertIn(b"ng refs/heads/main ", answer)
+        self.assertEqual(extents("quarantined"), [0, 0, 0])
+        self.assertEqual(max(extents("sealed")), 2)
+        for node in nodes:
+            cluster.kill_node(node)
+        cluster.up()
+        wait_for(lambda: max(extents("sealed")) == 0, "extents that nothing names stay")
+        for node in nodes:
+            folder = os.path.join(node["data"], "extents")
+            self.assertEqual([f for _, _, files in os.walk(folder) for f in files], [])
+            self.assertEqual(self.refs(node), {})
+        after = self.verify(cluster)
+        for a, b in zip(before, after):
+            self.assertEqual((a["objects"], a["ref_count"]), (b["objects"], b["ref_count"]))
+        git("push", "-q", self.url(nodes[1]), "main", cwd=work)
+        self.assert_clone_equals(nodes[2], work)
+
+    def head_of(self, body):
+        return (f"POST /r/git-receive-pack HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+                f"Content-Type: application/x-git-receive-pack-request\r\n\r\n").encode()
 
     def test_a_stopped_standby_catches_up(self):
         cluster = self.start(3)
