@@ -25,17 +25,17 @@ constexpr size_t kLanesMax = 8;
 VerifyResult LargePush::verify(std::vector<ReceiveCommand>& commands) {
   VerifyResult result;
   std::vector<ObjectLink> outside;
-  bool connected = true;
+  std::vector<ObjectLink> broken;
   indexer.links().forEach([&](const ObjectLink& link) {
     ObjectType type = typeOf(link.id);
     if (type == ObjectType::kNone) {
       outside.push_back(link);
     } else if (type != link.type) {
-      connected = false;
+      broken.push_back(link);
     }
   });
-  connected = connected && brokenOutside(view_->objects(), std::move(outside)).empty();
-  verifyTips(connected, commands, result);
+  if (broken.empty()) broken = brokenOutside(view_->objects(), std::move(outside));
+  verifyTips(broken, commands, result);
   return result;
 }
 

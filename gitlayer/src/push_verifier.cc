@@ -7,14 +7,18 @@ SharedView shareView(kj::Own<RepositoryView> view) {
   return SharedView(owner, owner->get());
 }
 
-void PushedPack::verifyTips(bool connected, std::vector<ReceiveCommand>& commands,
-                            VerifyResult& result) {
+void PushedPack::verifyTips(const std::vector<ObjectLink>& broken,
+                            std::vector<ReceiveCommand>& commands, VerifyResult& result) {
+  const bool connected = broken.empty();
   connected_ = connected;
   if (!connected) result.mayBeOld = true;
   for (auto& command : commands) {
     if (!command.problem.empty() || command.isDelete()) continue;
     if (!connected && typeOf(command.update.newId) != ObjectType::kNone) {
       command.problem = kMissingObjects;
+      command.detail = "the pack names " + std::string(objectTypeName(broken.front().type)) + " " +
+                       broken.front().id.hex().cStr() +
+                       ", which is neither in it nor in the repository";
     } else {
       TipProblem tip = completeUpdate(command.update, *this, view_->objects());
       command.problem = std::move(tip.reason);
@@ -34,9 +38,9 @@ VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
     if (result.refusal || result.tooLarge) return result;
   }
   auto links = kj::arrayPtr(unpacked_.links.data(), unpacked_.links.size());
-  bool connected = brokenLinks(*this, view_->objects(), links).empty();
-  verifyTips(connected, commands, result);
-  if (!connected) unpacked_ = {};
+  auto broken = brokenLinks(*this, view_->objects(), links);
+  verifyTips(broken, commands, result);
+  if (!broken.empty()) unpacked_ = {};
   return result;
 }
 

@@ -42,9 +42,10 @@ class PushedPack : public NewObjects {
   RepositoryView& view() { return *view_; }
 
  protected:
-  // Checks the tips. Not `connected`: the pack's objects name something that nobody has, so that
-  // nothing of it may be kept.
-  void verifyTips(bool connected, std::vector<ReceiveCommand>& commands, VerifyResult& result);
+  // Checks the tips. `broken`: what the pack's objects name and nobody has, or has as something
+  // else; with any of it nothing of the pack may be kept.
+  void verifyTips(const std::vector<ObjectLink>& broken, std::vector<ReceiveCommand>& commands,
+                  VerifyResult& result);
 
   SharedView view_;
 

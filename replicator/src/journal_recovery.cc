@@ -126,7 +126,9 @@ Co<Journal::Opened> openBody(Env& env, JournalOptions options, kj::String folder
                "The journal has lost its marker and every batch, so this node's identity and all "
                "that it acknowledged is gone. Move its data directory away to let the node join "
                "again as a new member.", folder);
-    KJ_REQUIRE(options.create, "There is no journal.", folder);
+    KJ_REQUIRE(options.create,
+               "The journal of this data directory is missing. Put it back, or move the directory "
+               "away to let the node join again as a new member.", folder);
     scan.identity = co_await create(env, options);
     scan.marker.newest.counter = format::kMarkerSlots;
   }

@@ -41,7 +41,7 @@ void removeLeftOver(const std::string& path, const sockaddr_un& address) {
   auto probe = newSocket(path);
   if (connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
       errno == EAGAIN) {
-    refuse("made", path, "another process is listening on it; is this node running already?");
+    refuse("made", path, "another process is listening on it. This node may be running already");
   }
   if (unlink(path.c_str()) != 0 && errno != ENOENT) refuse("replaced", path, strerror(errno));
 }

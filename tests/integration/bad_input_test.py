@@ -98,6 +98,9 @@ class Packs(PackmoorTest):
         self.refused(receive_body(ZERO, "1" * 40, ref, pack), "ng refs/heads/main")
         orphan, orphan_pack = small_pack("y", parent="2" * 40)  # its parent is nowhere
         self.refused(receive_body(ZERO, orphan, ref, orphan_pack), "ng refs/heads/main")
+        self.refused(receive_body(ZERO, orphan, ref, orphan_pack, b"report-status side-band-64k"),
+                     f"error: the pack names commit {'2' * 40}, which is neither in it nor in the "
+                     "repository\n")
         blob, _ = git_object("blob", b"b")
         self.refused(receive_body(ZERO, blob.hex(), ref, pack), "ng refs/heads/main")
         for name in ("refs/heads/a..b", "refs/heads/.x", "HEAD~1", "refs/heads/x.lock", "main"):
@@ -223,7 +226,8 @@ class Starting(PackmoorTest):
         cluster = self.start()
         node = cluster.state["nodes"][0]
         rest = f'[control]\nsocket = "{node["control"]}"\n'
-        self.refused(self.node_toml(rest=rest), 4, node["control"], "listening on it")
+        self.refused(self.node_toml(rest=rest), 4, node["control"],
+                     "another process is listening on it. This node may be running already.\n")
         too_long = "/tmp/" + "x" * 200 + ".sock"
         self.refused(self.node_toml(rest=f'[control]\nsocket = "{too_long}"\n'), 4, "at most 107")
         self.assertTrue(cluster.lives(node))
@@ -246,7 +250,8 @@ class Starting(PackmoorTest):
         shutil.rmtree(os.path.join(node["data"], "journal"))
         cluster.start_node(node)
         wait_for(lambda: not cluster.lives(node), "a node without its journal goes on")
-        self.assertIn("journal", tail(cluster.log_of(node)))
+        self.assertIn("The journal of this data directory is missing. Put it back",
+                      tail(cluster.log_of(node)))
 
     def test_certificates_that_are_no_good(self):
         cluster = Cluster(os.path.join(self.folder, "c"), BIN)

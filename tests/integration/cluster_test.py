@@ -1,6 +1,7 @@
 """Three nodes with etcd: every node's front, crashes, a standby that comes and goes, the lead moved
 by hand. Everything that was acknowledged must be there at the end, on every node."""
 import socket
+import sys
 
 from harness import (ZERO, PackmoorTest, git, os, push_load, raw_request, receive_body, signal,
                      subprocess, unittest, wait_for)
@@ -60,8 +61,10 @@ class ThreeNodes(PackmoorTest):
         expected = self.acknowledged(threads)
         wait_for(lambda: not any(cluster.lives(node) for node in nodes), "the nodes live on")
         cluster.up()
-        self.wait_level(cluster)
+        index = self.wait_level(cluster)
         self.assertGreaterEqual(len(expected), PUSHES // 2)
+        print(f"{len(expected)} pushes were acknowledged when all nodes were killed; all are at index "
+              f"{index} after the restart", file=sys.stderr)
         self.assert_all_there(cluster, expected)
         members = self.verify(cluster)
         self.assertGreaterEqual(members[0]["ref_count"], len(expected))
@@ -82,7 +85,9 @@ class ThreeNodes(PackmoorTest):
         self.assertEqual(self.failures(threads), [])
         self.assertEqual(len(expected), PUSHES // 8 * 8)
         self.assertGreater(kills, 0)
-        self.wait_level(cluster)
+        index = self.wait_level(cluster)
+        print(f"{len(expected)} pushes while a standby was killed {kills} times; all are at index "
+              f"{index}", file=sys.stderr)
         self.assert_all_there(cluster, expected)
         self.verify(cluster)
 
