@@ -3,8 +3,8 @@ by hand. Everything that was acknowledged must be there at the end, on every nod
 import socket
 import sys
 
-from harness import (ZERO, PackmoorTest, git, os, push_load, raw_request, receive_body, signal,
-                     subprocess, unittest, wait_for)
+from harness import (GIT_ENVIRONMENT, ZERO, PackmoorTest, git, os, push_load, raw_request,
+                     receive_body, signal, subprocess, unittest, wait_for)
 
 PUSHES = int(os.environ.get("PACKMOOR_IT_PUSHES", "2000"))
 
@@ -53,7 +53,7 @@ class ThreeNodes(PackmoorTest):
         self.ctl(nodes[0], "repo", "create", "r")
         threads = push_load(nodes, PUSHES)
         wait_for(lambda: sum(len(t.acknowledged) for t in threads) >= PUSHES // 2,
-                 "the load does not get on", 300)
+                 "the load does not get on", 600)
         for node in nodes:
             os.kill(node["pid"], signal.SIGKILL)
         for thread in threads:
@@ -165,7 +165,7 @@ class ThreeNodes(PackmoorTest):
             moved = self.ctl(nodes[0], "volume", "switchover", "main", "--to", target)
             self.assertIn(f"is led by {target}", moved.stdout)
             wait_for(lambda: sum(len(t.acknowledged) for t in threads) > before + 20
-                     or not any(t.is_alive() for t in threads), "no push after the switch", 60)
+                     or not any(t.is_alive() for t in threads), "no push after the switch")
             epochs.append(cluster.ctl(nodes[0], "volume", "show", "main")["epoch"])
         self.assertEqual(epochs, sorted(set(epochs)), "each switch is a new epoch")
         expected = self.acknowledged(threads)
@@ -174,9 +174,42 @@ class ThreeNodes(PackmoorTest):
         self.assert_all_there(cluster, expected)
         self.verify(cluster)
 
+    def test_git_is_kept_alive_while_its_push_waits_for_the_quorum(self):
+        cluster = self.start(3)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        work = self.work()
+        self.commit(work, "a", "1")
+        trace = os.path.join(self.folder, "trace")
+        pids = [node["pid"] for node in nodes[1:]]
+        # Runs when git has been shown the refs, which needs the quorum, and before it sends the pack.
+        hook = os.path.join(work, ".git", "hooks", "pre-push")
+        os.makedirs(os.path.dirname(hook), exist_ok=True)
+        with open(hook, "w") as f:
+            f.write("#!/bin/sh\nexec kill -STOP " + " ".join(map(str, pids)) + "\n")
+        os.chmod(hook, 0o755)
+
+        def traced():
+            if not os.path.exists(trace):
+                return ""
+            with open(trace) as f:
+                return f.read()
+        try:
+            process = subprocess.Popen(
+                ["git", "push", self.url(nodes[0]), "main"], cwd=work, text=True,
+                stderr=subprocess.PIPE, env={**GIT_ENVIRONMENT, "GIT_TRACE_PACKET": trace})
+            wait_for(lambda: "sideband< \\1" in traced(), "git hears nothing",
+                     alive=lambda: process.poll() is None)
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        said = process.communicate(timeout=300)[1]
+        self.assertEqual(process.returncode, 0, said)
+        self.assert_clone_equals(nodes[1], work)
+
     def test_without_a_quorum_nothing_is_acknowledged(self):
         cluster = self.start(3, extra='\n[replication]\nsegment = "4 MiB"\n'
-                                      'propose_timeout_ms = 1500\nread_timeout_ms = 1500\n')
+                                      'propose_timeout_ms = 5000\nread_timeout_ms = 5000\n')
         nodes = cluster.state["nodes"]
         self.ctl(nodes[0], "repo", "create", "r")
         work = self.work()
@@ -187,7 +220,7 @@ class ThreeNodes(PackmoorTest):
         self.commit(work, "a", "2")
         refused = git("push", self.url(nodes[0]), "main", cwd=work, check=False)
         self.assertNotEqual(refused.returncode, 0)
-        result = self.ctl(nodes[0], "--timeout", "10", "status")
+        result = self.ctl(nodes[0], "status")
         self.assertIn("NO_QUORUM", result.stdout)
         made = self.run_ctl(nodes[0], "repo", "create", "other")
         self.assertIn(made.returncode, (5, 6), made.stderr)

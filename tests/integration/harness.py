@@ -128,7 +128,7 @@ class PackmoorTest(unittest.TestCase):
         self.assertEqual(len(answer["members"]), len(cluster.state["nodes"]))
         return answer["members"]
 
-    def wait_level(self, cluster, seconds=60):
+    def wait_level(self, cluster, seconds=300):
         """Until every node has applied the same index; that index."""
         nodes = cluster.state["nodes"]
 
@@ -173,7 +173,7 @@ class Pusher(threading.Thread):
             try:
                 if connection is None:
                     host, port = self.nodes[turn % len(self.nodes)]["http"].rsplit(":", 1)
-                    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+                    connection = http.client.HTTPConnection(host, int(port), timeout=180)
                 connection.request(
                     "POST", f"/{self.repository}.git/git-receive-pack",
                     receive_body(ZERO, commit, ref, pack),
@@ -230,7 +230,7 @@ def raw_request(address, data, seconds=20):
         return received
 
 
-__all__ = ["BIN", "CTL", "DAEMON", "ZERO", "SMALL", "Cluster", "PackmoorTest", "Problem", "Pusher",
-           "git", "git_object", "os", "pkt", "push_load", "raw_request", "receive_body", "run",
-           "signal", "small_pack", "subprocess", "tail", "threading", "time", "unittest",
-           "wait_for"]
+__all__ = ["BIN", "CTL", "DAEMON", "GIT_ENVIRONMENT", "ZERO", "SMALL", "Cluster", "PackmoorTest",
+           "Problem", "Pusher", "git", "git_object", "os", "pkt", "push_load", "raw_request",
+           "receive_body", "run", "signal", "small_pack", "subprocess", "tail", "threading", "time",
+           "unittest", "wait_for"]

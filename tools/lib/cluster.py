@@ -17,8 +17,8 @@ import time
 import warnings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-START_SECONDS_MAX = 60
-STOP_SECONDS_MAX = 60
+START_SECONDS_MAX = 180
+STOP_SECONDS_MAX = 120
 POLL_SECONDS = 0.05
 SOCKET_PATH_MAX = 100
 NODES_MAX = 16
