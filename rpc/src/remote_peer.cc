@@ -11,8 +11,7 @@ using replicator::Hash128;
 using replicator::VolumeId;
 
 RemotePeer::RemotePeer(PeerHub& hub, replicator::NodeId node)
-    : hub_(hub),
-      node_(node),
+    : node_(node),
       control_(hub, node, PeerRole::kControl, []() {}),
       bulk_(hub, node, PeerRole::kBulk, [this]() {
         for (auto& [id, sink] : sinks_) {

@@ -58,7 +58,6 @@ class RemotePeer final : public replicator::Peer {
   kj::Promise<wire::ExtentSink::Client> sinkFor(replicator::ExtentId id);
   kj::Exception lostExtent(const replicator::ExtentId& id) const;
 
-  PeerHub& hub_;
   replicator::NodeId node_;
   std::map<replicator::ExtentId, Sink> sinks_;
   PeerLink control_, bulk_;
