@@ -247,6 +247,7 @@ class Http(PackmoorTest):
 
         def notes(status):
             return [h["message"] for h in status["health"] if h["code"] == "STARTING"
+                    and "not open here yet" in h["message"]
                     and "it is being opened" not in h["message"]]
         status = cluster.wait_node(node, notes, "does not say why its volume is not open")
         note = notes(status)[0]
