@@ -27,6 +27,7 @@ VerifyResult LargePush::verify(std::vector<ReceiveCommand>& commands) {
   std::vector<ObjectLink> outside;
   std::vector<ObjectLink> broken;
   indexer.links().forEach([&](const ObjectLink& link) {
+    if (link.special != 0 && !result.refusal) result.refusal = specialFileRefusal(link);
     ObjectType type = typeOf(link.id);
     if (type == ObjectType::kNone) {
       outside.push_back(link);
@@ -34,6 +35,7 @@ VerifyResult LargePush::verify(std::vector<ReceiveCommand>& commands) {
       broken.push_back(link);
     }
   });
+  if (result.refusal) return result;
   if (broken.empty()) broken = brokenOutside(view_->objects(), std::move(outside));
   verifyTips(broken, commands, result);
   return result;

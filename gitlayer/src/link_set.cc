@@ -18,7 +18,8 @@ size_t hashOf(const ObjectId& id) {
 void LinkSet::add(const ObjectLink& link) {
   Shard& shard = shards_[link.id.bytes[0] % kShards];
   std::lock_guard<std::mutex> lock(shard.mutex);
-  shard.insert(link.id, static_cast<uint8_t>(1u << static_cast<unsigned>(link.type)));
+  shard.insert(link.id, static_cast<uint8_t>(1u << static_cast<unsigned>(link.type) |
+                                             link.special << kSpecialShift));
 }
 
 size_t LinkSet::size() const {

@@ -27,7 +27,8 @@ class LinkSet {
       for (const Slot& slot : shard.slots) {
         for (unsigned type = 1; type <= 4; ++type) {
           if (slot.types & (1u << type)) {
-            each(ObjectLink{slot.id, static_cast<ObjectType>(type)});
+            each(ObjectLink{slot.id, static_cast<ObjectType>(type),
+                            static_cast<uint8_t>(slot.types >> kSpecialShift)});
           }
         }
       }
@@ -37,7 +38,7 @@ class LinkSet {
  private:
   struct Slot {
     ObjectId id;
-    uint8_t types = 0;    // bit by ObjectType; 0: free
+    uint8_t types = 0;    // bit by ObjectType, special files above them; 0: free
   };
   struct Shard {
     std::mutex mutex;
@@ -47,6 +48,7 @@ class LinkSet {
     void grow();
   };
   static constexpr size_t kShards = 16;
+  static constexpr unsigned kSpecialShift = 5;
 
   Shard shards_[kShards];
 };
@@ -58,7 +60,9 @@ class LinkFilter {
   void add(const ObjectLink& link) {
     size_t at = std::hash<ObjectId>()(link.id) % kRecent;
     ObjectLink& recent = recent_[at];
-    if (recent.id == link.id && recent.type == link.type) return;
+    if (recent.id == link.id && recent.type == link.type && recent.special == link.special) {
+      return;
+    }
     recent = link;
     set_.add(link);
   }

@@ -1,5 +1,7 @@
 #include "push_verifier.h"
 
+#include "special_files.h"
+
 namespace packmoor::gitlayer {
 
 SharedView shareView(kj::Own<RepositoryView> view) {
@@ -28,6 +30,25 @@ void PushedPack::verifyTips(const std::vector<ObjectLink>& broken,
   }
 }
 
+std::optional<PackRefusal> PushedPack::specialFileRefusal(const ObjectLink& link) {
+  ObjectType type = typeOf(link.id);
+  kj::Array<const kj::byte> data;
+  if (type != ObjectType::kNone) {
+    data = read(link.id);
+  } else {
+    auto found = view_->objects().read(link.id);
+    KJ_IF_MAYBE(object, found) {
+      type = object->type;
+      data = kj::mv(object->data);
+    } else {
+      return std::nullopt;  // connectivity says so
+    }
+  }
+  const char* problem = checkSpecialFile(link.special, type, data);
+  if (problem == nullptr) return std::nullopt;
+  return indexPackRefusal("object " + std::string(link.id.hex().cStr()) + ": " + problem);
+}
+
 VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
   VerifyResult result;
   if (pack_.size() > 0) {
@@ -38,6 +59,10 @@ VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
     if (result.refusal || result.tooLarge) return result;
   }
   auto links = kj::arrayPtr(unpacked_.links.data(), unpacked_.links.size());
+  for (const ObjectLink& link : links) {
+    if (link.special != 0 && !result.refusal) result.refusal = specialFileRefusal(link);
+  }
+  if (result.refusal) return result;
   auto broken = brokenLinks(*this, view_->objects(), links);
   verifyTips(broken, commands, result);
   if (!broken.empty()) unpacked_ = {};

@@ -47,6 +47,9 @@ class PushedPack : public NewObjects {
   void verifyTips(const std::vector<ObjectLink>& broken, std::vector<ReceiveCommand>& commands,
                   VerifyResult& result);
 
+  // What is wrong with a file that git reads by itself; call for links with `special`.
+  std::optional<PackRefusal> specialFileRefusal(const ObjectLink& link);
+
   SharedView view_;
 
  private:

@@ -1,7 +1,6 @@
 #include "tree_check.h"
 
-#include <git2.h>
-#include <git2/sys/path.h>
+#include "special_files.h"
 
 #include <cstring>
 
@@ -97,9 +96,7 @@ const char* entryProblem(const TreeEntry& entry) {
     return "fullPathname: contains full pathnames";
   }
   if (namesDotGit(name)) return "hasDotgit: contains '.git'";
-  if (entry.is(kModeLink) &&
-      git_path_is_gitfile(name.data(), name.size(), GIT_PATH_GITFILE_GITMODULES,
-                          GIT_PATH_FS_GENERIC) > 0) {
+  if (entry.is(kModeLink) && (specialFilesNamed(name) & kGitmodules) != 0) {
     return "gitmodulesSymlink: .gitmodules is a symbolic link";
   }
   return nullptr;
@@ -168,9 +165,14 @@ const char* checkTree(kj::ArrayPtr<const kj::byte> data, std::vector<ObjectLink>
     ObjectId id = ObjectId::fromBytes(at + 1);
     at += 1 + kOidBytes;
     if (id.isZero()) return "nullSha1: contains entries pointing to null sha1";
-    if (entry.is(kModeTree)) links.push_back({id, ObjectType::kTree});
     // What is neither file nor link is a submodule, whatever its mode.
-    if (entry.is(kModeFile) || entry.is(kModeLink)) links.push_back({id, ObjectType::kBlob});
+    if (entry.is(kModeTree)) {
+      links.push_back({id, ObjectType::kTree, specialFilesNamed(entry.name)});
+    } else if (entry.is(kModeFile)) {
+      links.push_back({id, ObjectType::kBlob, specialFilesNamed(entry.name)});
+    } else if (entry.is(kModeLink)) {
+      links.push_back({id, ObjectType::kBlob});
+    }
     previous = entry;
   }
   return nullptr;

@@ -1,6 +1,7 @@
 // module: gitlayer
-// The checks of commits, trees and tags on arbitrary bytes; the first byte gives the type.
+// The checks of commits, trees, tags and git's own files on arbitrary bytes; the first byte gives the type.
 #include "gitlayer/object_check.h"
+#include "special_files.h"
 
 using namespace packmoor::gitlayer;
 
@@ -16,5 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     __builtin_trap();
   }
   committerSeconds(copy);
+  checkSpecialFile(kGitmodules | kGitattributes, ObjectType::kBlob, copy);
+  specialFilesNamed({reinterpret_cast<const char*>(copy.begin()), copy.size()});
   return 0;
 }

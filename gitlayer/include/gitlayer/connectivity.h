@@ -21,7 +21,7 @@ class NewObjects {
  public:
   virtual ~NewObjects() noexcept(false) {}
   virtual ObjectType typeOf(const ObjectId& id) = 0;  // kNone: not among them
-  // Of an object that is among them. Commits and tags only.
+  // Of an object that is among them.
   virtual kj::Array<const kj::byte> read(const ObjectId& id) = 0;
 };
 

@@ -5,8 +5,9 @@
 //
 // The checks are those that `git index-pack --strict` makes of commits, trees and tags; what git
 // fsck merely notes ("info") is taken. Stricter: file modes have at most 16 bits, and a tag's tagger
-// counts whatever follows. Not checked: what is written in .gitmodules and .gitattributes. The words
-// of a problem are fsck's: "<message id>: <text>".
+// counts whatever follows. What is written in .gitmodules and .gitattributes is for the caller to
+// check when all objects are there (ObjectLink::special). The words of a problem are fsck's:
+// "<message id>: <text>".
 // Any bytes may be given. Thread-safe; allocates only in `links`.
 #pragma once
 
@@ -23,7 +24,10 @@ namespace packmoor::gitlayer {
 struct ObjectLink {
   ObjectId id;
   ObjectType type = ObjectType::kNone;
+  uint8_t special = 0;   // SpecialFile bits: what the object is to git, by its name in a tree
 };
+
+enum SpecialFile : uint8_t { kGitmodules = 1, kGitattributes = 2 };
 
 // Adds what `data` names to `links`. nullptr: well formed; else what is wrong, a literal.
 // A commit names its tree first, then its parents in order.

@@ -169,6 +169,52 @@ void OddPackMaker::changeFiles(std::vector<File>& files) {
   }
 }
 
+// A .gitmodules of one submodule, or lines for a .gitattributes.
+std::string OddPackMaker::specialContent() {
+  static const std::vector<std::string> kHeads = {
+      "[submodule \"lib\"]", "[submodule \"../x\"]", "[submodule \"a/../b\"]", "[submodule \"..\"]",
+      "[submodule \"a\\\\..\"]", "[submodule \"\"]", "[submodule \"..a\"]", "[submodule \"l\\\"b\"]",
+      "[submodule.lib]", "[submodule...]", "[submodule]", "[Submodule \"..\"] ; more",
+      "[submodule \"..\"]url = x", "[other \"..\"]", "[submodule  \"lib\" ]", "oops\n[submodule \"..\"]"};
+  static const std::vector<std::string> kUrls = {
+      "https://example.org/x", "-u./x", "../x", "../:x", "../../..//x", "./../:x", "git://h/%0ax",
+      "https://h/%0ax", "https:///x", "http::https://h/x", "http::x", "https://user@/x",
+      "https://u:p@h/x", "https://u:p@/x", "ftp://?x", "ftps://#x", "ssh://-x", "\"-x\"", "file:///x",
+      "..\\\\:x", "\"https://h/a\\nb\"", "../a\\nb", "..", ".", "../", "httpx://", "-\\\nx", "# -x",
+      "https://h/x;-x", "\\x", "https://h@/x@y", "HTTPS://"};
+  static const std::vector<std::string> kPaths = {"lib", "-x", "\"-x\"", " - x", "", "\"\" -x"};
+  static const std::vector<std::string> kUpdates = {"checkout", "!rm -rf", "\"!rm\"", "", "none", "x!"};
+  std::string url = kUrls[0], path = kPaths[0], update = kUpdates[0], head = kHeads[0];
+  switch (below(6)) {
+    case 0: head = anyOf(kHeads); break;
+    case 1: path = anyOf(kPaths); break;
+    case 2: update = anyOf(kUpdates); break;
+    case 3: return std::string(anyOf<size_t>({2046, 2047, 2048, 3000}), 'a') + "\n*.c text\n";
+    default: url = anyOf(kUrls); break;
+  }
+  std::string end = oneIn(5) ? "\r\n" : "\n";
+  std::string content = head + end + "\tPath = " + path + end + "\turl = " + url + end +
+                        (oneIn(4) ? "\tshallow" + end : "") + "\tupdate=" + update +
+                        (oneIn(4) ? "" : end);
+  note(head + " " + url + " " + path + " " + update);
+  if (oneIn(4)) changeBytes(content);
+  return content;
+}
+
+void OddPackMaker::addSpecial(std::vector<File>& files) {
+  static const std::vector<std::string> kNames = {
+      ".gitmodules", ".gitmodules", ".GitModules", ".gitmodules ", "gitmod~1", "gi7eba~1", "GITMOD~9",
+      ".gitmo\xe2\x80\x8c" "dules", "x\\.gitmodules", ".gitattributes", ".gitattributes", "gitatt~1",
+      ".gitmodules.x", "x.gitmodules"};
+  File file{oneIn(8) ? "40000" : oneIn(8) ? "120000" : "100644", anyOf(kNames), {}};
+  file.id = file.mode == "40000" ? files.back().id : add(ObjectType::kBlob, specialContent());
+  note(file.mode + " " + file.name);
+  files.push_back(file);
+  auto key = [](const File& f) { return f.mode == "40000" ? f.name + "/" : f.name; };
+  std::sort(files.begin(), files.end(),
+            [&](const File& a, const File& b) { return key(a) < key(b); });
+}
+
 std::string OddPackMaker::deltaOf(const std::string& base, const std::string& result) {
   auto size = [](size_t value) {
     std::string bytes;
@@ -263,7 +309,12 @@ OddPack OddPackMaker::make() {
   ObjectId inner = addTree({{"100644", "a", one}, {"100755", "b", two}});
   ObjectId module = one;
   module.bytes[3] ^= 0x10;
-  ObjectId first = addTree({{"100644", "a", one}, {"120000", "l", two}, {"40000", "z", inner}});
+  std::vector<File> root = {{"100644", "a", one}, {"120000", "l", two}, {"40000", "z", inner}};
+  if (oneIn(3)) {
+    changed_ = 0;
+    addSpecial(root);
+  }
+  ObjectId first = addTree(root);
   ObjectId begun = addCommit(first, {});
   ObjectId second = addTree({{"100644", "a", two},
                              {"100644", "c", one},

@@ -51,6 +51,8 @@ class OddPackMaker {
   void changeIdent(std::string& line);
   void changeFiles(std::vector<File>& files);
   std::string ident();
+  std::string specialContent();
+  void addSpecial(std::vector<File>& files);
   std::string packed();
   std::string entryBytes(const Entry& entry, size_t at, const std::vector<size_t>& offsets);
   std::string deltaOf(const std::string& base, const std::string& result);
