@@ -60,6 +60,9 @@ class AsStockGit(PackmoorTest):
         self.both("--delete", "deep/er/branch", says=["[deleted]"])
         self.both(":nothing", code=1)
         self.both("--force-with-lease=main:" + first, "main~1:main", code=1, says=["(stale info)"])
+        for version in (0, 1, 2):
+            self.both(f"main:refs/heads/v{version}", config=[f"protocol.version={version}"],
+                      says=["[new branch]"])
         self.both("--prune", "--all")
         self.assert_clone_equals(self.node, self.source)
 
