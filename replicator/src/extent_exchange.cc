@@ -93,6 +93,7 @@ std::shared_ptr<ExtentExchange::Incoming> ExtentExchange::incoming(const NodeId&
   }
   KJ_REQUIRE(place->from == from, "another node is writing this extent here", id, place->from);
   place->lastMs = nowMs();
+  place->lost = false;
   return place;
 }
 
@@ -177,7 +178,10 @@ void ExtentExchange::tick() {
     }
   }
   for (auto it = incoming_.begin(); it != incoming_.end();) {
-    if (it->second->busy == 0 && now - it->second->lastMs >= kIdleMs) {
+    Incoming& entry = *it->second;
+    entry.lost = entry.lost || !peers_.peer(entry.from).connected();
+    const int64_t boundMs = entry.lost ? kIdleMs : kSilentMs;
+    if (entry.busy == 0 && now - entry.lastMs >= boundMs) {
       it = incoming_.erase(it);
     } else {
       ++it;

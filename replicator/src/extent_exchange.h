@@ -9,8 +9,10 @@
 // abandoned. A record that names it pins it again when it is journaled (MemberLog), so the first
 // pin only has to outlive the time between seal and proposal.
 //
-// Bounds: an incoming extent without a new block for kIdleMs is dropped; fetches keep
-// kFetchWindow blocks in flight; the extent store bounds how many are written at a time.
+// Bounds: an incoming extent is dropped when its front says so, when the connection to the front was
+// lost and no block has come for kIdleMs since, or after kSilentMs. A front that lives may be silent
+// for long: its client is slow, or it resolves the deltas of a large pack. Fetches keep kFetchWindow
+// blocks in flight; the extent store bounds how many are written at a time.
 //
 // Loop: the node's. Store and peers outlive it.
 #pragma once
@@ -29,6 +31,7 @@ class ExtentExchange final {
  public:
   static constexpr int64_t kPinMs = 15 * 60 * 1000;
   static constexpr int64_t kIdleMs = 30'000;
+  static constexpr int64_t kSilentMs = 3'600'000;
   static constexpr size_t kFetchWindow = 8;
 
   ExtentExchange(kernelio::Env& env, ExtentStore& extents, Peers& peers)
@@ -59,6 +62,7 @@ class ExtentExchange final {
     int64_t lastMs = 0;
     size_t busy = 0;                       // calls that use the writer
     bool sealing = false;
+    bool lost = false;                     // the connection to the front was, since the last block
     kj::Own<ExtentWriter> writer;          // null while it is being begun
     kj::ForkedPromise<void> begun = nullptr;
   };

@@ -134,7 +134,8 @@ class Writer final : public ReplicatedExtentWriter {
       }
     }
     kj::throwFatalException(KJ_EXCEPTION(
-        OVERLOADED, "fewer members than the write quorum take the extent", reasons));
+        OVERLOADED,
+        kj::str("fewer members than the write quorum take the extent", reasons.c_str())));
   }
 
   static Co<void> write(std::shared_ptr<Session> session, uint64_t block,

@@ -160,6 +160,34 @@ TEST_F(VolumeExtentTest, AnExtentMayBeAbandonedWhileItIsBegun) {
   cluster.settle();
 }
 
+// A client's line may be slow, and the deltas of a large pack take minutes.
+TEST_F(VolumeExtentTest, AFrontThatLivesMayTakeItsTime) {
+  SimCluster cluster(108, 3);
+  cluster.begin(2);
+  auto writer = cluster.loop().wait(stream(cluster, 1).promise());
+  cluster.loop().runFor(20 * kj::MINUTES);
+  auto sealed = cluster.loop().wait(writer->seal(kBytes));
+  cluster.loop().runFor(1 * kj::SECONDS);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(cluster.node(i).extents().isSealed(sealed.info.id)) << i;
+  }
+  put(cluster, 1, sealed, "x");
+  settleAndCheck(cluster, sealed.info.id);
+}
+
+TEST_F(VolumeExtentTest, WhatAFrontLeavesThatDiesIsDropped) {
+  SimCluster cluster(109, 3);
+  cluster.begin(2);
+  auto writer = cluster.loop().wait(stream(cluster, 2).promise());
+  cluster.until([&]() { return cluster.node(0).extents().statistics().quarantined == 1 &&
+                               cluster.node(1).extents().statistics().quarantined == 1; }, 1000,
+                "the extent streams to all");
+  writer = nullptr;
+  cluster.node(2).stop();
+  cluster.loop().runFor(2 * kj::MINUTES);
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(cluster.node(i).extents().statistics().quarantined, 0u);
+}
+
 TEST_F(VolumeExtentTest, WithoutWMembersTheSealIsRefused) {
   SimCluster cluster(106, 3);
   cluster.begin(2);
