@@ -16,16 +16,18 @@ kj::Promise<void> ExtentExchange::obtain(std::vector<ExtentId> extents,
 }
 
 Co<void> ExtentExchange::obtainOne(ExtentId id, std::vector<NodeId> holders) {
-  // A front that is still streaming it here is faster than asking for it again.
+  // A front that is still streaming it here is faster than asking for it again. One that has stopped
+  // is not waited for: who asks may not wait long enough to find out.
   for (;;) {
     if (extents_.isSealed(id)) co_return;
-    if (incoming_.count(id) == 0) break;
+    auto it = incoming_.find(id);
+    if (it == incoming_.end()) break;
+    if (nowMs() - it->second->lastMs > kStreamPauseMs && it->second->busy == 0) {
+      incoming_.erase(it);
+      break;
+    }
     co_await extents_.whenSealed(id).exclusiveJoin(
         env_.timer.afterDelay(200 * kj::MILLISECONDS));
-    auto it = incoming_.find(id);
-    if (it != incoming_.end() && nowMs() - it->second->lastMs > 1000 && it->second->busy == 0) {
-      incoming_.erase(it);
-    }
   }
   co_await fetchOnce(id, kj::mv(holders));
 }

@@ -32,6 +32,7 @@ class ExtentExchange final {
   static constexpr int64_t kPinMs = 15 * 60 * 1000;
   static constexpr int64_t kIdleMs = 30'000;
   static constexpr int64_t kSilentMs = 3'600'000;
+  static constexpr int64_t kStreamPauseMs = 1000;  // then a fetch takes the place of a stream
   static constexpr size_t kFetchWindow = 8;
 
   ExtentExchange(kernelio::Env& env, ExtentStore& extents, Peers& peers)

@@ -208,6 +208,27 @@ TEST_F(VolumeExtentTest, AMemberThatStopsTakingBlocksIsLeftBehind) {
   settleAndCheck(cluster, sealed.info.id);
 }
 
+TEST_F(VolumeExtentTest, AnUnfinishedStreamDoesNotHoldUpTheMember) {
+  SimCluster cluster(112, 3);
+  cluster.begin(2);
+  cluster.network().cut("c", "b");
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 2).promise());
+  cluster.network().heal();
+  // One block has reached b. Then the front is gone.
+  IoBuffer block = blockOf(kBlockBytes, 0);
+  auto peers = cluster.network().makePeers("c");
+  cluster.loop().wait(peers->peer("b").writeExtentBlock(sealed.info.id, 0, block,
+                                                        hashBytes(block.bytes())));
+  put(cluster, 2, sealed, "x");
+  cluster.node(2).stop();
+  cluster.until([&]() {
+    const VolumeStatus status = cluster.node(1).volume().status();
+    return status.applied >= cluster.acknowledged().back().index;
+  }, 5000, "b has the record and its extent");
+  cluster.startAll();
+  settleAndCheck(cluster, sealed.info.id);
+}
+
 TEST_F(VolumeExtentTest, TooFewHoldersAreRefusedBeforeAnythingIsWritten) {
   ReplicatorOptions options = SimCluster::testOptions();
   options.proposeTimeoutMs = 500;
