@@ -35,11 +35,10 @@ void StandbyStream::pump() {
     MemberLog& log = host_.log();
     const RecordIndex limit = counted_ ? log.last().index : host_.announceable();
     if (previous_.index >= limit) return;
-    if (previous_.index < log.base().index) {
-      // What would come next is gone here. The standby may hold more than was known of it.
-      locate();
-      return;
-    }
+    // A guess at where the standby's log agrees may be older than it needs to be (locate() compares
+    // few positions). What is below the base cannot be sent; the standby's answer to a probe there
+    // tells whether it needs that.
+    if (previous_.index < log.base().index) goBackTo(log.base(), Mode::kProbing);
     std::vector<RecordRef> records;
     // While one request probes, little is lost if the standby refuses it.
     if (!log.recent(previous_.index.next(), limit, kAppendBytesMax, kInFlightRecordsMax, records)) {
@@ -248,6 +247,12 @@ void StandbyStream::repliedEmpty(uint64_t generation, AppendReply&& reply) {
 
 void StandbyStream::mismatched(const LogPosition& hint) {
   // `hint` is where the standby's log ends, or what it holds instead of what was asked.
+  if (hint.index < host_.log().base().index) {
+    // What it needs next is gone here. Transfer of a checkpoint is the way to help it.
+    problem_ = "needs records that the journal of the primary does not hold any more";
+    rest(kRestMsMax);
+    return;
+  }
   auto own = host_.log().position(hint.index);
   KJ_IF_MAYBE(position, own) {
     if (position->hash == hint.hash) {
