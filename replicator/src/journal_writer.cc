@@ -1,5 +1,7 @@
 #include "journal_impl.h"
 
+#include "planted_fault.h"
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -197,8 +199,9 @@ void JournalImpl::encodeEntry(BodyWriter& body, const Batch& batch, Queued& entr
       break;
     }
     case EntryKind::kTruncate:
+      body.add(entry.kind, 0, volume.id, rawBytes(format::toContent(
+          planted(PlantedFault::kLoseTruncation) ? volume.encodedLast : entry.position)));
       volume.encodedLast = entry.position;
-      body.add(entry.kind, 0, volume.id, rawBytes(format::toContent(entry.position)));
       break;
     case EntryKind::kCheckpoint:
       volume.encodedCheckpoint = entry.position;

@@ -1,6 +1,7 @@
 #include "member_core.h"
 
 #include "kernelio/check.h"
+#include "planted_fault.h"
 
 #include <kj/debug.h>
 
@@ -65,7 +66,7 @@ AppendPlan MemberCore::plan(const AppendRequest& request, const LogView& log) co
     return plan;
   }
   auto here = KJ_ASSERT_NONNULL(log.position(request.previous.index));
-  if (here.hash != request.previous.hash) {
+  if (here.hash != request.previous.hash && !planted(PlantedFault::kNoPrevCheck)) {
     plan.outcome = AppendReply::Outcome::kMismatch;
     plan.position = here;
     return plan;
@@ -94,6 +95,9 @@ AppendPlan MemberCore::plan(const AppendRequest& request, const LogView& log) co
       return plan;
     }
   }
+  if (planted(PlantedFault::kTruncateOnDuplicate) && plan.have > 0 && agreed.index < last.index) {
+    plan.truncateTo = agreed;
+  }
   return plan;
 }
 
@@ -111,13 +115,20 @@ void MemberCore::announced(Epoch epoch, RecordIndex index) {
 
 void MemberCore::advanceCommitted() {
   // Rule 15: min(announced, verified in this epoch).
-  committed_ = std::max(committed_, std::min(announced_, verified_));
+  committed_ = std::max(committed_, planted(PlantedFault::kApplyUnverified)
+                                        ? announced_
+                                        : std::min(announced_, verified_));
 }
 
 LogPosition MemberCore::acknowledgement(const LogView& log) const {
   // Invariant 1: nothing is acknowledged before the promise is durable, either.
   if (!promiseDurable() || repairing_) return LogPosition();
-  const RecordIndex upTo = std::min(verified_, log.durable());
+  if (planted(PlantedFault::kAckUnverified)) {
+    return KJ_ASSERT_NONNULL(log.position(log.durable()));
+  }
+  const RecordIndex upTo = planted(PlantedFault::kAckBeforeDurable)
+                               ? verified_
+                               : std::min(verified_, log.durable());
   // Invariant 2. The other place is StandbyStream::acknowledged.
   PACKMOOR_CHECK(upTo <= verified_, "acknowledging what was not verified", upTo, verified_);
   PACKMOOR_CHECK(upTo <= log.last().index, "acknowledging what is not there", upTo);

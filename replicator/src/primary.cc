@@ -1,6 +1,7 @@
 #include "primary.h"
 
 #include "kernelio/check.h"
+#include "planted_fault.h"
 
 #include <kj/debug.h>
 
@@ -31,7 +32,8 @@ Primary::Primary(PrimaryHost& host, VolumeConfiguration configuration, LogPositi
               host.options().readTimeoutMs) {
   // Invariant 3: EpochStart is the first record of its epoch. The other place is CommitCounter.
   PACKMOOR_CHECK(start == adopted.index.next(), "EpochStart is not behind the adopted log", start);
-  PACKMOOR_CHECK(adopted.epoch < configuration_.epoch, "the epoch has records already");
+  PACKMOOR_CHECK(adopted.epoch < configuration_.epoch || planted(PlantedFault::kResumeRole),
+                 "the epoch has records already");
   for (size_t slot = 0; slot < configuration_.members.size(); ++slot) {
     if (slot == ownSlot_) continue;
     const MemberIdentity& member = configuration_.members[slot];
@@ -75,12 +77,14 @@ void Primary::acknowledged(size_t slot, RecordIndex index) {
 void Primary::counted() {
   const RecordIndex index = counter_.onQuorum();
   if (index.value == 0) return;
-  if (!active_) {  // rule 8
+  const bool early = planted(PlantedFault::kDropInactiveEarly) ||
+                     (planted(PlantedFault::kCountOlderEpochs) && index < start_);
+  if (!active_ && !early) {  // rule 8
     changed_.notify();
     return;
   }
   if (index <= committed_) return;
-  PACKMOOR_CHECK(index >= start_ && index <= host_.log().last().index,
+  PACKMOOR_CHECK((index >= start_ || early) && index <= host_.log().last().index,
                  "committing outside the epoch's records", index, start_);
   committed_ = index;
   host_.committed(configuration_.epoch, index);
@@ -104,13 +108,16 @@ void Primary::announceSoon() {
 kj::Promise<void> Primary::whenStarted() {
   if (deposed_) return KJ_EXCEPTION(DISCONNECTED, "the takeover was superseded by a higher epoch");
   if (counter_.onQuorum() >= start_) return kj::READY_NOW;
+  if (planted(PlantedFault::kStartOneShort) && counter_.onOneShort() >= start_) return kj::READY_NOW;
   return changed_.wait().then([this]() { return whenStarted(); });
 }
 
 void Primary::activate() {
   // Invariant 11. The other place is MemberCore::announced, which hears of nothing before this.
   PACKMOOR_CHECK(!active_ && !deposed_, "activating twice, or after the end");
-  PACKMOOR_CHECK(counter_.onQuorum() >= start_, "activating before W members have EpochStart");
+  PACKMOOR_CHECK(counter_.onQuorum() >= start_ || planted(PlantedFault::kStartOneShort) ||
+                     planted(PlantedFault::kResumeRole),
+                 "activating before W members have EpochStart");
   active_ = true;
   counted();
 }

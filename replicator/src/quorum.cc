@@ -1,6 +1,7 @@
 #include "quorum.h"
 
 #include "kernelio/check.h"
+#include "planted_fault.h"
 
 #include <algorithm>
 
@@ -19,6 +20,9 @@ size_t fenceQuorum(const VolumeConfiguration& configuration) {
   const size_t members = configuration.members.size();
   PACKMOOR_CHECK(configuration.writeQuorum >= 1 && configuration.writeQuorum <= members,
                  "an impossible write quorum", configuration.writeQuorum, members);
+  if (planted(PlantedFault::kFenceNMinusW) && members > configuration.writeQuorum) {
+    return members - configuration.writeQuorum;
+  }
   return members - configuration.writeQuorum + 1;
 }
 
@@ -30,7 +34,10 @@ bool countsAsFenced(const VolumeConfiguration& configuration, const FenceReply& 
 const FenceReply* chooseAdopted(const std::vector<const FenceReply*>& reports) {
   const FenceReply* best = nullptr;
   for (const FenceReply* report : reports) {
-    if (best == nullptr || adoptBefore(report->last, best->last)) best = report;
+    const bool better = best != nullptr && (planted(PlantedFault::kAdoptByIndex)
+                                                ? report->last.index > best->last.index
+                                                : adoptBefore(report->last, best->last));
+    if (best == nullptr || better) best = report;
   }
   return best;
 }
@@ -67,7 +74,11 @@ void CommitCounter::acknowledge(size_t slot, Epoch epoch, RecordIndex index) {
 
 RecordIndex CommitCounter::onQuorum() const {
   const RecordIndex index(countedByQuorum(acknowledged_, writeQuorum_));
-  return index < start_ ? RecordIndex() : index;
+  return index < start_ && !planted(PlantedFault::kCountOlderEpochs) ? RecordIndex() : index;
+}
+
+RecordIndex CommitCounter::onOneShort() const {
+  return RecordIndex(countedByQuorum(acknowledged_, writeQuorum_ > 1 ? writeQuorum_ - 1 : 1));
 }
 
 RecordIndex CommitCounter::everywhere() const {

@@ -47,6 +47,7 @@ class CommitCounter {
   // Durable on W members; 0 while that does not include EpochStart, so that only records of the
   // own epoch commit by counting (invariant 3).
   RecordIndex onQuorum() const;
+  RecordIndex onOneShort() const;  // on W-1 members: for PlantedFault::kStartOneShort only
   RecordIndex everywhere() const;  // durable on all counted members
 
  private:

@@ -1,5 +1,6 @@
 #include "read_rounds.h"
 
+#include "planted_fault.h"
 #include "quorum.h"
 #include "wake_signal.h"
 
@@ -11,13 +12,17 @@ namespace packmoor::replicator {
 
 ReadRounds::ReadRounds(RoundHost& host, size_t members, size_t ownSlot, size_t writeQuorum,
                        int64_t timeoutMs)
-    : host_(host), writeQuorum_(writeQuorum), timeoutMs_(timeoutMs), echoed_(members, 0) {
+    : host_(host),
+      writeQuorum_(planted(PlantedFault::kConfirmWMinus1) && writeQuorum > 1 ? writeQuorum - 1
+                                                                             : writeQuorum),
+      timeoutMs_(timeoutMs), echoed_(members, 0) {
   echoed_[ownSlot] = UINT64_MAX;  // it has not stepped down, or there would be no rounds
 }
 
 kj::Promise<RecordIndex> ReadRounds::confirm() {
   if (ended_) return KJ_EXCEPTION(DISCONNECTED, "this node does not lead the volume any more");
   if (writeQuorum_ == 1) return host_.announceable();
+  if (planted(PlantedFault::kConfirmOldAcks) && confirmed_ > 0) return host_.announceable();
   auto paf = kj::newPromiseAndFulfiller<RecordIndex>();
   readers_.push_back(Reader{round_ + 1, host_.announceable(), monotonicMs(host_.timer()),
                             kj::mv(paf.fulfiller)});

@@ -75,6 +75,9 @@ class Takeover final {
   void connectivityChanged() { reachable_.notify(); }  // members are asked again at once
 
  private:
+#ifdef PACKMOOR_PLANTED_FAULTS
+  Co<bool> resume();
+#endif
   Co<void> takeEpoch(TakeoverCause cause);
   Co<void> drainFormer();
   Co<void> fence();

@@ -3,6 +3,7 @@
 #include "epoch_start.h"
 #include "kernelio/check.h"
 #include "outcome.h"
+#include "planted_fault.h"
 
 #include <kj/debug.h>
 
@@ -92,7 +93,7 @@ bool VolumeImpl::claim(Epoch epoch, const Uuid& nonce, const NodeId& primary) {
     case MemberCore::Claim::kLower: return false;
     case MemberCore::Claim::kSame: break;
     case MemberCore::Claim::kHigher: {
-      stepDown(primary);
+      if (!planted(PlantedFault::kDeposedCounts)) stepDown(primary);
       member_.raise(FencePromise{epoch, nonce});
       log_.promise(member_.promise());
       tasks_.add(log_.whenWritten().then([this, epoch]() { member_.promiseIsDurable(epoch); }));
@@ -195,6 +196,7 @@ void VolumeImpl::activate(const VolumeRecord& record) {
 }
 
 void VolumeImpl::committed(Epoch epoch, RecordIndex index) {
+  if (planted(PlantedFault::kDeposedCounts)) epoch = member_.promise().epoch;
   member_.verified(epoch, index);
   announced(epoch, index);
 }

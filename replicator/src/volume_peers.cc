@@ -3,6 +3,7 @@
 
 #include "kernelio/check.h"
 #include "outcome.h"
+#include "planted_fault.h"
 
 #include <kj/debug.h>
 
@@ -32,6 +33,10 @@ Co<AppendReply> VolumeImpl::append(AppendRequest request) {
   std::vector<ExtentId> missing;
   for (;;) {
     if (!claim(request.epoch, request.nonce, request.primary.node)) {
+      if (planted(PlantedFault::kAcksOfAnyEpoch)) {
+        reply.position = member_.acknowledgement(log_);
+        co_return reply;
+      }
       reply.outcome = AppendReply::Outcome::kRefused;
       reply.promised = member_.promise().epoch;
       co_return reply;
@@ -54,7 +59,7 @@ Co<AppendReply> VolumeImpl::append(AppendRequest request) {
   }
   everywhere_ = std::max(everywhere_, std::min(request.everywhere, log_.last().index));
   const bool waits = !member_.promiseDurable() || !request.records.empty();
-  if (waits) co_await log_.whenWritten();  // rule 14
+  if (waits && !planted(PlantedFault::kAckBeforeDurable)) co_await log_.whenWritten();  // rule 14
   if (member_.promise().epoch != request.epoch) {
     reply.outcome = AppendReply::Outcome::kRefused;
     reply.promised = member_.promise().epoch;
@@ -71,6 +76,7 @@ bool VolumeImpl::writeRecords(const AppendRequest& request, const AppendPlan& pl
   auto records = kj::arrayPtr(request.records.data() + plan.have,
                               request.records.size() - plan.have);
   auto unsealed = log_.firstUnsealed(records);
+  if (planted(PlantedFault::kApplyBeforeSealed)) unsealed = nullptr;
   bool complete = true;
   KJ_IF_MAYBE(place, unsealed) {
     for (const ExtentId& extent : records[*place]->extents) {
@@ -82,7 +88,7 @@ bool VolumeImpl::writeRecords(const AppendRequest& request, const AppendPlan& pl
   KJ_IF_MAYBE(cut, plan.truncateTo) {
     // The record that conflicts is replaced in the same turn, or the log is left alone: without
     // its extent there is nothing to replace it with yet.
-    if (records.size() > 0) log_.truncate(*cut);
+    if (records.size() > 0 || planted(PlantedFault::kTruncateOnDuplicate)) log_.truncate(*cut);
   }
   log_.append(records);
   const RecordIndex agreed(request.previous.index.value + plan.have + records.size());
@@ -114,13 +120,15 @@ Co<FenceReply> VolumeImpl::fence(FenceRequest request) {
   if (!claim(next.epoch, next.nonce, next.primary.node)) co_return reply;
   noteRecord(request.coordinator);
   // Rule 4: the promise and everything before it are durable before the report leaves.
-  do {
+  while (!planted(PlantedFault::kReportBeforeDurable)) {
     co_await log_.whenWritten();
-  } while (log_.durable() < log_.last().index);
+    if (log_.durable() == log_.last().index) break;
+  }
   reply.highest = member_.promise().epoch;
   if (member_.promise().epoch != next.epoch) co_return reply;
   // Invariant 1. The other place is MemberCore::acknowledgement.
-  PACKMOOR_CHECK(member_.promiseDurable() && log_.durable() == log_.last().index,
+  PACKMOOR_CHECK((member_.promiseDurable() && log_.durable() == log_.last().index) ||
+                     planted(PlantedFault::kReportBeforeDurable),
                  "reporting to a fence before the promise is durable");
   reply.promised = true;
   reply.repairing = member_.repairing();  // invariant 8; the other place is countsAsFenced
