@@ -15,6 +15,11 @@ kj::Array<const kj::byte> textBytes(const std::string& text) {
 
 struct Operation {
   std::string verb, key, old, value;
+  uint64_t birth = UINT64_MAX;  // none
+
+  bool expiredAt(RecordIndex index, const KvOptions& options) const {
+    return options.horizon > 0 && birth < index.value && index.value - birth > options.horizon;
+  }
 };
 
 Operation parse(kj::ArrayPtr<const kj::byte> payload) {
@@ -25,13 +30,15 @@ Operation parse(kj::ArrayPtr<const kj::byte> payload) {
   in >> op.verb >> op.key;
   if (op.verb == "swap") in >> op.old;
   in >> op.value;
+  uint64_t birth = 0;
+  if (in >> birth) op.birth = birth;
   KJ_REQUIRE(op.verb == "put" || op.verb == "swap", op.verb);
   return op;
 }
 
 }  // namespace
 
-std::string KvState::apply(const Record& record) {
+std::string KvState::apply(const Record& record, const KvOptions& options) {
   KJ_REQUIRE(record.index == applied.index.next());
   applied = LogPosition{record.index, record.epoch, record.hash};
   struct {
@@ -49,6 +56,13 @@ std::string KvState::apply(const Record& record) {
   result.index = record.index;
   result.answer = answer;
   ++result.times;
+  if (options.horizon > 0) {
+    expiring.emplace_back(record.index, txn);
+    while (record.index.value - expiring.front().first.value > options.kept) {
+      results.erase(expiring.front().second);
+      expiring.pop_front();
+    }
+  }
   return answer;
 }
 
@@ -78,7 +92,9 @@ kj::Promise<std::vector<kj::Array<const kj::byte>>> KvStateMachine::apply(
   std::vector<kj::Array<const kj::byte>> results;
   for (RecordRef& record : records) {
     for (const ExtentId& extent : record->extents) extents_.link(extent);
-    results.push_back(textBytes(state_.apply(*record)));
+    const std::string answer = state_.apply(*record, options_);
+    results.push_back(textBytes(answer));
+    if (onApplied) onApplied(*record, answer);
     if (record->kind == kKvKind) {
       auto speculated = inFlight_.find(parse(record->payload).key);
       if (speculated != inFlight_.end() && speculated->second.index <= record->index) {
@@ -104,6 +120,11 @@ Verdict KvStateMachine::validate(const Proposal& proposal, RecordIndex index) {
     restsOn = speculated->second.index;
   }
   Verdict verdict;
+  if (op.expiredAt(index, options_)) {
+    verdict.result = textBytes("expired " + op.key);
+    verdict.restsOn = state_.applied.index;
+    return verdict;
+  }
   if (op.verb == "swap" && op.old != now) {
     verdict.result = textBytes("lost " + op.key + " " + now);
     verdict.restsOn = restsOn;
@@ -125,7 +146,7 @@ kj::Promise<LogPosition> KvStateMachine::flush() {
   auto records = std::make_shared<std::vector<RecordRef>>(std::move(unflushed_));
   unflushed_.clear();
   return env_.timer.afterDelay(3 * kj::MILLISECONDS).then([this, records]() {
-    for (const RecordRef& record : *records) disk_.durable.apply(*record);
+    for (const RecordRef& record : *records) disk_.durable.apply(*record, options_);
     ++disk_.flushes;
     return disk_.durable.applied;
   });

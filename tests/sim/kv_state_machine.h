@@ -2,7 +2,9 @@
 // compare-and-swap, transaction results, speculation, flushes, extents.
 //
 // A payload is a transaction id and one operation in text: "put KEY VALUE" or
-// "swap KEY OLD NEW" ("-" stands for absent). What was applied after the last flush is
+// "swap KEY OLD NEW" ("-" stands for absent). With KvOptions::horizon a number behind it is the
+// id's birth index (rule 20): an id is refused that many records after its birth, and its result is
+// kept for that many behind it. What was applied after the last flush is
 // forgotten with the object: KvDisk, which outlives it, holds what is durable.
 #pragma once
 
@@ -10,12 +12,19 @@
 #include "replicator/extent_store.h"
 #include "replicator/state_machine.h"
 
+#include <deque>
+#include <functional>
 #include <string>
 #include <unordered_map>
 
 namespace packmoor::replicator {
 
 constexpr RecordKind kKvKind = RecordKind(kStateMachineKindMin);
+
+struct KvOptions {
+  uint64_t horizon = 0;  // records; 0: ids never expire
+  uint64_t kept = 0;     // results; less than the horizon is the fault expire-early
+};
 
 struct KvResult {
   RecordIndex index;
@@ -28,8 +37,10 @@ struct KvState {
   std::unordered_map<TxnId, KvResult> results;
   LogPosition applied;
   Hash128 history;                         // over every record in order
+  std::deque<std::pair<RecordIndex, TxnId>> expiring;  // results, oldest first
 
-  std::string apply(const Record& record);  // the answer; empty for the replicator's own kinds
+  // The answer; empty for the replicator's own kinds.
+  std::string apply(const Record& record, const KvOptions& options);
 };
 
 struct KvDisk {
@@ -42,8 +53,8 @@ Proposal kvProposal(const TxnId& txn, const std::string& operation);
 
 class KvStateMachine final : public StateMachine {
  public:
-  KvStateMachine(kernelio::Env& env, ExtentStore& extents, KvDisk& disk)
-      : env_(env), extents_(extents), disk_(disk) {}
+  KvStateMachine(kernelio::Env& env, ExtentStore& extents, KvDisk& disk, KvOptions options = {})
+      : options_(options), env_(env), extents_(extents), disk_(disk) {}
 
   kj::Promise<LogPosition> open() override;
   kj::Promise<std::vector<kj::Array<const kj::byte>>> apply(std::vector<RecordRef> records) override;
@@ -59,12 +70,15 @@ class KvStateMachine final : public StateMachine {
   const KvState& state() const { return state_; }
   bool failNextApply = false;
   uint64_t validated = 0;
+  // Called after each record, with the answer.
+  std::function<void(const Record&, const std::string&)> onApplied;
 
  private:
   struct Speculation {
     std::string value;
     RecordIndex index;
   };
+  const KvOptions options_;
   kernelio::Env& env_;
   ExtentStore& extents_;
   KvDisk& disk_;

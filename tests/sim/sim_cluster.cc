@@ -3,6 +3,7 @@
 #include <kj/debug.h>
 
 #include <algorithm>
+#include <cstdio>
 
 namespace packmoor::replicator {
 
@@ -25,12 +26,43 @@ SimNode::SimNode(SimCluster& cluster, NodeId id, uint64_t seed)
 
 SimNode::~SimNode() noexcept(false) { stop(); }
 
+void SimNode::die() {
+  if (dying_) return;
+  dying_ = true;
+  cluster_.tasks().add(kj::evalLater([this, life = lives_]() {
+    if (lives_ == life) stop();
+  }));
+}
+
+void SimNode::boot() {
+  if (life_ != nullptr) return;
+  starting_ = start().promise().eagerlyEvaluate([this](kj::Exception&& exception) {
+    if (!dying_ && !cluster_.startsMayFail) {
+      cluster_.failed("node " + id_ + " cannot start: " + kj::str(exception).cStr());
+    }
+    die();
+  });
+}
+
+kj::Own<StateMachine> SimNode::makeStateMachine() {
+  auto kv = kj::heap<KvStateMachine>(life_->sim.env(), *life_->extents, disk, cluster_.kvOptions);
+  life_->kv = kv.get();
+  if (cluster_.watcher != nullptr) {
+    kv->onApplied = [this](const Record& record, const std::string& answer) {
+      cluster_.watcher->applied(*this, record, answer);
+    };
+  }
+  return kv;
+}
+
 Co<void> SimNode::start() {
   KJ_REQUIRE(life_ == nullptr, "already running", id_);
   life_ = std::make_unique<Life>(cluster_, *this, seed_ * 1000 + ++lives_);
   Life& life = *life_;
-  auto opened = co_await Journal::open(life.sim.env(), SimCluster::journalOptions(),
-                                       [](kj::StringPtr why) { KJ_FAIL_REQUIRE("fatal", why); });
+  auto opened = co_await Journal::open(life.sim.env(), cluster_.journal, [this](kj::StringPtr why) {
+    die();
+    KJ_FAIL_REQUIRE("fatal", why);
+  });
   life.journal = kj::mv(opened.journal);
   life.report = kj::mv(opened.report);
   journalId_ = life.journal->uuid();
@@ -45,11 +77,7 @@ Co<void> SimNode::start() {
       NodeParts{life.sim.env(), id_, *life.journal, life.report, *life.extents, *life.coordinator,
                 *life.peers},
       cluster_.options_,
-      [this](const VolumeRecord&) -> kj::Own<StateMachine> {
-        auto kv = kj::heap<KvStateMachine>(life_->sim.env(), *life_->extents, disk);
-        life_->kv = kv.get();
-        return kv;
-      },
+      [this](const VolumeRecord&) { return makeStateMachine(); },
       [](std::string, kj::Array<const kj::byte>) -> kj::Promise<kj::Array<kj::byte>> {
         return kj::heapArray<kj::byte>(0);
       });
@@ -67,10 +95,14 @@ void SimNode::taskFailed(kj::Exception&& exception) { KJ_LOG(ERROR, exception); 
 
 void SimNode::stop() {
   if (life_ == nullptr) return;
+  if (cluster_.watcher != nullptr) cluster_.watcher->stopping(*this);
+  starting_ = nullptr;
+  life_->fronts.cancel("the node went down");
   cluster_.network_.detach(id_);
   life_->running = nullptr;
   life_->replicator = nullptr;
   life_ = nullptr;
+  dying_ = false;
 }
 
 void SimNode::losePower() {
@@ -120,6 +152,14 @@ SimCluster::~SimCluster() noexcept(false) {
 
 void SimCluster::taskFailed(kj::Exception&& exception) {
   failed(std::string("a task of the run failed: ") + kj::str(exception).cStr());
+}
+
+void SimCluster::tell(const std::string& what) {
+  network_.trace(std::hash<std::string>()(what));
+  if (!story) return;
+  char when[32];
+  std::snprintf(when, sizeof when, "%10.3f ms  ", (loop_.elapsed() / kj::MICROSECONDS) / 1000.0);
+  story(when + what);
 }
 
 void SimCluster::failed(std::string finding) {

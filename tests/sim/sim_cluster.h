@@ -30,6 +30,18 @@ class SimCluster;
 // unit tests).
 void simFailed(const std::string& finding);
 
+class SimNode;
+
+// Sees what happens to nodes, in the turn in which it happens. Must not destroy a node.
+class SimWatcher {
+ public:
+  virtual void applied(SimNode& node, const Record& record, const std::string& answer) {}
+  virtual void stopping(SimNode& node) {}  // it runs still
+
+ protected:
+  ~SimWatcher() = default;
+};
+
 class SimNode final : private kj::TaskSet::ErrorHandler {
  public:
   SimNode(SimCluster& cluster, NodeId id, uint64_t seed);
@@ -39,6 +51,7 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   bool up() const { return life_ != nullptr && life_->started; }
   bool idle() const { return life_ == nullptr; }   // down, and not starting either
   Co<void> start();
+  void boot();                   // starts when it is down; a start that fails is a finding
   void stop();                   // the process dies; the disk keeps what was written
   void losePower();              // and what was not durable may be gone
   Replicator& replicator() { return *life_->replicator; }
@@ -47,8 +60,14 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   kernelio::SimStorage& storage() { return storage_; }
   kernelio::Env& env() { return life_->sim.env(); }
   KvStateMachine& kv() { return *KJ_ASSERT_NONNULL(life_->kv); }
+  uint64_t lives() const { return lives_; }  // counts starts
   bool hasVolume(kj::StringPtr name = "main"_kj);
   Volume& volume(kj::StringPtr name = "main"_kj);
+  // Work of a front of this node: ends, with a rejection, before the node does.
+  template <typename T>
+  kj::Promise<T> front(kj::Promise<T> work) {
+    return life_->fronts.wrap(kj::mv(work));
+  }
   const Uuid& journalId() const { return journalId_; }
   KvDisk disk;
 
@@ -62,11 +81,14 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
     kj::Own<Coordinator> coordinator;
     kj::Own<Peers> peers;
     kj::Own<Replicator> replicator;
+    kj::Canceler fronts;
     kj::Maybe<KvStateMachine*> kv;
     bool started = false;
     kj::Promise<void> running = nullptr;
   };
   void taskFailed(kj::Exception&& exception) override;
+  void die();                    // in a turn of its own
+  kj::Own<StateMachine> makeStateMachine();
 
   SimCluster& cluster_;
   const NodeId id_;
@@ -75,6 +97,8 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   Uuid journalId_;
   kernelio::SimStorage storage_;
   std::unique_ptr<Life> life_;
+  bool dying_ = false;           // a journal write failed: invariant 9
+  kj::Promise<void> starting_ = nullptr;
 };
 
 struct Acknowledged {
@@ -150,6 +174,14 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
   void remember(TxnId txn, RecordIndex index, std::string operation);
   const uint64_t seed_;
   const ReplicatorOptions options_;
+  // To be set before nodes start.
+  JournalOptions journal = journalOptions();
+  KvOptions kvOptions;
+  SimWatcher* watcher = nullptr;
+  bool startsMayFail = false;      // disks refuse writes: a node may die while it starts
+  // What happens, in words, with its time; part of the trace.
+  void tell(const std::string& what);
+  std::function<void(const std::string&)> story;
   kj::TaskSet& tasks() { return *tasks_; }
   uint64_t failures = 0;    // of proposals that rejected
 

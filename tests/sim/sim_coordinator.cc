@@ -68,6 +68,7 @@ class SimCoordinator::View final : public Coordinator {
     next.revision = ++store_.revision_;
     store_.volumes[next.name] = next;
     ++store_.swaps;
+    if (store_.onStored) store_.onStored(next);
     store_.changed();
     if (store_.random_.chance(store_.unknownPerMillion / 2)) lose();
     co_return true;

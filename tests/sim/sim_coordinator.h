@@ -8,6 +8,7 @@
 #include <kj/async.h>
 #include <kj/timer.h>
 
+#include <functional>
 #include <map>
 #include <set>
 
@@ -23,6 +24,9 @@ class SimCoordinator final {
   void cutOff(const NodeId& node) { cutOff_.insert(node); }
   void heal() { cutOff_.clear(); }
   kj::Own<Coordinator> makeView(const NodeId& node);
+
+  // Called with what a compare-and-swap has stored, before anybody is told.
+  std::function<void(const VolumeRecord&)> onStored;
 
   std::map<std::string, VolumeRecord> volumes;
   std::map<NodeId, NodeRegistration> nodes;

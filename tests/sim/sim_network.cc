@@ -4,6 +4,7 @@
 
 #include <kj/debug.h>
 
+#include <cstring>
 #include <functional>
 #include <type_traits>
 
@@ -41,10 +42,11 @@ void SimNetwork::trace(uint64_t a, uint64_t b) {
 // Resolves when a message has arrived; rejects when it is lost.
 kj::Promise<void> SimNetwork::travel(const NodeId& from, const NodeId& to) {
   ++messages_;
+  if (clogs_.count({from, to}) > 0) return passClog(from, to);
   const int64_t spread = links.delayUsMax - links.delayUsMin + 1;
   auto delay = (links.delayUsMin + static_cast<int64_t>(random_.below(spread))) * kj::MICROSECONDS;
   const bool lost = isCut(from, to) || random_.chance(links.lossPerMillion);
-  trace(std::hash<std::string>()(from + ">" + to), lost);
+  trace(std::hash<std::string>()(from) * 31 + std::hash<std::string>()(to), lost);
   if (lost) {
     return timer_.afterDelay(links.silenceMs * kj::MILLISECONDS).then([]() -> kj::Promise<void> {
       return KJ_EXCEPTION(DISCONNECTED, "the connection broke");
@@ -56,8 +58,35 @@ kj::Promise<void> SimNetwork::travel(const NodeId& from, const NodeId& to) {
   return timer_.atTime(last);
 }
 
+Co<void> SimNetwork::passClog(NodeId from, NodeId to) {
+  while (clogs_.count({from, to}) > 0) co_await unclogged_.wait();
+  co_await timer_.afterDelay(static_cast<int64_t>(random_.below(1000)) * kj::MICROSECONDS);
+}
+
+kernelio::IoBuffer SimNetwork::maybeCorrupt(kernelio::IoBuffer data) {
+  if (data.size() == 0 || !random_.chance(links.corruptPerMillion)) return data;
+  auto copy = kernelio::IoBuffer::allocate(data.size());
+  std::memcpy(copy.begin(), data.begin(), data.size());
+  copy.begin()[random_.below(data.size())] ^= static_cast<kj::byte>(1u << random_.below(8));
+  return copy;
+}
+
+template <typename Message>
+void SimNetwork::damage(Message& message) {
+  if (links.corruptPerMillion == 0) return;
+  if constexpr (std::is_same_v<Message, kernelio::IoBuffer>) {
+    message = maybeCorrupt(kj::mv(message));
+  } else if constexpr (std::is_same_v<Message, ExtentBlockReply>) {
+    message.data = maybeCorrupt(kj::mv(message.data));
+  }
+}
+
 template <typename Reply, typename Request, typename Method>
 Co<Reply> SimNetwork::deliver(NodeId from, NodeId to, Request request, Method method) {
+  damage(request);
+  if constexpr (std::is_same_v<Request, AppendRequest>) {
+    if (tap != nullptr) tap->appendSent(from, to, request);
+  }
   co_await travel(from, to);
   auto it = nodes_.find(to);
   if (it == nodes_.end()) {
@@ -70,6 +99,11 @@ Co<Reply> SimNetwork::deliver(NodeId from, NodeId to, Request request, Method me
     co_await travel(to, from);
   } else {
     auto reply = co_await kj::mv(handled);
+    damage(reply);
+    if (tap != nullptr) {
+      if constexpr (std::is_same_v<Reply, AppendReply>) tap->appendAnswered(from, to, reply);
+      if constexpr (std::is_same_v<Reply, FenceReply>) tap->fenceAnswered(from, to, reply);
+    }
     co_await travel(to, from);
     co_return kj::mv(reply);
   }

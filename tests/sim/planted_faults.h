@@ -1,0 +1,23 @@
+// The planted faults by name, with what each one leaves out and within how many seeds it must be
+// found (README.md has the same table in words; `packmoor-sim --faults` prints it).
+#pragma once
+
+#include "planted_fault.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace packmoor::replicator {
+
+struct PlantedFaultInfo {
+  const char* name;
+  PlantedFault fault;      // kNone: of the state machine (expire-early)
+  uint64_t seedsMax;       // found within so many, from seed 1
+  const char* what;
+};
+
+const std::vector<PlantedFaultInfo>& plantedFaults();
+const PlantedFaultInfo* findPlantedFault(const std::string& name);
+
+}  // namespace packmoor::replicator

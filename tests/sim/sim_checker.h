@@ -1,0 +1,111 @@
+// SimChecker: what must hold of a volume, watched while it runs.
+//
+// Why: a simulation finds only what is looked for. The checker sees every record that any node
+// applies, every answer that a client gets, what members acknowledge and report, and what the
+// coordinator stores, and compares them at once, so that a finding names the moment.
+//
+// What it holds to be true:
+//   - One log: all nodes apply the same records at the same indexes, and their states are equal there;
+//     no transaction id appears twice in it.
+//   - What a client was told is in it: an acknowledged transaction stays at its index, was durable on W
+//     members when it was acknowledged, and has one result, whoever asks again.
+//   - A read sees everything that was acknowledged, or seen by another read, before it began. A
+//     rejection is a read.
+//   - One node in one life leads an epoch. Nothing is announced or applied in an epoch before the
+//     coordinator has it as active, and it becomes active when W members have its EpochStart.
+//   - What a member acknowledges or reports to a fence is durable there, and what was durable or
+//     promised at its death is there after its restart.
+//   - applied <= committed, applied <= durable, and extents are sealed where their record is applied.
+//
+// Loop: the cluster's. The cluster outlives it.
+#pragma once
+
+#include "sim_cluster.h"
+
+#include <set>
+#include <unordered_map>
+
+namespace packmoor::replicator {
+
+class SimChecker final : public SimTap, public SimWatcher {
+ public:
+  explicit SimChecker(SimCluster& cluster);
+  ~SimChecker();
+  KJ_DISALLOW_COPY(SimChecker);
+
+  // From clients: an answer "ok ...", and any other.
+  void acknowledged(const TxnId& txn, RecordIndex index, const std::string& result);
+  void rejected(const TxnId& txn, RecordIndex began, RecordIndex restsOn,
+                const std::string& result);
+  // The least that a read or a rejection that begins now must see.
+  RecordIndex readBegins() const { return std::max(acknowledged_, seen_); }
+  void readEnds(SimNode& node, RecordIndex began, RecordIndex barrier);
+
+  // Looks at every running node; to be called often.
+  void poll();
+  // When all nodes run and have applied everything.
+  void finish();
+
+  bool found() const { return !findings_.empty(); }
+  const std::vector<std::string>& findings() const { return findings_; }
+  void finding(std::string text);
+  RecordIndex highestAcknowledged() const { return acknowledged_; }
+  const std::vector<ExtentId>& extents() const { return extents_; }
+  uint64_t acknowledgements() const { return results_.size(); }
+  uint64_t reads() const { return reads_; }
+  uint64_t records() const { return log_.size(); }
+
+  // SimWatcher and SimTap
+  void applied(SimNode& node, const Record& record, const std::string& answer) override;
+  void stopping(SimNode& node) override;
+  void appendSent(const NodeId& primary, const NodeId& member, const AppendRequest& request) override;
+  void appendAnswered(const NodeId& primary, const NodeId& member, const AppendReply& reply) override;
+  void fenceAnswered(const NodeId& primary, const NodeId& member, const FenceReply& reply) override;
+
+ private:
+  struct Committed {
+    Hash128 hash, history;
+    TxnId txn;
+    std::string answer;
+  };
+  struct Result {
+    RecordIndex index;
+    std::string text;
+  };
+  struct Kept {                 // of a node
+    uint64_t lives = 0;         // the life that was looked at last
+    RecordIndex durable;        // of the common log, at the last death
+    std::map<uint64_t, Hash128> tail;  // and what was durable beyond it: it may become common
+    Epoch promised;             // the highest that it has told anybody
+    RecordIndex applied;        // in this life
+  };
+  struct Leader {
+    NodeId node;
+    uint64_t life;
+  };
+
+  void stored(const VolumeRecord& record);
+  void looked(SimNode& node, const VolumeStatus& status);
+  void requireDurable(const NodeId& node, const LogPosition& position, const char* what);
+  void leads(Epoch epoch, const NodeId& node);
+  RecordIndex commonDurable(SimNode& node);
+  bool holdsDurably(SimNode& node, RecordIndex index);
+  SimNode& nodeOf(const NodeId& id);
+
+  SimCluster& cluster_;
+  VolumeRecord record_;                      // as last stored
+  std::vector<Committed> log_;               // [0] is index 1
+  std::unordered_map<TxnId, RecordIndex> byTxn_;
+  std::unordered_map<std::string, std::vector<RecordIndex>> writes_;  // by key
+  std::unordered_map<TxnId, Result> results_;  // acknowledged
+  std::vector<ExtentId> extents_;            // named by the log
+  std::map<NodeId, Kept> kept_;
+  std::map<Epoch, Leader> leaders_;
+  std::set<Epoch> active_;
+  std::map<Epoch, std::set<NodeId>> started_;  // who has acknowledged records of the epoch in it
+  RecordIndex acknowledged_, seen_;
+  uint64_t reads_ = 0;
+  std::vector<std::string> findings_;
+};
+
+}  // namespace packmoor::replicator

@@ -1,0 +1,170 @@
+#include "sim_clients.h"
+
+#include "outcome.h"
+
+#include <kj/debug.h>
+
+namespace packmoor::replicator {
+
+namespace {
+constexpr size_t kAttemptsMax = 8;
+}  // namespace
+
+SimClients::SimClients(SimCluster& cluster, SimChecker& checker, const SimClientOptions& options)
+    : cluster_(cluster), checker_(checker), options_(options), random_(cluster.random().split()) {
+  for (size_t i = 0; i < options.clients; ++i) {
+    ++running_;
+    tasks_.add(client(i));
+  }
+}
+
+void SimClients::taskFailed(kj::Exception&& exception) {
+  checker_.finding(std::string("a client failed: ") + kj::str(exception).cStr());
+}
+
+kj::Promise<void> SimClients::pause(int64_t usMax) {
+  return cluster_.timer().afterDelay(static_cast<int64_t>(random_.below(usMax) + 1) *
+                                     kj::MICROSECONDS);
+}
+
+kernelio::IoBuffer SimClients::extentContent(const ExtentId& id, size_t bytes) {
+  auto data = kernelio::IoBuffer::allocate(bytes);
+  for (size_t i = 0; i < bytes; ++i) {
+    data.begin()[i] = static_cast<kj::byte>(id.bytes[i % 16] + i * 7 + i / 16);
+  }
+  return data;
+}
+
+Co<void> SimClients::client(size_t number) {
+  size_t node = number % cluster_.size();
+  while (!stopping_) {
+    co_await pause(options_.pauseUsMax);
+    if (random_.chance(100'000)) node = random_.below(cluster_.size());
+    if (!cluster_.node(node).hasVolume()) {
+      node = random_.below(cluster_.size());
+      continue;
+    }
+    if (random_.chance(options_.readPerMillion)) {
+      co_await read(node);
+    } else {
+      co_await write(number, node);
+    }
+  }
+  --running_;
+}
+
+SimClients::Transaction SimClients::begin(size_t node) {
+  Transaction transaction;
+  transaction.txn = cluster_.newTxn();
+  const std::string key = "k" + std::to_string(random_.below(options_.keys));
+  const std::string value = "v" + std::to_string(++values_);
+  const KvState& state = cluster_.node(node).kv().state();
+  transaction.operation = "put " + key + " " + value;
+  if (random_.chance(200'000)) {
+    auto known = state.values.find(key);
+    transaction.operation = "swap " + key + " " +
+                            (known == state.values.end() ? std::string("-") : known->second) + " " +
+                            value;
+  }
+  // The birth index: known to be committed.
+  transaction.operation += " " + std::to_string(state.applied.index.value);
+  return transaction;
+}
+
+Proposal SimClients::proposalOf(const Transaction& transaction) {
+  Proposal proposal = kvProposal(transaction.txn, transaction.operation);
+  proposal.extents = transaction.extents;
+  proposal.sealedOn = transaction.sealedOn;
+  return proposal;
+}
+
+Co<ReplicatedExtentWriter::Sealed> SimClients::writeExtent(size_t node) {
+  SimNode& at = cluster_.node(node);
+  auto writer = co_await at.replicator().beginExtent(at.volume());
+  const size_t bytes = 100 + random_.below(kExtentBytesMax - 100);
+  auto data = extentContent(writer->id(), bytes);
+  co_await writer->writeBlock(0, kj::mv(data));
+  auto sealed = co_await writer->seal(bytes);
+  co_return sealed;
+}
+
+Co<void> SimClients::write(size_t number, size_t node) {
+  Transaction transaction = begin(node);
+  if (random_.chance(options_.extentPerMillion)) {
+    auto written = co_await outcomeOf(cluster_.node(node).front(writeExtent(node).promise()));
+    if (!written.ok() || stopping_) co_return;
+    transaction.extents.push_back(written.value->info.id);
+    transaction.sealedOn = written.value->sealedOn;
+  }
+  co_await attempt(number, node, kj::mv(transaction));
+}
+
+Co<void> SimClients::attempt(size_t number, size_t node, Transaction transaction) {
+  for (size_t i = 0; i < kAttemptsMax && !stopping_; ++i) {
+    if (!cluster_.node(node).hasVolume()) {
+      co_await pause(20'000);
+      node = random_.below(cluster_.size());
+      continue;
+    }
+    const RecordIndex began = checker_.readBegins();
+    auto proposed = cluster_.node(node).volume().propose(proposalOf(transaction));
+    auto outcome = co_await outcomeOf(kj::mv(proposed));
+    if (outcome.ok()) {
+      judge(transaction, began, *outcome.value);
+      if (random_.chance(options_.againPerMillion)) tasks_.add(again(kj::mv(transaction)));
+      co_return;
+    }
+    ++failed;
+    if (random_.chance(500'000)) node = random_.below(cluster_.size());
+  }
+}
+
+void SimClients::judge(const Transaction& transaction, RecordIndex began,
+                       const ProposeOutcome& outcome) {
+  const std::string text = textOf(outcome.result);
+  if (text.rfind("ok ", 0) == 0) {
+    checker_.acknowledged(transaction.txn, outcome.index, text);
+  } else {
+    ++rejected;
+    checker_.rejected(transaction.txn, began, outcome.index, text);
+  }
+}
+
+// What was answered is asked for once more.
+Co<void> SimClients::again(Transaction transaction) {
+  co_await pause(300'000);
+  const size_t node = random_.below(cluster_.size());
+  if (stopping_ || !cluster_.node(node).hasVolume()) co_return;
+  auto proposed = cluster_.node(node).volume().propose(proposalOf(transaction));
+  auto outcome = co_await outcomeOf(kj::mv(proposed));
+  if (!outcome.ok()) co_return;
+  const std::string text = textOf(outcome.value->result);
+  if (text.rfind("ok ", 0) == 0) {
+    checker_.acknowledged(transaction.txn, outcome.value->index, text);
+  }
+}
+
+Co<void> SimClients::read(size_t node) {
+  const RecordIndex began = checker_.readBegins();
+  auto outcome = co_await outcomeOf(cluster_.node(node).volume().readBarrier());
+  if (outcome.ok()) checker_.readEnds(cluster_.node(node), began, *outcome.value);
+}
+
+Co<bool> SimClients::writeAndRead(size_t node) {
+  if (!cluster_.node(node).hasVolume()) co_return false;
+  Transaction transaction = begin(node);
+  transaction.operation = "put end v" + std::to_string(++values_);
+  const RecordIndex began = checker_.readBegins();
+  auto proposed = cluster_.node(node).volume().propose(proposalOf(transaction));
+  auto outcome = co_await outcomeOf(kj::mv(proposed));
+  if (!outcome.ok()) co_return false;
+  judge(transaction, began, *outcome.value);
+  if (!cluster_.node(node).hasVolume()) co_return false;
+  const RecordIndex since = checker_.readBegins();
+  auto read = co_await outcomeOf(cluster_.node(node).volume().readBarrier());
+  if (!read.ok()) co_return false;
+  checker_.readEnds(cluster_.node(node), since, *read.value);
+  co_return true;
+}
+
+}  // namespace packmoor::replicator
