@@ -30,6 +30,8 @@ Setting settingOf(uint64_t seed) {
   ReplicatorOptions& options = setting.replicator;
   options.proposeTimeoutMs = 200 + static_cast<int64_t>(random.below(2000));
   options.readTimeoutMs = 200 + static_cast<int64_t>(random.below(1500));
+  options.suspectAfterMs = 100 + static_cast<int64_t>(random.below(300));
+  options.journalStuckMs = 200 + static_cast<int64_t>(random.below(1000));
   options.checkpointBytes = 4096 + random.below(64u << 10);
   options.checkpointIntervalMs = 200 + static_cast<int64_t>(random.below(2000));
   options.logRetainBytes = 64u << 20;  // there is no transfer of state to one that is too far behind
@@ -101,13 +103,12 @@ class Run {
     }
   }
 
-  // Runs until the condition holds; a finding after the time. The operator, who is not part of what
-  // is tested, has a node lead when none does.
+  // Runs until the condition holds; a finding after the time. Nobody helps: the members must find a
+  // primary by themselves.
   template <typename Condition>
   void until(Condition condition, const std::vector<size_t>& nodes, int64_t boundMs,
              const char* what) {
     const int64_t deadline = cluster_.nowMs() + boundMs;
-    int64_t askMs = cluster_.nowMs() + 500;
     while (!checker_.found() && !condition()) {
       if (cluster_.nowMs() >= deadline) {
         checker_.finding(std::string("no progress: ") + what + cluster_.describe());
@@ -115,10 +116,6 @@ class Run {
       }
       runFor(10 * kj::MILLISECONDS);
       for (size_t i : nodes) cluster_.node(i).boot();
-      if (cluster_.nowMs() >= askMs) {
-        storm_.leadIfNobodyDoes(nodes);
-        askMs = cluster_.nowMs() + 1000;
-      }
     }
   }
 

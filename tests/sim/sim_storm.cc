@@ -300,13 +300,4 @@ void SimStorm::healAll() {
   for (size_t i = 0; i < cluster_.size(); ++i) cluster_.node(i).boot();
 }
 
-void SimStorm::leadIfNobodyDoes(const std::vector<size_t>& nodes) {
-  for (size_t i : nodes) {
-    if (!cluster_.node(i).hasVolume()) continue;
-    const VolumeRole role = cluster_.node(i).volume().status().role;
-    if (role == VolumeRole::kPrimary || role == VolumeRole::kTakingOver) return;
-  }
-  takeOver(nodes[random_.below(nodes.size())]);
-}
-
 }  // namespace packmoor::replicator

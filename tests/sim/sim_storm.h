@@ -27,8 +27,6 @@ class SimStorm final : public SimTap {
   void healCore(const std::vector<size_t>& core);
   void healAll();
   std::string weather() const { return weather_; }
-  // Asks a node to lead when nobody among `nodes` does.
-  void leadIfNobodyDoes(const std::vector<size_t>& nodes);
 
   void appendSent(const NodeId& primary, const NodeId& member, const AppendRequest& request) override;
   void appendAnswered(const NodeId& primary, const NodeId& member, const AppendReply& reply) override;
