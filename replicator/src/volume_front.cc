@@ -104,9 +104,10 @@ Co<ProposeReply> VolumeImpl::proposeOnce(ProposeRequest request, int64_t deadlin
     auto reply = co_await kj::mv(local);
     co_return kj::mv(reply);
   }
-  // Ends early when the lead moves: the new primary is asked with the same transaction id.
+  // Ends early when the lead moves: the new primary is asked with the same transaction id. Without an
+  // id only the primary that was asked can tell what became of it.
   const NodeId asked = primaryNode_;
-  auto moved = whenMoved(asked, deadlineMs).promise();
+  auto moved = whenMoved(request.txn.isNull() ? NodeId() : asked, deadlineMs).promise();
   auto sent = parts_.peers.peer(asked).propose(kj::mv(request));
   auto outcome = co_await outcomeOf(sent.exclusiveJoin(kj::mv(moved)));
   if (outcome.ok()) co_return kj::mv(*outcome.value);
@@ -117,13 +118,14 @@ Co<ProposeReply> VolumeImpl::proposeOnce(ProposeRequest request, int64_t deadlin
   co_return reply;
 }
 
+// `asked` empty: only the deadline ends it.
 Co<ProposeReply> VolumeImpl::whenMoved(NodeId asked, int64_t deadlineMs) {
   ProposeReply reply;
   reply.reason = "the primary did not answer in time";
   // Before the new primary is active nobody can serve, and the old one may yet answer.
   while (nowMs() < deadlineMs) {
     co_await moved_.waitFor(parts_.env.timer, deadlineMs - nowMs());
-    if (primaryNode_ != asked && primaryIsActive()) {
+    if (!asked.empty() && primaryNode_ != asked && primaryIsActive()) {
       reply.reason = "the lead moved to another node";
       break;
     }
