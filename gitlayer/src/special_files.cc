@@ -230,13 +230,20 @@ const char* checkAttributes(std::string_view text) {
   return nullptr;
 }
 
+// Lets nearly all names of trees by: the long forms begin with a '.', the short ones have a '~', and
+// others begin with code points that do not count.
+bool mayBeSpecial(std::string_view name) {
+  if (name.size() < 4) return false;
+  if (name[0] == '.') return lower(name[1]) == 'g' || (name[1] & 0x80) != 0;
+  if (lower(name[0]) == 'g') return name.find('~') != name.npos;
+  return (name[0] & 0x80) != 0;
+}
+
 }  // namespace
 
 uint8_t specialFilesNamed(std::string_view name) {
-  if (name.empty()) return 0;
   uint8_t special = 0;
-  char first = lower(name[0]);
-  if (first == '.' || first == 'g' || (first & 0x80) != 0) {
+  if (mayBeSpecial(name)) {
     if (isFile(name, GIT_PATH_GITFILE_GITMODULES)) special |= kGitmodules;
     if (isFile(name, GIT_PATH_GITFILE_GITATTRIBUTES)) special |= kGitattributes;
   }
