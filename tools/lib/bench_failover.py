@@ -71,13 +71,13 @@ def primary_of(cluster):
 
 
 def wait_following(cluster, node):
-    """Until the node has applied what its primary has committed at the time of asking."""
+    """Until the node has applied what the primary has committed at the time of asking."""
     primary = wait_for(lambda: primary_of(cluster), "No node leads", FOLLOW_SECONDS_MAX)
     committed = volume_status(cluster, primary)["committed"]
 
     def follows():
         volume = volume_status(cluster, node)
-        return (volume and volume["role"] == "standby" and not volume["problem"]
+        return (volume and volume["role"] in ("standby", "primary") and not volume["problem"]
                 and volume["applied"] >= committed)
     wait_for(follows, f"Node {node['id']} does not follow", FOLLOW_SECONDS_MAX)
 
@@ -126,7 +126,7 @@ def one_round(cluster, load, clockwork, how, turn):
             "machineLateMs": late * 1000}
 
 
-def lost_pushes(cluster, load, folder):
+def lost_pushes(cluster, load, folder, repository="bench"):
     """Acknowledged commits that a node does not have, as sentences."""
     environment = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
 
@@ -136,7 +136,7 @@ def lost_pushes(cluster, load, folder):
     lost = []
     for node in cluster.state["nodes"]:
         clone = os.path.join(folder, "clone-" + node["id"])
-        run(["git", "clone", "-q", "--mirror", f"http://{node['http']}/bench.git", clone])
+        run(["git", "clone", "-q", "--mirror", f"http://{node['http']}/{repository}.git", clone])
         lost += [f"{node['id']}: {what}" for what in missing_commits(clone, load.heads(), run)]
         shutil.rmtree(clone)
     return lost

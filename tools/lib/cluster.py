@@ -200,6 +200,10 @@ class Cluster:
     def lives(self, node):
         return process_is(node["pid"], self.config_of(node))
 
+    def prefix(self, node):
+        """What runs a node's program, where it is not run directly."""
+        return []
+
     def program(self, name):
         path = os.path.join(self.programs, name)
         if not os.path.exists(path):
@@ -208,8 +212,10 @@ class Cluster:
 
     # --- making ------------------------------------------------------------------------------
 
-    def create(self, count, base_port=None, extra=""):
-        """Makes folders, certificates and configurations; starts nothing."""
+    def create(self, count, base_port=None, extra="", hosts=None, etcd_host="127.0.0.1"):
+        """Makes folders, certificates and configurations; starts nothing. `hosts`: an address for
+        each node (default: loopback)."""
+        hosts = hosts or ["127.0.0.1"] * count
         if os.path.exists(self.file):
             self.load()
             if any(self.lives(node) for node in self.state["nodes"]):
@@ -229,15 +235,15 @@ class Cluster:
             sockets = tempfile.mkdtemp(prefix="packmoor-")
         nodes = []
         for i, name in enumerate(names):
-            nodes.append({"id": name, "pid": 0, "http": f"127.0.0.1:{ports[2 * i]}",
-                          "rpc": f"127.0.0.1:{ports[2 * i + 1]}" if count > 1 else "",
+            nodes.append({"id": name, "pid": 0, "http": f"{hosts[i]}:{ports[2 * i]}",
+                          "rpc": f"{hosts[i]}:{ports[2 * i + 1]}" if count > 1 else "",
                           "control": os.path.join(sockets, name + ".sock"),
                           "data": self.path(name)})
         self.state = {"nodes": nodes, "etcd": [], "volume": "main"}
         if count > 1:
             client, peer = ports[-2:]
-            self.state["etcd"] = [{"pid": 0, "client": f"http://127.0.0.1:{client}"}]
-            self.note("etcd-peer", f"http://127.0.0.1:{peer}")
+            self.state["etcd"] = [{"pid": 0, "client": f"http://{etcd_host}:{client}"}]
+            self.note("etcd-peer", f"http://{etcd_host}:{peer}")
             script = os.path.join(ROOT, "tools", "lib", "make_certs.sh")
             subprocess.run(["bash", script, self.path("certs"), "dev", *names], check=True)
         for node in nodes:
@@ -270,8 +276,8 @@ class Cluster:
     def start_node(self, node):
         if self.lives(node):
             raise Problem(f"Node {node['id']} runs already.")
-        process = spawn([self.program("packmoord"), "--config", self.config_of(node)],
-                        self.log_of(node))
+        process = spawn([*self.prefix(node), self.program("packmoord"), "--config",
+                         self.config_of(node)], self.log_of(node))
         node["pid"] = process.pid
         self.save()
         return process

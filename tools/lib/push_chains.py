@@ -58,6 +58,7 @@ class Client(threading.Thread):
         self.address = self.wanted = address
         self.acknowledged = []   # (commit, when sent, when acknowledged), in order
         self.failures = []       # sentences
+        self.failed = []         # (address, when sent, when it failed), for each of them
         self.moves = 0
         self.stopped = threading.Event()
 
@@ -81,6 +82,7 @@ class Client(threading.Thread):
             except (OSError, http.client.HTTPException, RuntimeError) as error:
                 self.failures.append(f"{self.ref} at {self.address} after "
                                      f"{time.monotonic() - sent:.3f} s: {error!r}")
+                self.failed.append((self.address, sent, time.monotonic()))
                 connection.close()
                 connection = None
                 head = self.look(head)
