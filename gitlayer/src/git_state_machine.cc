@@ -5,6 +5,7 @@
 
 #include "kernelio/check.h"
 #include "kernelio/co.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 
@@ -15,6 +16,7 @@ namespace {
 // Groups of records up to this many bytes are applied on the loop: the memory table takes them
 // in less time than handing them to a worker.
 constexpr size_t kApplyOnLoopBytesMax = 64u << 10;
+constexpr int64_t kRoomRetryMs = 500;
 
 size_t bytesOfRecords(kj::ArrayPtr<const replicator::RecordRef> records) {
   size_t bytes = 0;
@@ -113,17 +115,47 @@ Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyAll(
   for (size_t begin = 0, end = 0; begin < records.size(); begin = end) {
     end = endOfRun(records, begin);
     Settling settling;
-    if (records[begin]->kind == kSettle) {
-      auto prepared = prepareSettle(records[begin]);
-      settling = co_await kj::mv(prepared);
+    while (records[begin]->kind == kSettle) {
+      auto prepared = replicator::outcomeOf(prepareSettle(records[begin]).promise());
+      auto outcome = co_await kj::mv(prepared);
+      if (outcome.ok()) {
+        settling = kj::mv(*outcome.value);
+        break;
+      }
+      KJ_IF_MAYBE(failure, outcome.exception) {
+        auto waiting = waitForRoom(kj::mv(*failure));
+        co_await kj::mv(waiting);
+      }
     }
-    std::vector<replicator::RecordRef> run(records.begin() + begin, records.begin() + end);
-    auto applied = applyRun(std::move(run), std::move(settling.objects));
-    auto some = co_await kj::mv(applied);
-    std::move(some.begin(), some.end(), std::back_inserter(results));
+    const std::vector<replicator::RecordRef> run(records.begin() + begin, records.begin() + end);
+    for (;;) {
+      auto applying = replicator::outcomeOf(applyRun(run, settling.objects).promise());
+      auto applied = co_await kj::mv(applying);
+      if (applied.ok()) {
+        auto& some = *applied.value;
+        std::move(some.begin(), some.end(), std::back_inserter(results));
+        break;
+      }
+      KJ_IF_MAYBE(failure, applied.exception) {
+        auto waiting = waitForRoom(kj::mv(*failure));
+        co_await kj::mv(waiting);
+      }
+    }
+    problem_.clear();
     for (const auto& extent : settling.pinned) extents_.unpin(extent);
   }
   co_return kj::mv(results);
+}
+
+Co<void> GitStateMachine::waitForRoom(kj::Exception failure) {
+  if (failure.getType() != kj::Exception::Type::OVERLOADED) {
+    kj::throwFatalException(kj::mv(failure));
+  }
+  if (problem_.empty()) {
+    KJ_LOG(WARNING, "the volume waits for room on the disk", failure.getDescription());
+  }
+  problem_ = kj::str("what is committed cannot be applied yet: ", failure.getDescription()).cStr();
+  co_await env_.timer.afterDelay(kRoomRetryMs * kj::MILLISECONDS);
 }
 
 Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyRun(

@@ -39,6 +39,7 @@ class GitStateMachine final : public replicator::StateMachine {
   kj::Promise<std::vector<kj::Array<const kj::byte>>> apply(
       std::vector<replicator::RecordRef> records) override;
   replicator::LogPosition applied() override { return applied_; }
+  std::string problem() override { return problem_; }
   replicator::Verdict validate(const replicator::Proposal& proposal,
                                replicator::RecordIndex index) override;
   void endSpeculation() override;
@@ -86,6 +87,8 @@ class GitStateMachine final : public replicator::StateMachine {
     std::vector<replicator::ExtentId> pinned;
   };
   Co<Settling> prepareSettle(replicator::RecordRef record);
+  // The disk is full: says so, and waits before the next attempt. Anything else is thrown on.
+  Co<void> waitForRoom(kj::Exception failure);
   void noteHot(const RepositoryId& id, const RepositoryStatistics& statistics);
   Co<void> follow(ApplyEffects effects);
   void letGo(const ApplyEffects& dropped);
@@ -100,6 +103,7 @@ class GitStateMachine final : public replicator::StateMachine {
   std::shared_ptr<StateStore> store_;        // set by open(); workers share it
   kj::Maybe<Speculation> speculation_;       // likewise
   replicator::LogPosition applied_;
+  std::string problem_;
   uint64_t repositoryCount_ = 0;
   ApplyEffects dropped_;                     // packs and repositories to let go after a flush
   PackLinks links_;

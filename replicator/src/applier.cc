@@ -2,6 +2,7 @@
 
 #include "kernelio/check.h"
 #include "kernelio/co.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 
@@ -96,7 +97,17 @@ Co<void> Applier::makeCheckpoint() {
   auto waiting = kj::mv(checkpointWaiters_);
   checkpointWaiters_.clear();
   const uint64_t bytes = log_.bytesWritten();
-  auto position = co_await stateMachine_.flush();
+  auto flushed = co_await outcomeOf(stateMachine_.flush());
+  KJ_IF_MAYBE(exception, flushed.exception) {
+    if (exception->getType() != kj::Exception::Type::OVERLOADED) {
+      kj::throwFatalException(kj::mv(*exception));
+    }
+    // The disk is full. Nothing is lost by waiting: the journal keeps what is not flushed.
+    KJ_LOG(WARNING, "no checkpoint of the volume could be made", exception->getDescription());
+    for (auto& waiter : waiting) waiter->reject(kj::cp(*exception));
+    co_return;
+  }
+  const LogPosition position = *flushed.value;
   PACKMOOR_CHECK(position.index <= applied_, "a state is durable that was never applied",
                  position.index, applied_);
   if (position.index > checkpointed_) {

@@ -1,6 +1,6 @@
 #include "consent.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 #include "quorum.h"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include "extent_exchange.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 

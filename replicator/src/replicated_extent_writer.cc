@@ -1,6 +1,6 @@
 #include "replicated_extent_writer.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 

@@ -1,6 +1,6 @@
 #include "replicator_impl.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 #include "replicated_extent_writer.h"
 
 #include <kj/debug.h>

@@ -1,7 +1,7 @@
 #include "takeover.h"
 
 #include "kernelio/check.h"
-#include "outcome.h"
+#include "replicator/outcome.h"
 #include "planted_fault.h"
 
 #include <kj/debug.h>
@@ -73,6 +73,7 @@ kj::Promise<void> Takeover::pause(int64_t& milliseconds) {
 // ---- Rules 1 and 2: a new epoch -------------------------------------------------------------
 
 Co<void> Takeover::takeEpoch(TakeoverCause cause) {
+  const Epoch promised = host_.member().promise().epoch;
   auto found = co_await host_.coordinator().readVolume(host_.volumeName());
   KJ_REQUIRE(found.has_value(), "the coordinator does not know the volume", host_.volumeName());
   VolumeRecord record = *found;
@@ -86,9 +87,11 @@ Co<void> Takeover::takeEpoch(TakeoverCause cause) {
              "the configuration names", host_.volumeName());
   // Promises are given for epochs that the coordinator has stored. A lower one there now is
   // another past (rule 18).
-  KJ_REQUIRE(record.current.epoch >= host_.member().promise().epoch,
+  KJ_REQUIRE(record.current.epoch >= promised,
              "the coordinator has gone back behind an epoch that this node has promised",
-             record.current.epoch, host_.member().promise().epoch);
+             record.current.epoch, promised);
+  KJ_REQUIRE(record.current.epoch >= host_.member().promise().epoch,
+             "another node has taken an epoch since", record.current.epoch);
 
   if (cause.planned && record.phase == VolumePhase::kActive && !isSelf(record.current.primary)) {
     former_ = record.current.primary;

@@ -1,7 +1,7 @@
 // What fronts ask of a volume: proposals and reads, wherever the primary is.
 #include "volume_impl.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 

@@ -2,7 +2,7 @@
 
 #include "epoch_start.h"
 #include "kernelio/check.h"
-#include "outcome.h"
+#include "replicator/outcome.h"
 #include "planted_fault.h"
 
 #include <kj/debug.h>
@@ -257,7 +257,12 @@ void VolumeImpl::tick() {
        stateMachine_->unflushedBytes() >= options.checkpointBytes &&
        now - applier_->lastCheckpointMs >= 1000)) {
     applier_->lastCheckpointMs = now;
-    tasks_.add(applier_->checkpoint());
+    tasks_.add(applier_->checkpoint().catch_([](kj::Exception&& exception) {
+      // On a full disk the next one comes when it is due again.
+      if (exception.getType() != kj::Exception::Type::OVERLOADED) {
+        kj::throwFatalException(kj::mv(exception));
+      }
+    }));
   }
 }
 
@@ -344,8 +349,10 @@ VolumeStatus VolumeImpl::status() {
   }
   if (!problem_.empty()) {
     status.problem = problem_;
-  } else if (!takeoverProblem_.empty() && status.role != VolumeRole::kPrimary) {
+  } else if (!takeoverProblem_.empty() && status.role != VolumeRole::kPrimary && !hearsPrimary()) {
     status.problem = takeoverProblem_;
+  } else {
+    status.problem = stateMachine_->problem();
   }
   return status;
 }

@@ -2,7 +2,7 @@
 #include "volume_impl.h"
 
 #include "kernelio/check.h"
-#include "outcome.h"
+#include "replicator/outcome.h"
 #include "planted_fault.h"
 
 #include <kj/debug.h>

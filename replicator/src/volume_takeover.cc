@@ -1,7 +1,7 @@
 // When this node tries to lead a volume by itself: suspicion, consent, and the attempt.
 #include "volume_impl.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 

@@ -1,6 +1,6 @@
 #include "scenario.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 #include "sim_checker.h"
 
 #include <kj/debug.h>

@@ -1,6 +1,6 @@
 #include "sim_load.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 

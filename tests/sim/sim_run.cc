@@ -1,6 +1,6 @@
 #include "sim_run.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 #include "sim_clients.h"
 #include "sim_storm.h"
 

@@ -1,6 +1,6 @@
 #include "sim_storm.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <algorithm>
 

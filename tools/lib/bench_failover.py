@@ -79,7 +79,10 @@ def wait_following(cluster, node):
         volume = volume_status(cluster, node)
         return (volume and volume["role"] in ("standby", "primary") and not volume["problem"]
                 and volume["applied"] >= committed)
-    wait_for(follows, f"Node {node['id']} does not follow", FOLLOW_SECONDS_MAX)
+    try:
+        wait_for(follows, f"Node {node['id']} does not follow", FOLLOW_SECONDS_MAX)
+    except Problem as problem:
+        raise Problem(f"{problem} It says: {volume_status(cluster, node)}")
 
 
 def strike(cluster, how, primary, others, turn):

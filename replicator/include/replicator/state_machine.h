@@ -6,6 +6,8 @@
 //
 // Durability: apply() need not be durable; the journal is. open() returns the position that is
 // durable in the state, and the replicator applies again from there. flush() makes it durable.
+// A full disk is waited out: apply() does not reject for it, and says so in problem(); flush() rejects
+// with OVERLOADED and may be tried again.
 // Loop: all calls on the volume's loop; apply() and flush() are never concurrent with one another.
 #pragma once
 
@@ -55,6 +57,8 @@ class StateMachine {
       std::vector<RecordRef> records) = 0;
 
   virtual LogPosition applied() = 0;
+  // Empty, or why apply() does not get on at present, as a sentence.
+  virtual std::string problem() { return {}; }
 
   // Primary only: would this be valid behind everything applied and everything accepted but not
   // yet applied? If accepted, the effect is remembered as in flight under `index` until that

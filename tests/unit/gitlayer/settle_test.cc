@@ -122,6 +122,34 @@ TEST_P(SettleTest, SurvivesACrashBeforeItsFlush) {
   }
 }
 
+TEST(SettleOnAFullDiskTest, WaitsUntilThereIsRoom) {
+  TestCluster cluster(simGround(), 2);
+  const auto repository = cluster.create("project");
+  const auto ids = pushBlobs(cluster, repository, 30, 10);
+  cluster.ground->setCapacity(1, 0);
+  auto settling = settleRepository(cluster.ground->env(0), cluster.extents(), cluster.volume(),
+                                   cluster.machine(), repository.id).promise();
+  auto second = cluster.ground->env(0).timer.afterDelay(3 * kj::SECONDS);
+  second.wait(cluster.scope());
+  EXPECT_FALSE(settling.poll(cluster.scope()));
+  EXPECT_NE(cluster.machine(1).problem().find("disk is full"), std::string::npos)
+      << cluster.machine(1).problem();
+  // Nor can what was applied be made durable, which may be tried again.
+  auto flushed = cluster.machine(1).flush().then(
+      [](auto) { return std::string(); },
+      [](kj::Exception&& e) {
+        EXPECT_EQ(e.getType(), kj::Exception::Type::OVERLOADED);
+        return std::string(e.getDescription().cStr());
+      });
+  EXPECT_NE(flushed.wait(cluster.scope()), "");
+  cluster.ground->setCapacity(1, UINT64_MAX);
+  EXPECT_TRUE(settling.wait(cluster.scope()));
+  EXPECT_EQ(cluster.machine(1).problem(), "");
+  EXPECT_EQ(cluster.dump(1), cluster.dump(0));
+  cluster.machine(1).flush().wait(cluster.scope());
+  expectReadable(cluster, "project", ids, 1);
+}
+
 TEST_P(SettleTest, IsVoidAfterAnotherSettle) {
   TestCluster cluster(ground(), 1);
   const auto repository = cluster.create("project");

@@ -43,6 +43,9 @@ class SimGround final : public Ground {
     return places_.size() - 1;
   }
   kernelio::Env& env(size_t member) override { return places_[member]->env->env(); }
+  void setCapacity(size_t member, uint64_t bytes) override {
+    places_[member]->storage.setCapacity(bytes);
+  }
   void crash(size_t member) override {
     Place& place = *places_[member];
     place.env = nullptr;

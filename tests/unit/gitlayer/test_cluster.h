@@ -24,6 +24,7 @@ class Ground {
   virtual kj::WaitScope& scope() = 0;
   virtual size_t add() = 0;                     // a new member's Env
   virtual kernelio::Env& env(size_t member) = 0;
+  virtual void setCapacity(size_t, uint64_t) {}  // of a simulated disk
   virtual void crash(size_t member) = 0;        // everything that uses the Env is gone already
 };
 kj::Own<Ground> realGround();                   // files, RocksDB, worker threads

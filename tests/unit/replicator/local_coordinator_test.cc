@@ -5,7 +5,7 @@
 
 #include "kernelio/co.h"
 #include "kernelio/sim_env.h"
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <gtest/gtest.h>
 

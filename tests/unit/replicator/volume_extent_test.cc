@@ -4,7 +4,7 @@
 // streams.
 #include "sim_load.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <gtest/gtest.h>
 

@@ -3,7 +3,7 @@
 // whole nodes under load, in virtual time; the cluster's checks at the end.
 #include "sim_load.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <gtest/gtest.h>
 

@@ -6,7 +6,7 @@
 // PACKMOOR_SEEDS=FROM-TO runs other seeds.
 #include "sim_load.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 #include <gtest/gtest.h>
 

@@ -3,7 +3,7 @@
 // pause. Method: scripted faults on whole nodes under load, in virtual time.
 #include "sim_load.h"
 
-#include "outcome.h"
+#include "replicator/outcome.h"
 
 namespace packmoor::replicator {
 namespace {
