@@ -44,7 +44,8 @@ Co<void> ReplicatorImpl::followCoordinator() {
                            kCoordinatorPollMs * kj::MILLISECONDS));
       co_await kj::mv(woken);
     } else {
-      co_await parts_.env.timer.afterDelay(retryMs * kj::MILLISECONDS);
+      co_await parts_.env.timer.afterDelay(kCoordinatorRetryMsMin * kj::MILLISECONDS);
+      co_await coordinatorWanted_.waitFor(parts_.env.timer, retryMs);
       retryMs = std::min(retryMs * 2, kCoordinatorRetryMsMax);
     }
   }

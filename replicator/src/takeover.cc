@@ -54,6 +54,8 @@ void Takeover::requireNotSuperseded() {
   const FencePromise& promise = host_.member().promise();
   KJ_REQUIRE(refusedFor_ <= epoch_, "the takeover was superseded: a member has promised a higher epoch",
              epoch_, refusedFor_);
+  KJ_REQUIRE(host_.knownEpoch() <= epoch_, "the takeover was superseded: another node took a higher epoch",
+             epoch_, host_.knownEpoch());
   if (promise.epoch == epoch_ && promise.nonce == record_.current.nonce) return;
   kj::throwFatalException(KJ_EXCEPTION(
       DISCONNECTED, "the takeover was superseded by a higher epoch", epoch_, promise.epoch));
@@ -158,6 +160,10 @@ Co<void> Takeover::fence() {
 Co<void> Takeover::fenceMember(MemberIdentity member, bool reported) {
   int64_t pauseMs = kPauseMsMin;
   for (;;) {
+    // Who may not be waited for is silent (rule 12).
+    while (reported && host_.journalStuck()) {
+      co_await host_.env().timer.afterDelay(kTellMs * kj::MILLISECONDS);
+    }
     auto asked = isSelf(member) ? host_.fenceSelf(fenceRequest())
                                 : host_.peers().peer(member.node).fence(fenceRequest());
     auto outcome = co_await outcomeOf(bounded(kj::mv(asked)));

@@ -42,6 +42,10 @@ class TakeoverHost {
   virtual bool leads() = 0;  // since lead(); false again when another epoch ended it
   // Rule 8: the epoch is known to be active.
   virtual void activate(const VolumeRecord& record) = 0;
+  // The highest epoch that the coordinator is known to have stored.
+  virtual Epoch knownEpoch() = 0;
+  // The own journal does not get on: the candidate is not to be waited for.
+  virtual bool journalStuck() = 0;
   // For status: what the attempt waits for; empty when it goes on.
   virtual void takeoverProblem(std::string problem) = 0;
 

@@ -186,7 +186,8 @@ kj::Promise<void> VolumeImpl::whenStarted() {
 
 void VolumeImpl::activate(const VolumeRecord& record) {
   PACKMOOR_CHECK(primary_ != nullptr, "activating without a role");
-  KJ_LOG(INFO, "this node leads the volume", record_.name.c_str(), record.current.epoch);
+  const int64_t tookMs = nowMs() - takeoverSinceMs_;
+  KJ_LOG(INFO, "this node leads the volume", record_.name.c_str(), record.current.epoch, tookMs);
   const int64_t revision = record_.revision;
   record_ = record;
   record_.revision = std::max(revision, record.revision);  // the next read tells the new one
@@ -351,6 +352,10 @@ VolumeStatus VolumeImpl::status() {
     status.problem = problem_;
   } else if (!takeoverProblem_.empty() && status.role != VolumeRole::kPrimary && !hearsPrimary()) {
     status.problem = takeoverProblem_;
+  } else if (!noConsent_.empty()) {
+    const std::string whom = primaryNode_.empty() ? "a primary" : "the primary " + primaryNode_;
+    status.problem = "this node does not hear from " + whom +
+                     ", and the members do not consent to a takeover: " + noConsent_;
   } else {
     status.problem = stateMachine_->problem();
   }

@@ -115,6 +115,8 @@ class VolumeImpl final : public Volume,
   void lead(const VolumeConfiguration& configuration) override;
   kj::Promise<void> whenStarted() override;
   bool leads() override { return primary_ != nullptr; }
+  Epoch knownEpoch() override { return record_.current.epoch; }
+  bool journalStuck() override;
   void activate(const VolumeRecord& record) override;
   void takeoverProblem(std::string problem) override { takeoverProblem_ = std::move(problem); }
   void recordsApplied(RecordIndex first,
@@ -131,7 +133,6 @@ class VolumeImpl final : public Volume,
   bool hearsPrimary();
   bool primaryIsActive() const;  // as known here, of the epoch that is promised
   void announced(Epoch epoch, RecordIndex index);
-  bool journalStuck();
   Epoch highestEpoch() const;
   ConsentReply consentTo(const NodeId& from, const ConsentRequest& request);
   kj::Promise<void> beginTakeover(TakeoverCause cause);

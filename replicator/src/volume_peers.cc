@@ -156,6 +156,8 @@ Co<FetchReply> VolumeImpl::fetch(FetchRequest request) {
   co_return reply;
 }
 
+// The positions asked for are sparse, and may all lie outside of this log or behind where it parts.
+// What is known to be committed here is in the log of every primary, unless it was released there.
 LogPosition VolumeImpl::handleCommonPrefix(const CommonPrefixRequest& request) {
   for (auto it = request.positions.rbegin(); it != request.positions.rend(); ++it) {
     auto held = log_.position(it->index);
@@ -163,6 +165,8 @@ LogPosition VolumeImpl::handleCommonPrefix(const CommonPrefixRequest& request) {
       if (position->hash == it->hash) return *position;
     }
   }
+  auto committed = log_.position(std::min(member_.committed(), log_.last().index));
+  KJ_IF_MAYBE(position, committed) { return *position; }
   return LogPosition();
 }
 

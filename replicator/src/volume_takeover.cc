@@ -86,6 +86,7 @@ void VolumeImpl::maybeLead() {
     if (hearsPrimary() || (!watches && !watch_.suspects(now))) {
       tryAtMs_ = 0;
       deferred_ = false;
+      noConsent_.clear();
       return;
     }
     if (tryAtMs_ == 0) tryAfter(staggerMs());

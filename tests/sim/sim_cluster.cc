@@ -14,6 +14,10 @@ SimNode::Life::Life(SimCluster& cluster, SimNode& node, uint64_t seed)
 
 SimNode::SimNode(SimCluster& cluster, NodeId id, uint64_t seed)
     : cluster_(cluster), id_(std::move(id)), seed_(seed), storage_(seed) {
+  slowDisk(0 * kj::SECONDS);
+}
+
+void SimNode::slowDisk(kj::Duration write) {
   kernelio::SimTiming timing;
   timing.readMin = 20 * kj::MICROSECONDS;
   timing.readMax = 100 * kj::MICROSECONDS;
@@ -21,6 +25,7 @@ SimNode::SimNode(SimCluster& cluster, NodeId id, uint64_t seed)
   timing.writeMax = 600 * kj::MICROSECONDS;
   timing.syncMin = 100 * kj::MICROSECONDS;
   timing.syncMax = 1000 * kj::MICROSECONDS;
+  if (write > 0 * kj::SECONDS) timing.writeMin = timing.writeMax = write;
   storage_.setTiming(timing);
 }
 

@@ -58,6 +58,8 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   ExtentStore& extents() { return *life_->extents; }
   Journal& journal() { return *life_->journal; }
   kernelio::SimStorage& storage() { return storage_; }
+  // Each write takes so long; 0: as usual.
+  void slowDisk(kj::Duration write);
   kernelio::Env& env() { return life_->sim.env(); }
   KvStateMachine& kv() { return *KJ_ASSERT_NONNULL(life_->kv); }
   uint64_t lives() const { return lives_; }  // counts starts

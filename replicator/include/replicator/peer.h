@@ -73,7 +73,8 @@ struct FetchRequest {                // records [first, last] for adoption and c
 struct FetchReply {
   std::vector<RecordRef> records;    // consecutive from `first`, maybe fewer; empty: not held
 };
-// Where do our logs agree? The positions that the asker holds, ascending.
+// Where do our logs agree? The positions that the asker holds, ascending. The answer is the highest
+// that the other holds, too, else one that is committed there; the asker compares it with its own.
 struct CommonPrefixRequest {
   VolumeId volume;
   std::vector<LogPosition> positions;

@@ -157,6 +157,30 @@ TEST(VolumeFaultTest, ASuffixThatWasNeverCommittedIsReplaced) {
   cluster.verify();
 }
 
+// The positions at which two logs are compared are sparse. None of them needs to lie in the little
+// that a member with a young log still holds, below a suffix that is not the primary's.
+TEST(VolumeFaultTest, AMemberTellsACommittedPositionWhereNoneOfThoseAskedForIsHeld) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.proposeTimeoutMs = 300;
+  SimCluster cluster(35, 3, options);
+  cluster.begin(2);
+  for (int i = 0; i < 20; ++i) cluster.put(0, "k", std::to_string(i));
+  cluster.settle();
+  const VolumeStatus before = cluster.node(0).volume().status();
+  cluster.network().isolate("a", cluster.nodeIds());
+  auto lost = cluster.loop().wait(outcomeOf(cluster.propose(0, "put k lost").promise()));
+  EXPECT_FALSE(lost.ok());
+  CommonPrefixRequest request;
+  request.volume = before.id;
+  for (uint64_t index : {before.last.value + 1, before.last.value + 50}) {
+    request.positions.push_back(LogPosition{RecordIndex(index), Epoch(2), Hash128{index, 7}});
+  }
+  auto answer = cluster.loop().wait(cluster.node(0).replicator().commonPrefix("b", request));
+  EXPECT_EQ(answer.index, before.committed);
+  EXPECT_EQ(answer.hash, KJ_ASSERT_NONNULL(cluster.node(1).journal().position(
+                             before.id, before.committed)).hash);
+}
+
 TEST(VolumeFaultTest, ADeposedPrimaryCommitsNothing) {
   ReplicatorOptions options = SimCluster::testOptions();
   options.proposeTimeoutMs = 3000;

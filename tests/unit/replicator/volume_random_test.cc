@@ -1,7 +1,7 @@
-// Goal: no order of deaths, power cuts, partitions, switchovers, lost, late, repeated and overtaking
-// messages loses what was acknowledged, applies it twice, makes members differ, or lets a read be
-// stale; and when the faults end, the volume serves again. Method: random faults from a seed under
-// load on whole nodes; then everything heals. The same seed gives the same trace.
+// Goal: no order of deaths, power cuts, hanging disks, partitions, switchovers, lost, late, repeated
+// and overtaking messages loses what was acknowledged, applies it twice, makes members differ, or
+// lets a read be stale; and when the faults end, the volume serves again. Method: random faults from a
+// seed under load on whole nodes; then everything heals. The same seed gives the same trace.
 //
 // PACKMOOR_SEEDS=FROM-TO runs other seeds.
 #include "sim_load.h"
@@ -32,7 +32,7 @@ class Nemesis {
   void act() {
     const size_t n = random_.below(cluster_.size());
     SimNode& node = cluster_.node(n);
-    switch (random_.below(10)) {
+    switch (random_.below(12)) {
       case 0:
       case 1:
         if (node.up()) node.losePower();
@@ -59,11 +59,18 @@ class Nemesis {
         }
         break;
       case 9: takeOver(node); break;
+      case 10:
+        node.slowDisk(static_cast<int64_t>(random_.below(2000)) * kj::MILLISECONDS);
+        break;
+      case 11:
+        for (size_t i = 0; i < cluster_.size(); ++i) cluster_.node(i).slowDisk(0 * kj::SECONDS);
+        break;
     }
   }
 
   // Everything is well from here on.
   void heal() {
+    for (size_t i = 0; i < cluster_.size(); ++i) cluster_.node(i).slowDisk(0 * kj::SECONDS);
     cluster_.network().heal();
     cluster_.network().links = SimLinks();
     cluster_.coordinator().heal();

@@ -107,8 +107,11 @@ TEST(VolumeTakeoverTest, AStandbyThatIsCutOffFromItsPeersStopsNobody) {
   const uint64_t swaps = cluster.coordinator().swaps;
   cluster.network().isolate("c", cluster.nodeIds());
   cluster.loop().runFor(5 * kj::SECONDS);
+  const std::string problem = cluster.node(2).volume().status().problem;
+  EXPECT_NE(problem.find("does not hear from the primary a"), std::string::npos) << problem;
   cluster.network().heal();
   cluster.loop().runFor(2 * kj::SECONDS);
+  EXPECT_EQ(cluster.node(2).volume().status().problem, "");
   // Only the link to the primary, and then only one direction of it.
   cluster.network().cut("a", "c");
   cluster.network().cut("c", "a");
@@ -177,14 +180,12 @@ TEST(VolumeTakeoverTest, APrimaryWhoseJournalHangsGivesWay) {
   cluster.begin(2);
   SimLoad load(cluster, clientsOf({1, 2}), 1);
   cluster.loop().runFor(300 * kj::MILLISECONDS);
-  kernelio::SimTiming slow;
-  slow.writeMin = slow.writeMax = slow.syncMin = slow.syncMax = 20 * kj::SECONDS;
-  cluster.node(0).storage().setTiming(slow);
+  cluster.node(0).slowDisk(20 * kj::SECONDS);
   cluster.loop().runFor(2 * kj::SECONDS);
   ASSERT_NE(cluster.primary(), nullptr);
   EXPECT_NE(cluster.primary(), &cluster.node(0));
   EXPECT_LT(load.longestMs, 1700);
-  cluster.node(0).storage().setTiming(kernelio::SimTiming());
+  cluster.node(0).slowDisk(0 * kj::SECONDS);
   cluster.node(0).losePower();   // what hangs in the disk does not come back
   cluster.startAll();
   expectUnharmed(cluster, load);
@@ -198,12 +199,10 @@ TEST(VolumeTakeoverTest, APrimaryThatGaveWayGoesOnWhenNobodyWantsTheLead) {
   const Epoch epoch = cluster.node(0).volume().status().epoch;
   cluster.coordinator().cutOff("b");
   cluster.coordinator().cutOff("c");
-  kernelio::SimTiming slow;
-  slow.writeMin = slow.writeMax = 2 * kj::SECONDS;
-  cluster.node(0).storage().setTiming(slow);
+  cluster.node(0).slowDisk(2 * kj::SECONDS);
   auto write = outcomeOf(cluster.propose(1, "put k 2").promise());
   cluster.loop().runFor(1500 * kj::MILLISECONDS);
-  cluster.node(0).storage().setTiming(kernelio::SimTiming());
+  cluster.node(0).slowDisk(0 * kj::SECONDS);
   auto written = cluster.loop().wait(kj::mv(write));
   EXPECT_TRUE(written.ok());
   EXPECT_EQ(cluster.primary(), &cluster.node(0));
@@ -413,6 +412,38 @@ TEST(VolumeTakeoverTest, AMinorityTakesNoEpoch) {
   cluster.startAll();
   cluster.settle();
   cluster.verify();
+}
+
+// The disk of a candidate hangs at any point of its attempt.
+TEST(VolumeTakeoverTest, ACandidateWhoseJournalHangsIsSuperseded) {
+  for (int afterMs = 0; afterMs < 40; afterMs += 3) {
+    SimCluster cluster(static_cast<uint64_t>(4000 + afterMs), 5, keeping());
+    cluster.coordinator().delayUsMin = cluster.coordinator().delayUsMax = 6000;
+    cluster.begin(3);
+    SimLoad load(cluster, clientsOf({1, 2, 3, 4}), 1);
+    cluster.loop().runFor(100 * kj::MILLISECONDS);
+    cluster.node(0).losePower();
+    size_t candidate = 0;
+    cluster.until([&]() {
+      for (size_t n = 1; n < 5; ++n) {
+        if (cluster.node(n).volume().status().role == VolumeRole::kTakingOver) candidate = n;
+      }
+      return candidate != 0;
+    }, 1000, "a candidate");
+    cluster.loop().runFor(afterMs * kj::MILLISECONDS);
+    cluster.node(candidate).slowDisk(30 * kj::SECONDS);
+    const uint64_t before = load.done;
+    cluster.until([&]() {
+      SimNode* primary = cluster.primary();
+      return primary != nullptr && primary != &cluster.node(candidate) && load.done > before + 20;
+    }, 3000, "another member leads");
+    cluster.node(candidate).slowDisk(0 * kj::SECONDS);
+    cluster.node(candidate).losePower();
+    cluster.startAll();
+    load.join();
+    cluster.settle();
+    cluster.verify();
+  }
 }
 
 // An attempt ends at any point of it: another member supersedes it.
