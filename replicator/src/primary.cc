@@ -76,7 +76,7 @@ void Primary::acknowledged(size_t slot, RecordIndex index) {
 
 void Primary::counted() {
   const RecordIndex index = counter_.onQuorum();
-  if (index.value == 0) return;
+  if (index.value == 0 && !planted(PlantedFault::kStartOneShort)) return;
   const bool early = planted(PlantedFault::kDropInactiveEarly) ||
                      (planted(PlantedFault::kCountOlderEpochs) && index < start_);
   if (!active_ && !early) {  // rule 8

@@ -7,9 +7,13 @@
 #include <CLI/CLI.hpp>
 #include <kj/debug.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
+#include <map>
+#include <random>
+#include <set>
 
 namespace packmoor::replicator {
 
@@ -20,8 +24,10 @@ namespace {
 struct Arguments {
   uint64_t seeds = 1, seed = 1;
   unsigned jobs = 1;
-  bool trace = false, hashes = false, faults = false, random = false;
-  std::string scenario, fault;
+  uint64_t random = 0;
+  bool trace = false, hashes = false, faults = false, determinism = false;
+  std::string fault;
+  std::vector<std::string> scenarios;
 };
 
 double secondsSince(std::chrono::steady_clock::time_point since) {
@@ -95,6 +101,32 @@ int runSeeds(const Arguments& arguments) {
   return findings == 0 ? 0 : 1;
 }
 
+// Invariant 12. The second time in this process and backwards, so that what ran before must not matter.
+int runTwice(const Arguments& arguments) {
+  SeedSearch search;
+  search.first = arguments.seed;
+  search.count = arguments.seeds;
+  search.jobs = arguments.jobs;
+  search.options = optionsFor(arguments.fault);
+  std::map<uint64_t, uint64_t> traces;
+  searchSeeds(search, [&](const SeedOutcome& outcome) { traces[outcome.seed] = outcome.trace; });
+  std::set<uint64_t> different;
+  int differing = 0;
+  for (auto it = traces.rbegin(); it != traces.rend(); ++it) {
+    SimRunOptions options = search.options;
+    options.seed = it->first;
+    const uint64_t again = simRun(options).trace;
+    different.insert(again);
+    if (again == it->second) continue;
+    ++differing;
+    std::printf("FAILED seed %" PRIu64 ": trace %016" PRIx64 ", then %016" PRIx64 "\n", it->first,
+                it->second, again);
+  }
+  std::printf("%zu seeds twice, %zu different traces, %d not the same again\n", traces.size(),
+              different.size(), differing);
+  return differing == 0 && different.size() == traces.size() ? 0 : 1;
+}
+
 // Each planted fault, until it is found, within its number of seeds.
 int runFaults(const Arguments& arguments) {
   int missed = 0;
@@ -130,20 +162,35 @@ int runMain(int argc, char** argv) {
   app.add_option("--seeds", arguments.seeds, "how many seeds");
   app.add_option("--seed", arguments.seed, "the first seed");
   app.add_option("--jobs", arguments.jobs, "processes")->check(CLI::Range(1, 256));
-  app.add_option("--scenario", arguments.scenario, "runs a script of tests/scenarios instead");
+  app.add_option("--random", arguments.random, "so many seeds more, from a random one");
+  app.add_option("--scenario", arguments.scenarios, "runs scripts of tests/scenarios instead");
   app.add_option("--fault", arguments.fault, "plants a fault by its name");
   app.add_flag("--faults", arguments.faults,
                "plants each fault in turn, and shows that it is found within its number of seeds");
+  app.add_flag("--determinism", arguments.determinism,
+               "runs the seeds twice and compares their trace hashes");
   app.add_flag("--trace", arguments.trace, "tells what happens in one seed or scenario");
   app.add_flag("--hashes", arguments.hashes, "prints each seed's trace hash");
   CLI11_PARSE(app, argc, argv);
   kj::_::Debug::setLogLevel(kj::LogSeverity::FATAL);
-  if (!arguments.scenario.empty()) {
+  if (!arguments.scenarios.empty()) {
     optionsFor(arguments.fault);
-    return runScenarioFile(arguments.scenario, arguments.trace);
+    int code = 0;
+    for (const std::string& path : arguments.scenarios) {
+      code = std::max(code, runScenarioFile(path, arguments.trace));
+    }
+    return code;
   }
   if (arguments.faults) return runFaults(arguments);
-  return arguments.trace ? tellOne(arguments) : runSeeds(arguments);
+  if (arguments.determinism) return runTwice(arguments);
+  if (arguments.trace) return tellOne(arguments);
+  int code = arguments.seeds == 0 ? 0 : runSeeds(arguments);
+  if (arguments.random > 0) {
+    arguments.seed = 1'000'000 + std::random_device()() % 1'000'000'000;
+    arguments.seeds = arguments.random;
+    code = std::max(code, runSeeds(arguments));
+  }
+  return code;
 }
 
 }  // namespace

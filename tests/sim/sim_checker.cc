@@ -168,10 +168,35 @@ void SimChecker::requireDurable(const NodeId& id, const LogPosition& position, c
   }
 }
 
+// Invariant 2: an acknowledgement speaks of the log of the primary that it is for.
+void SimChecker::requireOfSender(const NodeId& primary, const NodeId& member,
+                                 const AppendReply& reply) {
+  SimNode& node = nodeOf(primary);
+  // After a restart the primary may have lost what its standbys have (rule 2), and leads no more.
+  auto leader = leaders_.find(reply.epoch);
+  if (reply.position.index.value == 0 || !node.hasVolume() || leader == leaders_.end() ||
+      leader->second.life != node.lives() || node.volume().status().promised != reply.epoch) {
+    return;
+  }
+  Journal& journal = node.journal();
+  if (reply.position.index > journal.last(record_.id).index) {
+    finding(member + " acknowledges " + text(reply.position.index) + ", which " + primary +
+            " does not have");
+  }
+  auto position = journal.position(record_.id, reply.position.index);
+  KJ_IF_MAYBE(known, position) {
+    if (known->hash != reply.position.hash) {
+      finding(member + " acknowledges to " + primary + " another record at " +
+              text(reply.position.index));
+    }
+  }
+}
+
 void SimChecker::appendAnswered(const NodeId& primary, const NodeId& member,
                                 const AppendReply& reply) {
   if (reply.outcome != AppendReply::Outcome::kDurable) return;
   requireDurable(member, reply.position, " acknowledges ");
+  requireOfSender(primary, member, reply);
   if (reply.position.epoch == reply.epoch) started_[reply.epoch].insert(member);
   Kept& kept = kept_[member];
   if (reply.position.index.value > 0) kept.promised = std::max(kept.promised, reply.epoch);

@@ -87,6 +87,7 @@ class SimChecker final : public SimTap, public SimWatcher {
   void stored(const VolumeRecord& record);
   void looked(SimNode& node, const VolumeStatus& status);
   void requireDurable(const NodeId& node, const LogPosition& position, const char* what);
+  void requireOfSender(const NodeId& primary, const NodeId& member, const AppendReply& reply);
   void leads(Epoch epoch, const NodeId& node);
   RecordIndex commonDurable(SimNode& node);
   bool holdsDurably(SimNode& node, RecordIndex index);

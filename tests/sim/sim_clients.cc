@@ -8,6 +8,7 @@ namespace packmoor::replicator {
 
 namespace {
 constexpr size_t kAttemptsMax = 8;
+constexpr size_t kReadsAsideMax = 24;
 }  // namespace
 
 SimClients::SimClients(SimCluster& cluster, SimChecker& checker, const SimClientOptions& options)
@@ -15,6 +16,10 @@ SimClients::SimClients(SimCluster& cluster, SimChecker& checker, const SimClient
   for (size_t i = 0; i < options.clients; ++i) {
     ++running_;
     tasks_.add(client(i));
+  }
+  for (size_t i = 0; i < options.readers; ++i) {
+    ++running_;
+    tasks_.add(reader());
   }
 }
 
@@ -148,6 +153,22 @@ Co<void> SimClients::read(size_t node) {
   const RecordIndex began = checker_.readBegins();
   auto outcome = co_await outcomeOf(cluster_.node(node).volume().readBarrier());
   if (outcome.ok()) checker_.readEnds(cluster_.node(node), began, *outcome.value);
+}
+
+// A read that hangs at one node must not keep it from asking another.
+Co<void> SimClients::reader() {
+  while (!stopping_) {
+    co_await pause(options_.readPauseUsMax);
+    const size_t node = random_.below(cluster_.size());
+    if (cluster_.node(node).hasVolume() && readsAside_ < kReadsAsideMax) tasks_.add(readAside(node));
+  }
+  --running_;
+}
+
+Co<void> SimClients::readAside(size_t node) {
+  ++readsAside_;
+  co_await read(node);
+  --readsAside_;
 }
 
 Co<bool> SimClients::writeAndRead(size_t node) {

@@ -20,6 +20,8 @@ struct SimClientOptions {
   uint32_t readPerMillion = 300'000;
   uint32_t againPerMillion = 60'000;
   size_t keys = 5;
+  size_t readers = 2;              // that only read, and do not wait for answers
+  int64_t readPauseUsMax = 12'000;
 };
 
 class SimClients final : private kj::TaskSet::ErrorHandler {
@@ -52,6 +54,8 @@ class SimClients final : private kj::TaskSet::ErrorHandler {
   Co<void> attempt(size_t number, size_t node, Transaction transaction);
   Co<void> again(Transaction transaction);
   Co<void> read(size_t node);
+  Co<void> reader();
+  Co<void> readAside(size_t node);
   Co<ReplicatedExtentWriter::Sealed> writeExtent(size_t node);
   void judge(const Transaction& transaction, RecordIndex began, const ProposeOutcome& outcome);
   Transaction begin(size_t node);
@@ -66,6 +70,7 @@ class SimClients final : private kj::TaskSet::ErrorHandler {
   bool stopping_ = false;
   size_t running_ = 0;
   uint64_t values_ = 0;
+  size_t readsAside_ = 0;
   kj::TaskSet tasks_{*this};
 };
 

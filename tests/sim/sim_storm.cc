@@ -10,10 +10,10 @@ namespace {
 
 enum Action : size_t {
   kPower, kKill, kRestart, kRack, kIsolate, kCutOneWay, kClog, kHealNetwork, kCoordinator, kDisk,
-  kTakeOver, kTrap, kCheckpoint, kActions
+  kTakeOver, kTrap, kCheckpoint, kDuel, kActions
 };
 // Of those that a run may be without.
-constexpr uint32_t kWeights[kActions] = {2, 2, 6, 1, 2, 3, 2, 4, 2, 2, 4, 4, 1};
+constexpr uint32_t kWeights[kActions] = {2, 2, 6, 1, 2, 3, 2, 4, 2, 2, 4, 4, 1, 2};
 
 }  // namespace
 
@@ -23,6 +23,9 @@ SimStorm::SimStorm(SimCluster& cluster, SimChecker& checker)
   stored_ = std::move(cluster_.coordinator().onStored);
   cluster_.coordinator().onStored = [this](const VolumeRecord& record) {
     stored_(record);
+    if (duelOf_ != nullptr && record.phase == VolumePhase::kActive) {
+      duelTurns(record.current.primary.node);
+    }
     sprung(Trap::kStored, record.current.primary.node);
   };
 }
@@ -141,8 +144,46 @@ void SimStorm::act() {
         cluster_.tasks().add(outcomeOf(node.volume().checkpointNow()).ignoreResult());
       }
       break;
+    case kDuel: duel(); break;
     default: break;
   }
+}
+
+// The primary is cut off with records that nobody else has; another leads, and dies as it begins;
+// then the first one is back.
+void SimStorm::duel() {
+  SimNode* primary = cluster_.primary();
+  if (primary == nullptr || duelOf_ != nullptr) return;
+  tell("a duel: " + primary->id() + " is isolated with records of its own");
+  cluster_.network().isolate(primary->id(), cluster_.nodeIds());
+  const uint64_t records = 1 + random_.below(12);
+  for (uint64_t i = 0; i < records; ++i) {
+    cluster_.tasks().add(outcomeOf(primary->volume().propose(kvProposal(
+        cluster_.newTxn(), "put k" + std::to_string(i % 5) + " duel"))).ignoreResult());
+  }
+  duelOf_ = primary;
+  const size_t other = any();
+  cluster_.tasks().add(cluster_.timer().afterDelay(
+      static_cast<int64_t>(5 + random_.below(30)) * kj::MILLISECONDS).then([this, other]() {
+    if (!over_) takeOver(other);
+  }));
+}
+
+// An epoch has become active while a duel is on.
+void SimStorm::duelTurns(const NodeId& winner) {
+  SimNode* loser = duelOf_;
+  duelOf_ = nullptr;
+  if (loser->id() == winner) return;
+  const size_t n = static_cast<size_t>(winner[0] - 'a');
+  const size_t back = static_cast<size_t>(loser->id()[0] - 'a');
+  auto lasts = static_cast<int64_t>(random_.below(15'000)) * kj::MICROSECONDS;
+  cluster_.tasks().add(cluster_.timer().afterDelay(lasts).then([this, n, back]() {
+    if (over_) return;
+    cutPower(n);
+    tell(name(back) + " is back");
+    cluster_.network().heal();
+    takeOver(back);
+  }));
 }
 
 void SimStorm::cutPower(size_t n) {

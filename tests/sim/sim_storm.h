@@ -40,6 +40,8 @@ class SimStorm final : public SimTap {
   void cutPower(size_t node);
   void restartSoon(size_t node, int64_t msMax);
   void cutSome();
+  void duel();
+  void duelTurns(const NodeId& winner);
   void rackLosesPower();
   void disturbDisk(size_t node);
   void unhang(size_t node);
@@ -55,6 +57,7 @@ class SimStorm final : public SimTap {
   std::vector<uint32_t> weights_;
   int64_t pauseMsMax_ = 100;
   Trap trap_ = Trap::kNone;
+  SimNode* duelOf_ = nullptr;    // who is cut off
   uint64_t trapSkips_ = 0;
   std::function<void(const VolumeRecord&)> stored_;
   std::string weather_;
