@@ -25,6 +25,7 @@ struct Arguments {
   uint64_t seeds = 1, seed = 1;
   unsigned jobs = 1;
   uint64_t random = 0;
+  bool safetyOnly = false;
   bool trace = false, hashes = false, faults = false, determinism = false;
   std::string fault;
   std::vector<std::string> scenarios;
@@ -71,6 +72,7 @@ int runSeeds(const Arguments& arguments) {
   search.first = arguments.seed;
   search.count = arguments.seeds;
   search.jobs = arguments.jobs;
+  search.safetyOnly = arguments.safetyOnly;
   search.options = optionsFor(arguments.fault);
   SeedOutcome sum;
   uint64_t runs = 0, told = 0;
@@ -137,7 +139,7 @@ int runFaults(const Arguments& arguments) {
     search.first = arguments.seed;
     search.count = info.seedsMax;
     search.jobs = arguments.jobs;
-    search.stopAtFinding = true;
+    search.stopAtFinding = search.safetyOnly = true;
     search.options = optionsFor(info.name);
     SeedOutcome first;
     searchSeeds(search, [&](const SeedOutcome& outcome) {
@@ -170,6 +172,7 @@ int runMain(int argc, char** argv) {
   app.add_flag("--determinism", arguments.determinism,
                "runs the seeds twice and compares their trace hashes");
   app.add_flag("--trace", arguments.trace, "tells what happens in one seed or scenario");
+  app.add_flag("--safety-only", arguments.safetyOnly, "a run without progress is not a failure");
   app.add_flag("--hashes", arguments.hashes, "prints each seed's trace hash");
   CLI11_PARSE(app, argc, argv);
   kj::_::Debug::setLogLevel(kj::LogSeverity::FATAL);

@@ -117,7 +117,10 @@ uint64_t searchSeeds(const SeedSearch& search,
   std::map<pid_t, Worker> workers;
   for (unsigned i = 0; i < search.jobs; ++i) start(search, shared, workers);
   uint64_t findings = 0;
-  auto ended = [&](const SeedOutcome& outcome) {
+  auto ended = [&](SeedOutcome outcome) {
+    if (search.safetyOnly && std::strncmp(outcome.finding, kNoProgress, strlen(kNoProgress)) == 0) {
+      outcome.found = false;
+    }
     if (outcome.found) {
       ++findings;
       if (search.stopAtFinding) shared.stop = true;

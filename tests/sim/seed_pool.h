@@ -27,6 +27,7 @@ struct SeedSearch {
   uint64_t first = 1, count = 1;
   unsigned jobs = 1;
   bool stopAtFinding = false;
+  bool safetyOnly = false;      // a run without progress is not a finding
   SimRunOptions options;        // the seed is set for each
 };
 

@@ -61,6 +61,9 @@ void SimChecker::applied(SimNode& node, const Record& record, const std::string&
       finding("a transaction is in the log twice, at " + text(byTxn_[txn]) + " and " +
               text(record.index));
     }
+    if (!txn.isNull() && rejected_.count(txn) > 0) {
+      finding("a transaction that was rejected is in the log, at " + text(record.index));
+    }
     // Invariant 11.
     if (active_.empty() || *active_.rbegin() < record.epoch) {
       finding(node.id() + " applies " + text(record.index) + " of epoch " + text(record.epoch) +
@@ -116,6 +119,7 @@ void SimChecker::rejected(const TxnId& txn, RecordIndex began, RecordIndex rests
     finding("a stale rejection: it rests on " + text(restsOn) + ", and " +
             text(*std::prev(after)) + " was known before: " + result);
   }
+  rejected_.insert(txn);
   auto landed = byTxn_.find(txn);
   if (landed != byTxn_.end()) {
     finding("a transaction that is in the log at " + text(landed->second) + " was rejected: " +

@@ -99,6 +99,7 @@ class SimChecker final : public SimTap, public SimWatcher {
   std::unordered_map<TxnId, RecordIndex> byTxn_;
   std::unordered_map<std::string, std::vector<RecordIndex>> writes_;  // by key
   std::unordered_map<TxnId, Result> results_;  // acknowledged
+  std::set<TxnId> rejected_;
   std::vector<ExtentId> extents_;            // named by the log
   std::map<NodeId, Kept> kept_;
   std::map<Epoch, Leader> leaders_;

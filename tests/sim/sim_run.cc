@@ -111,7 +111,7 @@ class Run {
     const int64_t deadline = cluster_.nowMs() + boundMs;
     while (!checker_.found() && !condition()) {
       if (cluster_.nowMs() >= deadline) {
-        checker_.finding(std::string("no progress: ") + what + cluster_.describe());
+        checker_.finding(kNoProgress + std::string(what) + cluster_.describe());
         return;
       }
       runFor(10 * kj::MILLISECONDS);

@@ -27,6 +27,9 @@ struct SimRunOptions {
   std::function<void(const std::string&)> story;  // told what happens, when set
 };
 
+// How a finding begins that says that nothing goes on.
+constexpr const char* kNoProgress = "no progress: ";
+
 // Virtual time that the healed core and then the whole cluster are given.
 constexpr int64_t kCoreBoundMs = 20'000, kConvergeBoundMs = 20'000;
 
