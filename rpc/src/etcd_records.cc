@@ -1,80 +1,31 @@
 #include "rpc/etcd_records.h"
 
-#include <kj/debug.h>
-
-#include <nlohmann/json.hpp>
+#include "json_read.h"
 
 namespace packmoor::rpc {
 namespace {
 
 using nlohmann::json;
 using replicator::MemberIdentity;
-using replicator::Uuid;
 using replicator::VolumeConfiguration;
 
-template <typename... Parts>
-[[noreturn]] void refuse(Parts&&... parts) {
-  kj::throwFatalException(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__,
-                                        kj::str(kj::fwd<Parts>(parts)...)));
-}
-
-const json& member(const json& object, const char* name) {
-  if (!object.is_object()) refuse("there is no object around \"", name, "\"");
-  auto found = object.find(name);
-  if (found == object.end()) refuse("\"", name, "\" is missing");
-  return *found;
-}
-
-std::string text(const json& object, const char* name) {
-  auto& value = member(object, name);
-  if (!value.is_string()) refuse("\"", name, "\" is not a string");
-  return value.get<std::string>();
-}
-
-uint64_t number(const json& object, const char* name) {
-  auto& value = member(object, name);
-  if (!value.is_number_unsigned()) refuse("\"", name, "\" is not a number");
-  return value.get<uint64_t>();
-}
-
-Uuid uuid(const json& object, const char* name) {
-  const std::string value = text(object, name);
-  Uuid id;
-  if (!Uuid::parse(kj::StringPtr(value.c_str(), value.size()), id)) {
-    refuse("\"", name, "\" is not an identifier of 32 hex digits");
-  }
-  return id;
-}
-
-std::string nodeId(const json& object, const char* name) {
-  std::string value = text(object, name);
-  if (!replicator::isValidNodeId(kj::StringPtr(value.c_str(), value.size()))) {
-    refuse("\"", name, "\" is not a node id");
-  }
-  return value;
-}
-
-std::string hex(const Uuid& id) {
-  return id.text().cStr();
-}
-
 json parse(std::string_view value, const char* what) {
-  if (value.size() > kEtcdValueBytesMax) refuse("the value is too large to be ", what);
+  if (value.size() > kEtcdValueBytesMax) refuseJson("the value is too large to be ", what);
   auto parsed = json::parse(value.begin(), value.end(), nullptr, false);
-  if (parsed.is_discarded()) refuse("the value is not JSON");
-  const uint64_t schema = number(parsed, "schema");
+  if (parsed.is_discarded()) refuseJson("the value is not JSON");
+  const uint64_t schema = jsonNumber(parsed, "schema");
   if (schema == 0 || schema > kEtcdSchema) {
-    refuse("it has schema ", schema, ", and this version reads up to ", kEtcdSchema,
+    refuseJson("it has schema ", schema, ", and this version reads up to ", kEtcdSchema,
            "; upgrade this node");
   }
   return parsed;
 }
 
 json toJson(const MemberIdentity& identity) {
-  return {{"node", identity.node}, {"journal", hex(identity.journal)}};
+  return {{"node", identity.node}, {"journal", uuidText(identity.journal)}};
 }
 MemberIdentity memberFrom(const json& object) {
-  return {nodeId(object, "node"), uuid(object, "journal")};
+  return {jsonNodeId(object, "node"), jsonUuid(object, "journal")};
 }
 
 json toJson(const std::vector<MemberIdentity>& members) {
@@ -83,10 +34,7 @@ json toJson(const std::vector<MemberIdentity>& members) {
   return list;
 }
 std::vector<MemberIdentity> membersFrom(const json& object, const char* name) {
-  auto& list = member(object, name);
-  if (!list.is_array() || list.size() > kEtcdMembersMax) {
-    refuse("\"", name, "\" is not a list of members");
-  }
+  auto& list = jsonList(object, name, kEtcdMembersMax);
   std::vector<MemberIdentity> members;
   for (auto& entry : list) members.push_back(memberFrom(entry));
   return members;
@@ -97,76 +45,88 @@ json toJson(const VolumeConfiguration& configuration) {
   const bool led = !configuration.primary.node.empty();
   return {{"epoch", configuration.epoch.value},
           {"primary", led ? toJson(configuration.primary) : json(nullptr)},
-          {"nonce", hex(configuration.nonce)},
+          {"nonce", uuidText(configuration.nonce)},
           {"members", toJson(configuration.members)},
           {"async", toJson(configuration.async)},
           {"writeQuorum", configuration.writeQuorum}};
 }
 VolumeConfiguration configurationFrom(const json& object) {
   VolumeConfiguration configuration;
-  configuration.epoch = replicator::Epoch(number(object, "epoch"));
-  auto& primary = member(object, "primary");
+  configuration.epoch = replicator::Epoch(jsonNumber(object, "epoch"));
+  auto& primary = jsonMember(object, "primary");
   if (!primary.is_null()) configuration.primary = memberFrom(primary);
-  configuration.nonce = uuid(object, "nonce");
+  configuration.nonce = jsonUuid(object, "nonce");
   configuration.members = membersFrom(object, "members");
   configuration.async = membersFrom(object, "async");
-  const uint64_t quorum = number(object, "writeQuorum");
-  if (quorum > kEtcdMembersMax) refuse("\"writeQuorum\" is out of range");
+  const uint64_t quorum = jsonNumber(object, "writeQuorum");
+  if (quorum > kEtcdMembersMax) refuseJson("\"writeQuorum\" is out of range");
   configuration.writeQuorum = static_cast<uint32_t>(quorum);
   return configuration;
 }
 
 }  // namespace
 
+int64_t revisionOf(uint64_t generation, int64_t modRevision) {
+  return static_cast<int64_t>(generation << kEtcdRevisionBits) | modRevision;
+}
+
 std::string volumeToJson(const replicator::VolumeRecord& record) {
-  const json value = {
+  json value = {
       {"schema", kEtcdSchema},
-      {"id", hex(record.id)},
+      {"id", uuidText(record.id)},
       {"name", record.name},
       {"phase", record.phase == replicator::VolumePhase::kActive ? "active" : "recovering"},
       {"current", toJson(record.current)},
       {"lastActive", record.lastActive ? toJson(*record.lastActive) : json(nullptr)}};
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+  const uint64_t generation = generationOf(record.revision);
+  if (generation > 0) value["generation"] = generation;
+  return dumpJson(value);
 }
 
-replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t revision) {
+replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t modRevision) {
   const json object = parse(value, "a volume's record");
   replicator::VolumeRecord record;
-  record.id = uuid(object, "id");
-  record.name = nodeId(object, "name");  // the same grammar
-  const std::string phase = text(object, "phase");
+  record.id = jsonUuid(object, "id");
+  record.name = jsonNodeId(object, "name");  // the same grammar
+  const std::string phase = jsonText(object, "phase");
   if (phase == "active") {
     record.phase = replicator::VolumePhase::kActive;
   } else if (phase == "recovering") {
     record.phase = replicator::VolumePhase::kRecovering;
   } else {
-    refuse("\"phase\" is neither \"recovering\" nor \"active\"");
+    refuseJson("\"phase\" is neither \"recovering\" nor \"active\"");
   }
-  record.current = configurationFrom(member(object, "current"));
-  auto& lastActive = member(object, "lastActive");
+  record.current = configurationFrom(jsonMember(object, "current"));
+  auto& lastActive = jsonMember(object, "lastActive");
   if (!lastActive.is_null()) record.lastActive = configurationFrom(lastActive);
-  record.revision = revision;
+  uint64_t generation = 0;
+  if (object.contains("generation")) generation = jsonNumber(object, "generation");
+  if (generation > kEtcdGenerationMax) refuseJson("\"generation\" is out of range");
+  if (modRevision < 0 || modRevision > kEtcdModRevisionMax) {
+    refuseJson("its revision is out of range");
+  }
+  record.revision = revisionOf(generation, modRevision);
   return record;
 }
 
 std::string nodeToJson(const replicator::NodeRegistration& registration) {
   const json value = {{"schema", kEtcdSchema},
                       {"node", registration.node},
-                      {"journal", hex(registration.journal)},
+                      {"journal", uuidText(registration.journal)},
                       {"rpc", registration.rpcAddress},
                       {"http", registration.httpAddress},
                       {"version", registration.version}};
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+  return dumpJson(value);
 }
 
 replicator::NodeRegistration nodeFromJson(std::string_view value) {
   const json object = parse(value, "a node's registration");
   replicator::NodeRegistration registration;
-  registration.node = nodeId(object, "node");
-  registration.journal = uuid(object, "journal");
-  registration.rpcAddress = text(object, "rpc");
-  registration.httpAddress = text(object, "http");
-  registration.version = text(object, "version");
+  registration.node = jsonNodeId(object, "node");
+  registration.journal = jsonUuid(object, "journal");
+  registration.rpcAddress = jsonText(object, "rpc");
+  registration.httpAddress = jsonText(object, "http");
+  registration.version = jsonText(object, "version");
   return registration;
 }
 

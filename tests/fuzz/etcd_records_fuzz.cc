@@ -35,7 +35,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     auto again = volumeFromJson(volumeToJson(*volume), 7);
     require(again.id == volume->id && again.name == volume->name);
     require(again.current == volume->current && again.lastActive == volume->lastActive);
-    require(again.phase == volume->phase && again.revision == 7);
+    require(again.phase == volume->phase && again.revision == volume->revision);
+    require(modRevisionOf(volume->revision) == 7);
   } else {
     auto node = attempt([&]() { return nodeFromJson(text); });
     if (!node) return 0;

@@ -3,14 +3,18 @@
 // Keys: /packmoor/<cluster>/volumes/<name> and /packmoor/<cluster>/nodes/<id>. Every value is an
 // object with "schema", today 1. A reader refuses a greater one, since it must not write back what
 // it did not understand; unknown members of a known schema are ignored. Identifiers are 32 hex
-// digits. The revision is etcd's own mod_revision and not part of the value.
+// digits.
 //
 //   volume: {"schema":1,"id":..,"name":..,"phase":"recovering"|"active",
-//            "current":CONFIGURATION,"lastActive":CONFIGURATION or null}
+//            "current":CONFIGURATION,"lastActive":CONFIGURATION or null,"generation":G, absent: 0}
 //   CONFIGURATION: {"epoch":1,"primary":MEMBER or null,"nonce":..,"members":[MEMBER..],
 //                   "async":[MEMBER..],"writeQuorum":2}
 //   MEMBER: {"node":..,"journal":..}
 //   node: {"schema":1,"node":..,"journal":..,"rpc":"host:port","http":"host:port","version":..}
+//
+// A record's revision is etcd's mod_revision of the key, with the record's generation above it.
+// Accepting a coordinator that was restored raises the generation (DESIGN rule 18), so that
+// revisions of a record only grow although etcd's have gone back.
 #pragma once
 
 #include <replicator/coordinator.h>
@@ -24,9 +28,19 @@ constexpr int kEtcdSchema = 1;
 constexpr size_t kEtcdValueBytesMax = 1u << 20;  // etcd's own limit of a request is 1.5 MiB
 constexpr size_t kEtcdMembersMax = 1024;         // of one configuration
 
+constexpr int kEtcdRevisionBits = 44;                  // of mod_revision
+constexpr int64_t kEtcdModRevisionMax = (int64_t{1} << kEtcdRevisionBits) - 1;
+constexpr uint64_t kEtcdGenerationMax = 0x7ffff;       // what fits above it
+
+constexpr uint64_t generationOf(int64_t revision) {
+  return static_cast<uint64_t>(revision) >> kEtcdRevisionBits;
+}
+constexpr int64_t modRevisionOf(int64_t revision) { return revision & kEtcdModRevisionMax; }
+int64_t revisionOf(uint64_t generation, int64_t modRevision);
+
 // Readers throw a KJ exception that says what is wrong with the text.
 std::string volumeToJson(const replicator::VolumeRecord& record);
-replicator::VolumeRecord volumeFromJson(std::string_view text, int64_t revision);
+replicator::VolumeRecord volumeFromJson(std::string_view text, int64_t modRevision);
 std::string nodeToJson(const replicator::NodeRegistration& registration);
 replicator::NodeRegistration nodeFromJson(std::string_view text);
 
