@@ -35,7 +35,7 @@ Co<void> ReplicatorImpl::followCoordinator() {
     auto listed = co_await outcomeOf(parts_.coordinator.listVolumes());
     if (listed.ok()) {
       for (const VolumeRecord& record : *listed.value) note(record);
-      listed_ = true;
+      listed_ = known_ = true;
       opened_.notify();
       retryMs = kCoordinatorRetryMsMin;
       auto woken = outcomeOf(kj::mv(changed)).ignoreResult()
@@ -44,11 +44,23 @@ Co<void> ReplicatorImpl::followCoordinator() {
                            kCoordinatorPollMs * kj::MILLISECONDS));
       co_await kj::mv(woken);
     } else {
+      if (!known_) openRemembered();
       co_await parts_.env.timer.afterDelay(kCoordinatorRetryMsMin * kj::MILLISECONDS);
       co_await coordinatorWanted_.waitFor(parts_.env.timer, retryMs);
       retryMs = std::min(retryMs * 2, kCoordinatorRetryMsMax);
     }
   }
+}
+
+// A coordinator that is away, or that has another past (rule 18), does not keep a node from following:
+// its volumes open as they were known, and the primary's records tell the rest. Leading needs the
+// coordinator itself.
+void ReplicatorImpl::openRemembered() {
+  auto records = parts_.coordinator.remembered();
+  if (records.empty()) return;
+  for (const VolumeRecord& record : records) note(record);
+  known_ = true;
+  opened_.notify();
 }
 
 void ReplicatorImpl::note(const VolumeRecord& record) {
@@ -118,7 +130,7 @@ Co<void> ReplicatorImpl::tickForever() {
     extentTickMs = now;
     exchange_.tick();
     // What no open volume names may go, once every volume has said what it names.
-    if (!expiring_ && ready()) {
+    if (!expiring_ && listed_ && ready()) {
       expiring_ = true;
       parts_.extents.startExpiry();
     }
@@ -163,7 +175,7 @@ Co<void> ReplicatorImpl::waitReady(int64_t timeoutMs) {
 void ReplicatorImpl::failNotOpen(const std::string& name) {
   const auto why = opening_.find(name);
   kj::String sentence =
-      !listed_ ? kj::str("the coordinator has not yet told this node its volumes")
+      !known_ ? kj::str("the coordinator has not yet told this node its volumes")
       : why != opening_.end()
           ? kj::str("volume ", name.c_str(), " is not open here yet: ", why->second.c_str())
           : kj::str("volume ", name.c_str(), " is not open here: this node is not a member of it");

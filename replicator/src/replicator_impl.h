@@ -59,11 +59,12 @@ class ReplicatorImpl final : public Replicator {
 
  private:
   Co<void> followCoordinator();
+  void openRemembered();
   Co<void> tickForever();
   Co<void> followConnections();
   void note(const VolumeRecord& record);
   Co<void> openVolume(VolumeRecord record);
-  bool ready() const { return listed_ && opening_.empty(); }
+  bool ready() const { return known_ && opening_.empty(); }
   Co<void> waitReady(int64_t timeoutMs);
   Co<void> waitOpen(std::string name, int64_t timeoutMs);
   [[noreturn]] void failNotOpen(const std::string& name);
@@ -85,6 +86,7 @@ class ReplicatorImpl final : public Replicator {
   std::map<std::string, std::unique_ptr<VolumeImpl>> volumes_;   // open ones, by name
   std::map<VolumeId, VolumeImpl*> byId_;
   std::map<std::string, std::string> opening_;   // name: why it is not open yet
+  bool known_ = false;    // which volumes are this node's: from the coordinator, or remembered
   bool listed_ = false, expiring_ = false, stopped_ = false;
 
   Tasks tasks_{"replicator"};

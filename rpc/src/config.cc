@@ -87,22 +87,81 @@ void readControl(ConfigReader& reader, NodeConfig& config) {
   reader.text("status_socket", control.statusSocket);
   reader.text("group", control.group);
   reader.leave();
+}
 
-  reader.table("coordinator");
-  NodeConfig::CoordinatorPart& coordinator = config.coordinator;
-  reader.texts("etcd", coordinator.etcd);
-  reader.text("prefix", coordinator.prefix);
+// The host of an URL of etcd, or empty when it is none.
+std::string etcdHost(std::string_view url, bool& secure) {
+  constexpr std::string_view kPlain = "http://", kSecure = "https://";
+  secure = url.substr(0, kSecure.size()) == kSecure;
+  if (!secure && url.substr(0, kPlain.size()) != kPlain) return {};
+  url.remove_prefix(secure ? kSecure.size() : kPlain.size());
+  if (!isHostAndPort(url)) return {};
+  return std::string(url.substr(0, url.rfind(':')));
+}
+
+bool isAddress(const std::string& host) {
+  return host.front() == '[' || host.find_first_not_of("0123456789.") == std::string::npos;
+}
+
+void checkEtcd(ConfigReader& reader, const NodeConfig::CoordinatorPart& coordinator) {
+  size_t secured = 0;
   for (const std::string& url : coordinator.etcd) {
-    constexpr std::string_view kScheme = "http://";
-    if (url.rfind(kScheme, 0) != 0 ||
-        !isHostAndPort(std::string_view(url).substr(kScheme.size()))) {
-      reader.problemAt("etcd", "coordinator.etcd must hold URLs as \"http://10.0.0.1:2379\", and "
-                               "holds \"" + url + "\".");
+    bool secure = false;
+    const std::string host = etcdHost(url, secure);
+    if (host.empty()) {
+      reader.problemAt("etcd", "coordinator.etcd must hold URLs as \"http://10.0.0.1:2379\" or "
+                               "\"https://etcd1.example.org:2379\", and holds \"" + url + "\".");
+      return;
+    }
+    if (secure) ++secured;
+    if (secure && isAddress(host) && coordinator.serverName.empty()) {
+      reader.problemAt("etcd", "coordinator.etcd holds \"" + url + "\", an address, under which no "
+                               "certificate can be verified: give coordinator.server_name, a DNS "
+                               "name that is in etcd's certificates.");
     }
   }
   if (reader.has("etcd") && coordinator.etcd.empty()) {
     reader.problemAt("etcd", "coordinator.etcd is empty. Leave it out for a node that stands alone.");
   }
+  if (secured != 0 && secured != coordinator.etcd.size()) {
+    reader.problemAt("etcd", "coordinator.etcd mixes http and https; use one of them.");
+  }
+  if (secured != 0 && coordinator.ca.empty()) {
+    reader.problemAt("ca", "coordinator.ca is missing: with https, etcd's certificate is verified by "
+                           "an authority that this node is given.");
+  }
+  for (const char* key : {"ca", "certificate", "key", "server_name"}) {
+    if (secured != 0 || coordinator.etcd.empty() || !reader.has(key)) continue;
+    reader.problemAt(key, std::string("coordinator.") + key + " is for https, and coordinator.etcd "
+                              "holds http URLs.");
+  }
+}
+
+// Either both or none.
+void checkPair(ConfigReader& reader, const char* one, const std::string& first, const char* other,
+               const std::string& second) {
+  if (first.empty() == second.empty()) return;
+  const char* given = first.empty() ? other : one;
+  const char* missing = first.empty() ? one : other;
+  reader.problemAt(given, std::string("coordinator.") + given + " is given, and coordinator." +
+                              missing + " is not: give both or neither.");
+}
+
+void readCoordinator(ConfigReader& reader, NodeConfig& config) {
+  reader.table("coordinator");
+  NodeConfig::CoordinatorPart& coordinator = config.coordinator;
+  reader.texts("etcd", coordinator.etcd);
+  reader.text("prefix", coordinator.prefix);
+  reader.text("ca", coordinator.ca);
+  reader.text("certificate", coordinator.certificate);
+  reader.text("key", coordinator.key);
+  reader.text("server_name", coordinator.serverName);
+  reader.text("user", coordinator.user);
+  reader.text("password_file", coordinator.passwordFile);
+  reader.millis("request_timeout_ms", coordinator.requestTimeoutMs, 100, 60'000);
+  checkEtcd(reader, coordinator);
+  checkPair(reader, "certificate", coordinator.certificate, "key", coordinator.key);
+  checkPair(reader, "user", coordinator.user, "password_file", coordinator.passwordFile);
   if (coordinator.prefix.empty() || coordinator.prefix[0] != '/') {
     reader.problemAt("prefix", "coordinator.prefix must start with '/', and is \"" +
                                    coordinator.prefix + "\".");
@@ -225,6 +284,7 @@ ConfigResult parseConfig(std::string_view text) {
   readHttp(reader, result.config);
   readPeers(reader, result.config);
   readControl(reader, result.config);
+  readCoordinator(reader, result.config);
   readIo(reader, result.config);
   readLimits(reader, result.config);
   reader.leaveDocument();

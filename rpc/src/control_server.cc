@@ -26,6 +26,7 @@ bool changes(const control::Request& request) {
     case control::Request::kVolumeCreate:
     case control::Request::kVolumeSwitchover:
     case control::Request::kVolumeVerify:  // orders a record
+    case control::Request::kCoordinatorAccept:
       return true;
     default:
       return false;

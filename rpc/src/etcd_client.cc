@@ -1,11 +1,12 @@
 #include "etcd_client.h"
 
-#include <kj/compat/url.h>
 #include <kj/debug.h>
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <charconv>
+#include <cstring>
 
 #include "describe.h"
 
@@ -13,12 +14,15 @@ namespace packmoor::rpc {
 namespace {
 
 using nlohmann::json;
+using Type = kj::Exception::Type;
+
+constexpr kj::uint kUnauthorized = 401;
+constexpr size_t kReasonBytesMax = 200;
 
 template <typename... Parts>
-kj::Exception failure(kj::Exception::Type type, Parts&&... parts) {
+kj::Exception failure(Type type, Parts&&... parts) {
   return kj::Exception(type, __FILE__, __LINE__, kj::str(kj::fwd<Parts>(parts)...));
 }
-using Type = kj::Exception::Type;
 
 // What the gateway says in the body of an error.
 kj::String messageIn(kj::StringPtr body) {
@@ -31,20 +35,29 @@ kj::String messageIn(kj::StringPtr body) {
       }
     }
   }
-  return kj::str("no reason given");
+  // Not JSON: a line of text, of which an operator may make something.
+  std::string line(body.begin(), std::find(body.begin(), body.end(), '\n'));
+  if (line.size() > kReasonBytesMax) line.resize(kReasonBytesMax);
+  for (char& c : line) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  return line.empty() ? kj::str("no reason given") : kj::str(line.c_str());
 }
 
-void checkEndpoint(const std::string& endpoint) {
-  auto url = kj::Url::tryParse(kj::StringPtr(endpoint.c_str()), kj::Url::Context::REMOTE_HREF);
-  KJ_IF_MAYBE(parsed, url) {
-    if (parsed->scheme == "https") {
-      kj::throwFatalException(failure(Type::FAILED, "The etcd endpoint ", endpoint.c_str(),
-                                      " uses https, which is not supported yet; use http."));
-    }
-    if (parsed->scheme == "http" && parsed->host.size() > 0 && parsed->path.size() == 0) return;
+EtcdHeader headerOf(const json& answer) {
+  EtcdHeader result;
+  auto header = answer.find("header");
+  if (header == answer.end()) return result;
+  if (!header->is_object()) {
+    kj::throwFatalException(failure(Type::FAILED, "its answer is not what etcd sends"));
   }
-  kj::throwFatalException(failure(Type::FAILED, "\"", endpoint.c_str(),
-                                  "\" is not an etcd endpoint; write it as http://HOST:PORT."));
+  auto found = header->find("cluster_id");
+  if (found != header->end() && found->is_string()) {
+    const auto& text = found->get_ref<const std::string&>();
+    std::from_chars(text.data(), text.data() + text.size(), result.clusterId);
+  }
+  result.revision = etcdInteger(*header, "revision");
+  return result;
 }
 
 }  // namespace
@@ -64,60 +77,91 @@ int64_t etcdInteger(const json& object, const char* name) {
   kj::throwFatalException(failure(Type::FAILED, "\"", name, "\" in its answer is not a number"));
 }
 
-EtcdClient::EtcdClient(EtcdOptions options) : options_(kj::mv(options)) {
+EtcdClient::EtcdClient(EtcdOptions options, EtcdPast& past, std::function<void()> recovered)
+    : options_(kj::mv(options)), past_(past), recovered_(kj::mv(recovered)) {
   if (options_.endpoints.empty()) {
     kj::throwFatalException(failure(Type::FAILED, "No etcd endpoint is configured."));
   }
-  for (auto& endpoint : options_.endpoints) {
-    while (!endpoint.empty() && endpoint.back() == '/') endpoint.pop_back();
-    checkEndpoint(endpoint);
+  for (const auto& url : options_.endpoints) {
+    endpoints_.add(kj::heap<EtcdEndpoint>(options_, url, headerTable_));
   }
-  http_ = kj::newHttpClient(options_.timer, headerTable_, options_.network, nullptr);
 }
 
 kj::Promise<EtcdAnswer> EtcdClient::callAny(std::string path, std::string body) {
-  return anyBody(kj::mv(path), kj::mv(body));
+  return anyBody(kj::mv(path), kj::mv(body), Trust::kKnownOnly);
 }
-
 kj::Promise<EtcdAnswer> EtcdClient::callOnce(std::string path, std::string body) {
-  return kj::Promise<EtcdAnswer>(call(current_, kj::mv(path), kj::mv(body)))
-      .then(
-          [this](EtcdAnswer answer) {
-            succeeded();
-            return answer;
-          },
-          [this](kj::Exception&& e) -> EtcdAnswer {
-            failed(e);
-            kj::throwFatalException(kj::mv(e));
-          });
+  return onceBody(kj::mv(path), kj::mv(body));
+}
+kj::Promise<EtcdAnswer> EtcdClient::askAny(std::string path, std::string body) {
+  return anyBody(kj::mv(path), kj::mv(body), Trust::kAny);
+}
+kj::Promise<EtcdAnswer> EtcdClient::askAt(size_t endpoint, std::string path, std::string body) {
+  return call(endpoint % endpoints_.size(), kj::mv(path), kj::mv(body), Trust::kAny);
 }
 
-Co<EtcdAnswer> EtcdClient::anyBody(std::string path, std::string body) {
+Co<EtcdAnswer> EtcdClient::anyBody(std::string path, std::string body, Trust trust) {
   kj::Vector<kj::String> causes;
-  const size_t first = current_, count = options_.endpoints.size();
+  const size_t first = current_, count = endpoints_.size();
+  foreign_ = nullptr;
   for (size_t i = 0; i < count; ++i) {
+    if (trust == Trust::kKnownOnly) past_.requireTrusted(past_.tag());
     const size_t endpoint = (first + i) % count;
-    try {
-      auto answer = co_await call(endpoint, path, body);
-      current_ = endpoint;
-      succeeded();
-      co_return kj::mv(answer);
-    } catch (kj::Exception& e) {
-      causes.add(kj::str(e.getDescription()));
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      try {
+        auto answer = co_await call(endpoint, path, body, trust);
+        current_ = endpoint;
+        succeeded();
+        co_return kj::mv(answer);
+      } catch (kj::Exception& e) {
+        // A connection that was kept from the last request breaks when etcd was restarted; the
+        // second attempt makes a new one.
+        if (attempt == 0 && e.getType() == Type::DISCONNECTED) continue;
+        causes.add(kj::str(e.getDescription()));
+        break;
+      }
     }
   }
+  KJ_IF_MAYBE(header, foreign_) { past_.foreign(*header); }
+  if (trust == Trust::kKnownOnly) requireNoDoubt();
   auto all = failure(Type::DISCONNECTED, kj::strArray(causes, " "));
   failed(all);
   kj::throwFatalException(kj::mv(all));
 }
 
+Co<EtcdAnswer> EtcdClient::onceBody(std::string path, std::string body) {
+  past_.requireTrusted(past_.tag());
+  kj::Maybe<kj::Exception> cause;
+  try {
+    auto answer = co_await call(current_, kj::mv(path), kj::mv(body), Trust::kKnownOnly);
+    succeeded();
+    co_return kj::mv(answer);
+  } catch (kj::Exception& e) {
+    cause = kj::mv(e);
+  }
+  requireNoDoubt();
+  auto unknown = failure(Type::DISCONNECTED, KJ_ASSERT_NONNULL(cause).getDescription());
+  failed(unknown);
+  kj::throwFatalException(kj::mv(unknown));
+}
+
+// After a failure: an etcd in doubt has answered.
+void EtcdClient::requireNoDoubt() {
+  if (past_.doubt().empty()) return;
+  reachable_ = true;
+  problem_.clear();
+  past_.requireTrusted(past_.tag());
+}
+
 void EtcdClient::succeeded() {
+  const bool back = !reachable_;
   reachable_ = true;
   if (!problem_.empty()) {
     notify(options_.notices, NoticeLevel::kInfo,
            kj::str("etcd at ", endpoint().c_str(), " answers again."));
   }
   problem_.clear();
+  if (back) recovered_();
 }
 
 void EtcdClient::failed(const kj::Exception& cause) {
@@ -127,89 +171,134 @@ void EtcdClient::failed(const kj::Exception& cause) {
   problem_ = kj::mv(text);
 }
 
-// One attempt at one endpoint, in time, with every failure told as a sentence.
-Co<EtcdAnswer> EtcdClient::call(size_t endpoint, std::string path, std::string body) {
-  const auto& name = options_.endpoints[endpoint];
+// One attempt at one endpoint, in time, with every failure told as a sentence: DISCONNECTED when the
+// connection could not be made or broke, OVERLOADED when it was late, FAILED for a bad answer.
+Co<EtcdAnswer> EtcdClient::call(size_t endpoint, std::string path, std::string body, Trust trust) {
+  const auto& name = endpoints_[endpoint]->url();
   const int64_t timeoutMs = options_.requestTimeoutMs;
   auto late = options_.timer.afterDelay(timeoutMs * kj::MILLISECONDS)
                   .then([timeoutMs]() -> kj::Promise<EtcdAnswer> {
-                    return failure(Type::DISCONNECTED, "no answer within ", timeoutMs, " ms");
+                    return failure(Type::OVERLOADED, "no answer within ", timeoutMs, " ms");
                   });
   kj::Maybe<kj::Exception> cause;
   try {
-    auto answering = kj::Promise<EtcdAnswer>(exchange(endpoint, kj::mv(path), kj::mv(body)))
+    auto answering = kj::Promise<EtcdAnswer>(exchange(endpoint, kj::mv(path), kj::mv(body), trust))
                          .exclusiveJoin(kj::mv(late));
     auto answer = co_await kj::mv(answering);
     co_return kj::mv(answer);
   } catch (kj::Exception& e) {
     cause = kj::mv(e);
   }
-  kj::throwFatalException(failure(Type::DISCONNECTED, "etcd at ", name.c_str(), " failed: ",
-                                  describeCause(KJ_ASSERT_NONNULL(cause)).c_str(), "."));
+  auto& e = KJ_ASSERT_NONNULL(cause);
+  kj::throwFatalException(failure(e.getType(), "etcd at ", name.c_str(), " failed: ",
+                                  describeCause(e).c_str(), "."));
 }
 
-Co<EtcdAnswer> EtcdClient::exchange(size_t endpoint, std::string path, std::string body) {
-  auto response = co_await post(endpoint, kj::mv(path), kj::mv(body));
+Co<EtcdAnswer> EtcdClient::exchange(size_t endpoint, std::string path, std::string body,
+                                    Trust trust) {
+  const EtcdPast::Tag tag = past_.tag();
+  for (int attempt = 0;; ++attempt) {
+    if (needsToken()) co_await authenticate(endpoint);
+    const std::string token = token_;
+    auto response = co_await endpoints_[endpoint]->post(path, body, token);
+    const auto status = response.statusCode;
+    auto text = co_await response.body->readAllText(kEtcdAnswerBytesMax);
+    // Etcd checks the token before it does anything, so that asking again is safe.
+    if (attempt == 0 && refusesToken(status, text, token)) continue;
+    if (status != 200) {
+      kj::throwFatalException(
+          failure(Type::FAILED, "it answered ", status, " (", messageIn(text), ")"));
+    }
+    auto parsed = std::make_shared<json>(json::parse(text.begin(), text.end(), nullptr, false));
+    if (!parsed->is_object()) {
+      kj::throwFatalException(failure(Type::FAILED, "its answer is not what etcd sends"));
+    }
+    EtcdAnswer answer;
+    answer.header = headerOf(*parsed);
+    answer.body = kj::mv(parsed);
+    answer.tag = tag;
+    if (trust == Trust::kKnownOnly) judge(answer);
+    co_return kj::mv(answer);
+  }
+}
+
+void EtcdClient::judge(const EtcdAnswer& answer) {
+  if (answer.header.clusterId == 0) {
+    kj::throwFatalException(failure(Type::FAILED, "its answer names no cluster"));
+  }
+  switch (past_.judge(answer.tag, answer.header)) {
+    case EtcdPast::Verdict::kKnown: return;
+    case EtcdPast::Verdict::kRefused: past_.requireTrusted(answer.tag); return;
+    case EtcdPast::Verdict::kForeign:
+      foreign_ = answer.header;
+      kj::throwFatalException(failure(
+          Type::FAILED, "it belongs to another etcd cluster (",
+          clusterIdText(answer.header.clusterId).c_str(), ") than the one used before (",
+          clusterIdText(past_.memory().clusterId).c_str(), ")"));
+  }
+}
+
+// True when the request is to be made again with a new token.
+bool EtcdClient::refusesToken(kj::uint status, kj::StringPtr text, const std::string& used) {
+  if (options_.user.empty() || status == 200) return false;
+  const bool refused = status == kUnauthorized ||
+                       strstr(text.cStr(), "invalid auth token") != nullptr ||
+                       strstr(text.cStr(), "auth: revision in header is old") != nullptr ||
+                       strstr(text.cStr(), "user name is empty") != nullptr;
+  if (!refused) return false;
+  if (token_ == used) token_.clear();
+  authenticationOff_ = false;
+  return true;
+}
+
+Co<void> EtcdClient::authenticate(size_t endpoint) {
+  const std::string password = options_.password ? options_.password() : std::string();
+  const json body = {{"name", options_.user}, {"password", password}};
+  auto response = co_await endpoints_[endpoint]->post(
+      "/v3/auth/authenticate", body.dump(-1, ' ', false, json::error_handler_t::replace), {});
   const auto status = response.statusCode;
   auto text = co_await response.body->readAllText(kEtcdAnswerBytesMax);
   if (status != 200) {
-    kj::throwFatalException(
-        failure(Type::FAILED, "it answered ", status, " (", messageIn(text), ")"));
+    if (strstr(text.cStr(), "authentication is not enabled") != nullptr) {
+      authenticationOff_ = true;
+      notify(options_.notices, NoticeLevel::kWarning,
+             "etcd does not authenticate its clients, although a user is configured.");
+      co_return;
+    }
+    kj::throwFatalException(failure(Type::FAILED, "it does not let in the user \"",
+                                    options_.user.c_str(), "\" (", messageIn(text), ")"));
   }
-  auto answer = std::make_shared<json>(json::parse(text.begin(), text.end(), nullptr, false));
-  if (!answer->is_object()) {
-    kj::throwFatalException(failure(Type::FAILED, "its answer is not what etcd sends"));
+  auto parsed = json::parse(text.begin(), text.end(), nullptr, false);
+  auto token = parsed.is_object() ? parsed.find("token") : parsed.end();
+  if (!parsed.is_object() || token == parsed.end() || !token->is_string()) {
+    kj::throwFatalException(failure(Type::FAILED, "it gave no token to the user \"",
+                                    options_.user.c_str(), "\""));
   }
-  learn(*answer, endpoint);
-  EtcdAnswer result = kj::mv(answer);
-  co_return kj::mv(result);
-}
-
-Co<kj::HttpClient::Response> EtcdClient::post(size_t endpoint, std::string path,
-                                              std::string body) {
-  const std::string url = options_.endpoints[endpoint] + path;
-  kj::HttpHeaders headers(headerTable_);
-  auto request = http_->request(kj::HttpMethod::POST, kj::StringPtr(url.c_str()), headers,
-                                uint64_t(body.size()));
-  co_await request.body->write(body.data(), body.size());
-  request.body = nullptr;
-  auto response = co_await kj::mv(request.response);
-  co_return kj::mv(response);
-}
-
-void EtcdClient::learn(const json& answer, size_t endpoint) {
-  auto header = answer.find("header");
-  if (header == answer.end()) return;
-  uint64_t clusterId = 0;
-  auto found = header->find("cluster_id");
-  if (found != header->end() && found->is_string()) {
-    const auto& text = found->get_ref<const std::string&>();
-    std::from_chars(text.data(), text.data() + text.size(), clusterId);
-  }
-  if (identity_.clusterId != 0 && clusterId != identity_.clusterId) {
-    kj::throwFatalException(failure(Type::FAILED, "it belongs to another etcd cluster (",
-                                    kj::hex(clusterId), ") than the one used before (",
-                                    kj::hex(identity_.clusterId), ")"));
-  }
-  identity_.clusterId = clusterId;
-  identity_.revision = kj::max(identity_.revision, etcdInteger(*header, "revision"));
+  token_ = token->get<std::string>();
 }
 
 kj::Promise<kj::Own<kj::AsyncInputStream>> EtcdClient::open(size_t endpoint, std::string path,
                                                              std::string body) {
-  endpoint %= options_.endpoints.size();
-  const std::string name = options_.endpoints[endpoint];
-  return options_.timer
-      .timeoutAfter(options_.requestTimeoutMs * kj::MILLISECONDS,
-                    kj::Promise<kj::HttpClient::Response>(
-                        post(endpoint, kj::mv(path), kj::mv(body))))
-      .then([name](kj::HttpClient::Response response) {
-        if (response.statusCode != 200) {
-          kj::throwFatalException(failure(Type::FAILED, "etcd at ", name.c_str(), " answered ",
-                                          response.statusCode, " to a watch."));
-        }
-        return kj::mv(response.body);
-      });
+  endpoint %= endpoints_.size();
+  return options_.timer.timeoutAfter(
+      options_.requestTimeoutMs * kj::MILLISECONDS,
+      kj::Promise<kj::Own<kj::AsyncInputStream>>(
+          openBody(endpoint, kj::mv(path), kj::mv(body))));
+}
+
+Co<kj::Own<kj::AsyncInputStream>> EtcdClient::openBody(size_t endpoint, std::string path,
+                                                        std::string body) {
+  if (needsToken()) co_await authenticate(endpoint);
+  const std::string token = token_;
+  auto response = co_await endpoints_[endpoint]->post(kj::mv(path), kj::mv(body), token);
+  if (response.statusCode != 200) {
+    auto text = co_await response.body->readAllText(kEtcdAnswerBytesMax);
+    refusesToken(response.statusCode, text, token);
+    kj::throwFatalException(failure(Type::FAILED, "etcd at ", endpoints_[endpoint]->url().c_str(),
+                                    " answered ", response.statusCode, " to a watch (",
+                                    messageIn(text), ")."));
+  }
+  co_return kj::mv(response.body);
 }
 
 }  // namespace packmoor::rpc

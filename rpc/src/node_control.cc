@@ -1,5 +1,6 @@
 #include "rpc/node_control.h"
 
+#include "coordinator_control.h"
 #include "node_status.h"
 
 #include <kernelio/co.h>
@@ -103,6 +104,12 @@ class Control final : public NodeControl {
         return guarded(volumeVerify(request.volume_verify().name(), response), true,
                        "The volume " + request.volume_verify().name() + " was not verified.",
                        response);
+      case Request::kCoordinatorStatus:
+        return guarded(coordinatorStatus(view_, response), false,
+                       "The coordinator's status cannot be given.", response);
+      case Request::kCoordinatorAccept:
+        return guarded(coordinatorAccept(view_, request.coordinator_accept(), caller, response), true,
+                       "The coordinator was not accepted.", response);
       default:
         fail(response, control::ERROR_BAD_REQUEST, "The daemon does not know this request.",
              "It is of another version than the client.", "");
@@ -112,11 +119,16 @@ class Control final : public NodeControl {
 
   kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
                                               kj::Array<const kj::byte> question) override {
-    KJ_REQUIRE(kStatusQuery == name.c_str(), "another node asked what this one does not know",
-               name.c_str());
-    control::NodeStatus status;
-    fillNodeStatus(view_, status);
-    std::string bytes = status.SerializeAsString();
+    std::string bytes;
+    if (kCoordinatorQuery == name.c_str()) {
+      bytes = coordinatorKnowledge(view_);
+    } else {
+      KJ_REQUIRE(kStatusQuery == name.c_str(), "another node asked what this one does not know",
+                 name.c_str());
+      control::NodeStatus status;
+      fillNodeStatus(view_, status);
+      bytes = status.SerializeAsString();
+    }
     return kj::heapArray(reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size());
   }
 
@@ -316,10 +328,14 @@ class Control final : public NodeControl {
     }
   }
 
+  bool coordinatorAnswers() {
+    return view_.coordinator->reachable() && view_.coordinator->doubt().empty();
+  }
+
   Co<void> volumeList(Response& response) {
     if (!ready(view_.replicator, response)) co_return;
     response.mutable_volume_list();
-    if (!view_.coordinator->reachable()) {
+    if (!coordinatorAnswers()) {
       addOpenVolumes(nullptr, response);
       co_return;
     }
@@ -330,7 +346,7 @@ class Control final : public NodeControl {
   Co<void> volumeShow(std::string name, Response& response) {
     if (!ready(view_.replicator, response)) co_return;
     response.mutable_volume_list();
-    if (view_.coordinator->reachable()) {
+    if (coordinatorAnswers()) {
       auto record = co_await view_.coordinator->readVolume(name);
       if (record) addVolume(*record, response);
     } else {

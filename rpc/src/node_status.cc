@@ -192,6 +192,8 @@ void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
                 "The coordinator does not answer. Volumes go on as they are; no takeover is "
                 "possible.");
     }
+    const std::string doubt = view.coordinator->doubt();
+    if (!doubt.empty()) addHealth(status, "COORDINATOR_CHANGED", "error", doubt);
   }
   if (view.journal != nullptr) fillJournal(*view.journal, status);
   if (view.extents != nullptr) fillExtents(*view.extents, status);

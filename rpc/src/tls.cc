@@ -200,43 +200,88 @@ kj::TlsCertificate authorityForKj(X509* certificate) {
   return kj::TlsCertificate(kj::arrayPtr(encoded, static_cast<size_t>(bytes)));
 }
 
+struct Trusted {
+  std::vector<X509Own> certificates;
+  kj::Vector<kj::TlsCertificate> forKj;
+  int64_t endsMs = std::numeric_limits<int64_t>::max();
+};
+
+Trusted loadAuthorities(const TlsFiles& files, const char* what) {
+  Trusted trusted;
+  const auto pem = readPem(files.authority, what);
+  trusted.certificates = parseCertificates(pem, files.authority, "an authority's certificate");
+  for (auto& authority : trusted.certificates) {
+    trusted.endsMs = std::min(trusted.endsMs, toMs(X509_get0_notAfter(authority.get())));
+    trusted.forKj.add(authorityForKj(authority.get()));
+  }
+  return trusted;
+}
+
+struct Own {
+  std::string certificatePem, keyPem;
+  std::vector<X509Own> chain;
+};
+
+Own loadOwn(const TlsFiles& files, const char* certificateName, const char* keyName) {
+  Own own;
+  own.certificatePem = readPem(files.certificate, certificateName);
+  own.keyPem = readPem(files.key, keyName);
+  own.chain = parseCertificates(own.certificatePem, files.certificate, "a certificate");
+  Key key(PEM_read_bio_PrivateKey(bioOf(own.keyPem).get(), nullptr, &noPassphrase, nullptr));
+  if (key == nullptr) {
+    refuse(files.key.c_str(), " is not a private key in PEM without a passphrase.");
+  }
+  if (X509_check_private_key(own.chain[0].get(), key.get()) != 1) {
+    refuse("The key ", files.key.c_str(), " does not belong to the certificate ",
+           files.certificate.c_str(), ".");
+  }
+  return own;
+}
+
+kj::TlsKeypair keypairOf(const Own& own) {
+  return {kj::TlsPrivateKey(kj::StringPtr(own.keyPem.c_str(), own.keyPem.size())),
+          kj::TlsCertificate(
+              kj::StringPtr(own.certificatePem.c_str(), own.certificatePem.size()))};
+}
+
+kj::TlsContext::Options optionsFor(const Trusted& trusted) {
+  kj::TlsContext::Options options;
+  options.useSystemTrustStore = false;
+  options.trustedCertificates = trusted.forKj.asPtr();
+  options.minVersion = kj::TlsVersion::TLS_1_2;
+  return options;
+}
+
 }  // namespace
 
 kj::Own<TlsMaterial> TlsMaterial::load(const TlsFiles& files, const std::string& nodeId,
                                        int64_t nowMs) {
   ERR_clear_error();
-  const auto authorityPem = readPem(files.authority, "the cluster's authority");
-  const auto certificatePem = readPem(files.certificate, "this node's certificate");
-  const auto keyPem = readPem(files.key, "this node's key");
-  auto authorities = parseCertificates(authorityPem, files.authority, "an authority's certificate");
-  auto chain = parseCertificates(certificatePem, files.certificate, "a certificate");
-  Key key(PEM_read_bio_PrivateKey(bioOf(keyPem).get(), nullptr, &noPassphrase, nullptr));
-  if (key == nullptr) {
-    refuse(files.key.c_str(), " is not a private key in PEM without a passphrase.");
-  }
-  if (X509_check_private_key(chain[0].get(), key.get()) != 1) {
-    refuse("The key ", files.key.c_str(), " does not belong to the certificate ",
-           files.certificate.c_str(), ".");
-  }
-  checkNames(chain[0].get(), files.certificate, nodeId);
-  checkDates(chain[0].get(), files.certificate, nowMs);
-  int64_t authorityEndsMs = std::numeric_limits<int64_t>::max();
-  kj::Vector<kj::TlsCertificate> trusted;
-  for (auto& authority : authorities) {
-    authorityEndsMs = std::min(authorityEndsMs, toMs(X509_get0_notAfter(authority.get())));
-    trusted.add(authorityForKj(authority.get()));
-  }
-  checkSigned(chain, authorities, files, nowMs);
-
-  kj::TlsKeypair keypair{kj::TlsPrivateKey(kj::StringPtr(keyPem.c_str(), keyPem.size())),
-                         kj::TlsCertificate(
-                             kj::StringPtr(certificatePem.c_str(), certificatePem.size()))};
-  kj::TlsContext::Options options;
-  options.useSystemTrustStore = false;
-  options.trustedCertificates = trusted.asPtr();
-  options.minVersion = kj::TlsVersion::TLS_1_2;
+  auto trusted = loadAuthorities(files, "the cluster's authority");
+  auto own = loadOwn(files, "this node's certificate", "this node's key");
+  checkNames(own.chain[0].get(), files.certificate, nodeId);
+  checkDates(own.chain[0].get(), files.certificate, nowMs);
+  checkSigned(own.chain, trusted.certificates, files, nowMs);
+  auto options = optionsFor(trusted);
+  const kj::TlsKeypair keypair = keypairOf(own);
   options.defaultKeypair = keypair;
-  return kj::heap<LoadedTls>(options, toMs(X509_get0_notAfter(chain[0].get())), authorityEndsMs,
+  return kj::heap<LoadedTls>(options, toMs(X509_get0_notAfter(own.chain[0].get())), trusted.endsMs,
+                             files.certificate, files.authority);
+}
+
+kj::Own<TlsMaterial> TlsMaterial::loadForClient(const TlsFiles& files, int64_t nowMs) {
+  ERR_clear_error();
+  auto trusted = loadAuthorities(files, "etcd's authority");
+  auto options = optionsFor(trusted);
+  if (files.certificate.empty()) {
+    return kj::heap<LoadedTls>(options, std::numeric_limits<int64_t>::max(), trusted.endsMs,
+                               files.certificate, files.authority);
+  }
+  auto own = loadOwn(files, "the certificate for etcd", "the key for etcd");
+  checkDates(own.chain[0].get(), files.certificate, nowMs);
+  const kj::TlsKeypair keypair = keypairOf(own);
+  options.defaultKeypair = keypair;
+  return kj::heap<LoadedTls>(options, toMs(X509_get0_notAfter(own.chain[0].get())), trusted.endsMs,
                              files.certificate, files.authority);
 }
 

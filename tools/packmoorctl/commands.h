@@ -45,4 +45,9 @@ int volumeCreate(const Session& session, const std::string& name,
 int volumeSwitchover(const Session& session, const std::string& name, const std::string& to);
 int volumeVerify(const Session& session, const std::string& name);
 
+int coordinatorStatus(const Session& session);
+// Without a cluster id it is asked for on the terminal.
+int coordinatorAccept(const Session& session, std::string clusterId,
+                      const std::vector<std::string>& without);
+
 }  // namespace packmoor::ctl

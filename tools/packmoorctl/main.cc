@@ -24,6 +24,7 @@ Examples:
   packmoorctl repo create team/app
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
+  packmoorctl coordinator status
   packmoorctl journal verify --data /var/lib/packmoor
 )";
 
@@ -43,6 +44,8 @@ struct Arguments {
   std::string volume, to;
   std::vector<std::string> members;
   uint32_t writeQuorum = 0;
+  std::string clusterId;
+  std::vector<std::string> without;
 };
 
 void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
@@ -88,6 +91,19 @@ void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
         [&a]() { return volumeVerify(a.session, a.volume); });
 }
 
+void addCoordinator(CLI::App& app, Arguments& a, Action& chosen) {
+  CLI::App* noun = app.add_subcommand("coordinator", "Look at etcd, and accept a restored one");
+  noun->require_subcommand(1)->fallthrough();
+  verb(noun, "status", "Show what this node knows of etcd, and what etcd is now", chosen,
+       [&a]() { return coordinatorStatus(a.session); });
+  auto* accept = verb(noun, "accept", "Use the etcd that answers, although its past is another one",
+                      chosen, [&a]() { return coordinatorAccept(a.session, a.clusterId, a.without); });
+  accept->add_option("--cluster-id", a.clusterId,
+                     "The id of the cluster to accept [asked for on the terminal]");
+  accept->add_option("--without", a.without, "Members that are lost for good, as n1,n2")
+      ->delimiter(',');
+}
+
 void addJournal(CLI::App& app, Arguments& a, Action& chosen) {
   CLI::App* noun = app.add_subcommand("journal", "Read the journal of a stopped node");
   noun->require_subcommand(1)->fallthrough();
@@ -129,6 +145,7 @@ int run(int argc, char** argv) {
        [&]() { return nodeList(arguments.session); });
   addRepo(app, arguments, chosen);
   addVolume(app, arguments, chosen);
+  addCoordinator(app, arguments, chosen);
   addJournal(app, arguments, chosen);
   try {
     app.parse(argc, argv);

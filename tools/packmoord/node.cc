@@ -74,13 +74,11 @@ Co<void> Node::start() {
   step_ = kFailed;
   background("the replicator", replicator_->run());
   background("the git layer's maintenance", git_->run());
-  co_await registerNode();
-  if (transport_ != nullptr) {
-    background("the list of nodes", followNodes());
-    background("the volumes' start", followVolumes(""));
-  } else {
-    co_await makeFirstVolume();
-  }
+  if (transport_ != nullptr) background("the list of nodes", followNodes());
+  if (remembersVolumes()) background("this node's registration", registerNode());
+  else co_await registerNode();
+  if (transport_ != nullptr) background("the volumes' start", followVolumes(""));
+  else co_await makeFirstVolume();
   gate_.open(*front_);
   view_.phase = rpc::NodePhase::kServing;
   logInfo("node", "Node " + config_.node.id + " serves git at http://" + view_.httpAddress + ".");
@@ -158,7 +156,7 @@ Co<void> Node::openCoordinator() {
     tls_ = rpc::TlsMaterial::load(files, config_.node.id, env.clock.nowMs());
     std::string warning = tls_->warning(env.clock.nowMs());
     if (!warning.empty()) setHealth("CERTIFICATE_ENDS", "warning", warning);
-    coordinator_ = openEtcd(io_, env, config_, notices("etcd"));
+    co_await openEtcdCoordinator();
     rpc::PeerTransportOptions options{
         env.timer, io_.provider->getNetwork(), *tls_, config_.node.id, config_.node.cluster,
         PACKMOOR_VERSION, {}, notices("peers")};
@@ -173,6 +171,23 @@ Co<void> Node::openCoordinator() {
   }
   view_.coordinator = coordinator_.get();
   view_.peers = peers_.get();
+}
+
+Co<void> Node::openEtcdCoordinator() {
+  auto& env = env_->env();
+  const auto& part = config_.coordinator;
+  if (!part.ca.empty()) {
+    rpc::TlsFiles files{part.ca, part.certificate, part.key};
+    etcdTls_ = rpc::TlsMaterial::loadForClient(files, env.clock.nowMs());
+    std::string warning = etcdTls_->warning(env.clock.nowMs());
+    if (!warning.empty()) setHealth("ETCD_CERTIFICATE_ENDS", "warning", warning);
+  }
+  auto etcd = co_await openEtcd(io_, env, config_, etcdTls_.get(), notices("etcd"));
+  etcd_ = etcd.get();
+  coordinator_ = kj::mv(etcd);
+  view_.etcd = etcd_;
+  view_.audit = notices("audit");
+  rememberAddresses(etcd_->rememberedNodes());
 }
 
 void Node::buildGit() {
@@ -198,7 +213,12 @@ Co<void> Node::listenToPeers() {
   view_.rpcAddress = withPort(config_.peersAdvertised(), peerListener_->port());
 }
 
-// A coordinator that is not there is waited for: volumes of this node open once it answers.
+// Only in a cluster: what stands alone has its coordinator at hand.
+bool Node::remembersVolumes() {
+  return transport_ != nullptr && !coordinator_->remembered().empty();
+}
+
+// A coordinator that is not there is waited for: what this node does not remember opens then.
 Co<void> Node::registerNode() {
   replicator::NodeRegistration self;
   self.node = config_.node.id;
@@ -211,11 +231,18 @@ Co<void> Node::registerNode() {
     auto problem = co_await attempt(coordinator_->registerNode(self));
     if (problem == nullptr) break;
     KJ_IF_MAYBE(e, problem) {
-      std::string sentence = "The coordinator does not answer; this node waits for it. " +
-                             rpc::sentenceOf(*e);
-      view_.health["NO_COORDINATOR"] = {"error", sentence};
-      http_->setHealth(sentence);
-      gate_.close("This node waits for its coordinator. Try another node.");
+      const bool serves = remembersVolumes();
+      std::string sentence =
+          std::string(serves ? "The coordinator does not answer. This node follows in the volumes "
+                               "that it remembers, and leads none until it does. "
+                             : "The coordinator does not answer; this node waits for it. ") +
+          rpc::sentenceOf(*e);
+      if (coordinator_->doubt().empty()) view_.health["NO_COORDINATOR"] = {"error", sentence};
+      else view_.health.erase("NO_COORDINATOR");  // told as COORDINATOR_CHANGED
+      if (!serves) {
+        http_->setHealth(sentence);
+        gate_.close("This node waits for its coordinator. Try another node.");
+      }
       if (sinceLogMs >= kCoordinatorLogMs) {
         logWarning("node", sentence);
         sinceLogMs = 0;
@@ -230,6 +257,7 @@ Co<void> Node::registerNode() {
 // Keeps the peers' addresses as the coordinator has them.
 Co<void> Node::followNodes() {
   for (;;) {
+    auto changed = coordinator_->changed();  // before the list, so that nothing is missed
     std::vector<replicator::NodeRegistration> nodes;
     auto problem = co_await attempt(coordinator_->listNodes().then(
         [&nodes](std::vector<replicator::NodeRegistration> listed) { nodes = kj::mv(listed); }));
@@ -237,14 +265,18 @@ Co<void> Node::followNodes() {
       co_await env_->env().timer.afterDelay(kRetryMs * kj::MILLISECONDS);
       continue;
     }
-    std::map<replicator::NodeId, std::string> addresses;
-    for (const auto& node : nodes) addresses[node.node] = node.rpcAddress;
-    if (addresses != addresses_) {
-      addresses_ = kj::mv(addresses);
-      transport_->addressesChanged();
-    }
-    co_await coordinator_->changed();
+    rememberAddresses(nodes);
+    co_await kj::mv(changed);
   }
+}
+
+// A node that is not listed keeps its address: a restored coordinator may not know it yet.
+void Node::rememberAddresses(const std::vector<replicator::NodeRegistration>& nodes) {
+  auto addresses = addresses_;
+  for (const auto& node : nodes) addresses[node.node] = node.rpcAddress;
+  if (addresses == addresses_) return;
+  addresses_ = kj::mv(addresses);
+  if (transport_ != nullptr) transport_->addressesChanged();
 }
 
 // A node that stands alone makes its volume by itself.

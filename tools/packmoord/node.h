@@ -3,8 +3,9 @@
 // Everything that the node is made of is built here and nowhere else, and passed down. The order:
 // control socket and HTTP port first, so that a node which cannot serve yet says so; then the
 // journal, extents, coordinator, peers, git and the replicator. A coordinator that does not answer
-// and volumes that do not open are waited for, and /health and the status say so; everything else
-// that is missing ends the start with a sentence.
+// is waited for, unless this node remembers its volumes: then it serves as a standby meanwhile. Volumes
+// that do not open are waited for, and /health and the status say so. Everything else that is missing
+// ends the start with a sentence.
 //
 // run() serves until stop() was asked for or something failed for good. Members are destroyed in
 // the reverse order of their making. Loop: the calling thread's.
@@ -49,9 +50,12 @@ class Node final : private kj::TaskSet::ErrorHandler {
   Co<void> openHttp();
   Co<void> openStores();
   Co<void> openCoordinator();
+  Co<void> openEtcdCoordinator();
   void buildGit();
   Co<void> listenToPeers();
   Co<void> registerNode();
+  bool remembersVolumes();
+  void rememberAddresses(const std::vector<replicator::NodeRegistration>& nodes);
   Co<void> followNodes();
   Co<void> makeFirstVolume();
   Co<void> followVolumes(std::string needed);
@@ -68,11 +72,12 @@ class Node final : private kj::TaskSet::ErrorHandler {
   kj::Own<kernelio::RealEnv> env_;
   kj::Own<rpc::NodeControl> control_;
   kj::Own<rpc::ControlServer> controlServer_;
-  kj::Own<rpc::TlsMaterial> tls_;
+  kj::Own<rpc::TlsMaterial> tls_, etcdTls_;
   replicator::RecoveryReport recovered_;
   kj::Own<replicator::Journal> journal_;
   kj::Own<replicator::ExtentStore> extents_;
   kj::Own<replicator::Coordinator> coordinator_;
+  rpc::EtcdCoordinator* etcd_ = nullptr;                  // coordinator_, in a cluster
   std::map<replicator::NodeId, std::string> addresses_;   // of the peers, as registered
   kj::Own<replicator::Peers> peers_;
   rpc::PeerTransport* transport_ = nullptr;               // peers_, in a cluster

@@ -3,21 +3,20 @@
 #include "exit_code.h"
 #include "log.h"
 
-#include <rpc/etcd_coordinator.h>
-
 #include <kj/debug.h>
 
 #include <systemd/sd-daemon.h>
 
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 
 #include <unistd.h>
 
 namespace packmoor::daemon {
 namespace {
 
-constexpr int64_t kEtcdTimeoutMs = 3000;
+constexpr size_t kSecretBytesMax = 4096;
 
 }  // namespace
 
@@ -58,12 +57,36 @@ replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config) {
   return options;
 }
 
-kj::Own<replicator::Coordinator> openEtcd(kj::AsyncIoContext& io, kernelio::Env& env,
-                                          const rpc::NodeConfig& config, rpc::NoticeSink notices) {
-  rpc::EtcdOptions options{env.timer, io.provider->getNetwork(), config.coordinator.etcd,
-                           config.node.cluster, config.coordinator.prefix, kEtcdTimeoutMs,
-                           kj::mv(notices)};
-  return rpc::EtcdCoordinator::create(kj::mv(options));
+kj::Promise<kj::Own<rpc::EtcdCoordinator>> openEtcd(kj::AsyncIoContext& io, kernelio::Env& env,
+                                                    const rpc::NodeConfig& config,
+                                                    rpc::TlsMaterial* tls,
+                                                    rpc::NoticeSink notices) {
+  const auto& part = config.coordinator;
+  rpc::EtcdOptions options{env.timer, io.provider->getNetwork(), part.etcd, config.node.cluster,
+                           part.prefix, part.requestTimeoutMs, kj::mv(notices)};
+  options.node = config.node.id;
+  options.disk = &env.disk;
+  options.tls = tls;
+  options.serverName = part.serverName;
+  options.user = part.user;
+  if (!part.user.empty()) {
+    readSecret(part.passwordFile);  // a mistake shows at the start
+    options.password = [&part]() { return readSecret(part.passwordFile); };
+  }
+  return rpc::EtcdCoordinator::open(kj::mv(options));
+}
+
+std::string readSecret(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string secret;
+  const bool read = file && (std::getline(file, secret) || file.eof());
+  if (!read || secret.empty() || secret.size() > kSecretBytesMax) {
+    kj::throwFatalException(kj::Exception(
+        kj::Exception::Type::FAILED, __FILE__, __LINE__,
+        kj::str("The password file ", path.c_str(), read ? " holds no password." :
+                " cannot be read.")));
+  }
+  return secret;
 }
 
 kj::Promise<kj::Own<kj::ConnectionReceiver>> listenOn(kj::AsyncIoContext& io, kj::StringPtr key,

@@ -7,6 +7,7 @@
 #include <replicator/journal.h>
 #include <replicator/replicator.h>
 #include <rpc/config.h>
+#include <rpc/etcd_coordinator.h>
 #include <rpc/notice.h>
 
 #include <kj/async-io.h>
@@ -18,8 +19,12 @@ namespace packmoor::daemon {
 kj::Own<kernelio::RealEnv> openEnv(kj::AsyncIoContext& io, const rpc::NodeConfig& config);
 gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config);
 replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config);
-kj::Own<replicator::Coordinator> openEtcd(kj::AsyncIoContext& io, kernelio::Env& env,
-                                          const rpc::NodeConfig& config, rpc::NoticeSink notices);
+// `tls` is null with http. Both, and the configuration, outlive the coordinator.
+kj::Promise<kj::Own<rpc::EtcdCoordinator>> openEtcd(kj::AsyncIoContext& io, kernelio::Env& env,
+                                                    const rpc::NodeConfig& config,
+                                                    rpc::TlsMaterial* tls, rpc::NoticeSink notices);
+// The content of a file without the end of its line. Throws a sentence.
+std::string readSecret(const std::string& path);
 
 // Listens on "host:port"; rejects with a sentence that names the key of the configuration.
 kj::Promise<kj::Own<kj::ConnectionReceiver>> listenOn(kj::AsyncIoContext& io, kj::StringPtr key,

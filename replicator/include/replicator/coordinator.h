@@ -78,6 +78,13 @@ class Coordinator {
 
   virtual kj::StringPtr kind() = 0;        // "etcd", "local", "sim"
   virtual bool reachable() = 0;            // as of the last request
+
+  // Empty, or a sentence: the coordinator has a different past than this node knows (rule 18). Then
+  // reads and compare-and-swaps reject, so that nobody takes over.
+  virtual std::string doubt() { return {}; }
+  // The records as this node durably remembers them: enough to open volumes and to follow while the
+  // coordinator is away, never to lead.
+  virtual std::vector<VolumeRecord> remembered() { return {}; }
 };
 
 }  // namespace packmoor::replicator

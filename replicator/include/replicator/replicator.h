@@ -1,6 +1,7 @@
 // Replicator: all volumes of a node, over one journal and one extent store.
 //
-// It follows the coordinator's list of volumes, opens those that this node is a member of,
+// It follows the coordinator's list of volumes (while the coordinator is away, what this node
+// remembers of it), opens those that this node is a member of,
 // serves the other nodes (PeerService) and replicates extents for fronts. It takes the lead of a
 // volume at start when the coordinator's record names this node as primary, or when nobody
 // has led yet and this node is the first member; on request; and when the members hear no more

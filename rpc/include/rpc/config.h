@@ -49,6 +49,10 @@ struct NodeConfig {
   struct CoordinatorPart {
     std::vector<std::string> etcd;         // URLs; empty: the local coordinator
     std::string prefix = "/packmoor";
+    std::string ca, certificate, key;      // PEM files, for https; without the last two: no own one
+    std::string serverName;                // in etcd's certificates; empty: the URL's host
+    std::string user, passwordFile;        // empty: no authentication
+    int64_t requestTimeoutMs = 3'000;      // at one of the URLs
   } coordinator;
 
   struct Io {

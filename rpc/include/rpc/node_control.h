@@ -13,6 +13,7 @@
 
 #include "rpc/config.h"
 #include "rpc/control_server.h"
+#include "rpc/etcd_coordinator.h"
 #include "rpc/git_http.h"
 
 #include <gitlayer/git_node.h>
@@ -29,7 +30,9 @@ class NodeStatus;
 namespace packmoor::rpc {
 
 constexpr int64_t kOtherNodeTimeoutMs = 500;
-constexpr kj::StringPtr kStatusQuery = "node-status"_kj;   // the name of the question to a node
+// The names of the questions to a node.
+constexpr kj::StringPtr kStatusQuery = "node-status"_kj;
+constexpr kj::StringPtr kCoordinatorQuery = "coordinator-knowledge"_kj;
 
 enum class NodePhase : uint8_t { kStarting, kServing, kStopping };
 
@@ -50,11 +53,13 @@ struct NodeView {
   replicator::Journal* journal = nullptr;
   replicator::ExtentStore* extents = nullptr;
   replicator::Coordinator* coordinator = nullptr;
+  EtcdCoordinator* etcd = nullptr;         // the coordinator, where it is etcd
   replicator::Peers* peers = nullptr;
   replicator::Replicator* replicator = nullptr;
   gitlayer::GitNode* git = nullptr;
   gitlayer::GitFront* front = nullptr;
   GitHttpServer* http = nullptr;
+  NoticeSink audit;                        // what operators order that cannot be undone
   std::map<std::string, HealthNote> health;  // by code: what the daemon itself found
 };
 
@@ -62,7 +67,8 @@ class NodeControl : public ControlHandler {
  public:
   static kj::Own<NodeControl> create(const NodeView& view);
 
-  // Answers kStatusQuery from another node: a serialized control::NodeStatus.
+  // Answers another node: kStatusQuery with a serialized control::NodeStatus, kCoordinatorQuery
+  // with a control::CoordinatorKnowledge.
   virtual kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
                                                       kj::Array<const kj::byte> question) = 0;
 };

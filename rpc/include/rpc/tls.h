@@ -35,6 +35,9 @@ class TlsMaterial {
   // Throws a KJ exception whose description is a sentence that names the file.
   static kj::Own<TlsMaterial> load(const TlsFiles& files, const std::string& nodeId,
                                    int64_t nowMs);
+  // For connections to a service that is no node, such as etcd: `certificate` and `key` may be empty,
+  // and the certificate may name anybody and be signed by anybody. accepting() is of no use.
+  static kj::Own<TlsMaterial> loadForClient(const TlsFiles& files, int64_t nowMs);
   virtual ~TlsMaterial() noexcept(false) {}
 
   // Wall-clock milliseconds at which the certificate, or an authority, ends.

@@ -169,5 +169,52 @@ TEST(Config, HostAndPort) {
   }
 }
 
+std::string clusterWith(const std::string& coordinator) {
+  return problemsOf(std::string(kMinimal) + "[peers]\nlisten = \"h:1\"\nca = \"a\"\n"
+                    "certificate = \"b\"\nkey = \"c\"\n[coordinator]\n" + coordinator);
+}
+
+TEST(Config, EtcdOverTlsWithAUser) {
+  auto result = parseConfig(
+      std::string(kMinimal) + "[peers]\nlisten = \"h:1\"\nca = \"a\"\ncertificate = \"b\"\n"
+      "key = \"c\"\n[coordinator]\netcd = [\"https://e1:2379\", \"https://10.0.0.2:2379\"]\n"
+      "ca = \"/ca\"\ncertificate = \"/crt\"\nkey = \"/key\"\nserver_name = \"etcd\"\n"
+      "user = \"u\"\npassword_file = \"/pw\"\nrequest_timeout_ms = 500\n");
+  ASSERT_TRUE(result.problems.empty()) << describeProblems("f", result.problems);
+  const auto& part = result.config.coordinator;
+  EXPECT_EQ(part.etcd.size(), 2u);
+  EXPECT_EQ(part.ca, "/ca");
+  EXPECT_EQ(part.certificate, "/crt");
+  EXPECT_EQ(part.key, "/key");
+  EXPECT_EQ(part.serverName, "etcd");
+  EXPECT_EQ(part.user, "u");
+  EXPECT_EQ(part.passwordFile, "/pw");
+  EXPECT_EQ(part.requestTimeoutMs, 500);
+}
+
+TEST(Config, MistakesWithEtcdOverTls) {
+  const std::string tls = "etcd = [\"https://e1:2379\"]\nca = \"/ca\"\n";
+  EXPECT_EQ(clusterWith(tls), "");
+  EXPECT_EQ(clusterWith("etcd = [\"https://e1:2379\"]\n"),
+            "f:9:1: coordinator.ca is missing: with https, etcd's certificate is verified by an "
+            "authority that this node is given.\n");
+  EXPECT_EQ(clusterWith("etcd = [\"https://10.0.0.1:2379\"]\nca = \"/ca\"\n"),
+            "f:10:8: coordinator.etcd holds \"https://10.0.0.1:2379\", an address, under which no "
+            "certificate can be verified: give coordinator.server_name, a DNS name that is in etcd's "
+            "certificates.\n");
+  EXPECT_EQ(clusterWith("etcd = [\"https://e1:1\", \"http://e2:1\"]\nca = \"/ca\"\n"),
+            "f:10:8: coordinator.etcd mixes http and https; use one of them.\n");
+  EXPECT_EQ(clusterWith("etcd = [\"http://e1:1\"]\nca = \"/ca\"\n"),
+            "f:11:6: coordinator.ca is for https, and coordinator.etcd holds http URLs.\n");
+  EXPECT_EQ(clusterWith(tls + "key = \"/k\"\n"),
+            "f:12:7: coordinator.key is given, and coordinator.certificate is not: give both or "
+            "neither.\n");
+  EXPECT_EQ(clusterWith(tls + "user = \"u\"\n"),
+            "f:12:8: coordinator.user is given, and coordinator.password_file is not: give both or "
+            "neither.\n");
+  EXPECT_EQ(clusterWith(tls + "request_timeout_ms = 1\n"),
+            "f:12:22: coordinator.request_timeout_ms must be from 100 to 60000, and is 1.\n");
+}
+
 }  // namespace
 }  // namespace packmoor::rpc

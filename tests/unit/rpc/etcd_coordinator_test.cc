@@ -43,11 +43,11 @@ class EtcdCoordinatorTest : public ::testing::Test {
   }
   kj::Own<EtcdCoordinator> coordinator(std::vector<std::string> endpoints,
                                         int64_t timeoutMs = 20'000) {
-    return EtcdCoordinator::create(EtcdOptions{
+    return wait(EtcdCoordinator::open(EtcdOptions{
         io.provider->getTimer(), io.provider->getNetwork(), kj::mv(endpoints), clusterName(),
         "/packmoor", timeoutMs, [this](NoticeLevel, kj::StringPtr text) {
           notices.emplace_back(text.cStr());
-        }});
+        }}));
   }
   template <typename T>
   T wait(kj::Promise<T> promise) {
@@ -219,7 +219,11 @@ TEST_F(EtcdCoordinatorTest, RefusesAnotherEtcdCluster) {
   auto etcd = coordinator({process.endpoint(), other.endpoint()});
   ASSERT_TRUE(wait(etcd->compareAndSwap(newVolume("main"))));
   process.stop();
-  EXPECT_THAT(failureOf(etcd->readVolume("main")), HasSubstr("belongs to another etcd cluster"));
+  EXPECT_THAT(failureOf(etcd->readVolume("main")), HasSubstr("etcd is another cluster"));
+  process.start();
+  etcd->changed().wait(io.waitScope);
+  while (!etcd->doubt().empty()) etcd->changed().wait(io.waitScope);
+  EXPECT_TRUE(wait(etcd->readVolume("main")).has_value()) << "the known one is back";
 }
 
 TEST_F(EtcdCoordinatorTest, NamesTheKeyOfAValueThatItCannotUse) {
@@ -243,7 +247,7 @@ TEST_F(EtcdCoordinatorTest, RefusesOptionsThatCannotBeRight) {
   EXPECT_EQ(refusal({}), "No etcd endpoint is configured.");
   EXPECT_THAT(refusal({"127.0.0.1:2379"}), HasSubstr("write it as http://HOST:PORT"));
   EXPECT_THAT(refusal({"ftp://x"}), HasSubstr("write it as http://HOST:PORT"));
-  EXPECT_THAT(refusal({"https://x:2379"}), HasSubstr("https"));
+  EXPECT_THAT(refusal({"https://x:2379"}), HasSubstr("no authority"));
 }
 
 }  // namespace

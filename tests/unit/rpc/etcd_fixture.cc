@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <cstring>
+#include <random>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -28,16 +29,20 @@ sockaddr_in loopback(uint16_t port) {
   return address;
 }
 
+// Below the range from which the system takes ports for outgoing connections: while etcd is down,
+// one that is tried again and again would at last be connected to itself, and keep the port.
 uint16_t freePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  auto address = loopback(0);
-  socklen_t length = sizeof address;
-  if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    throw std::runtime_error("no free port");
+  static std::mt19937 random(std::random_device{}());
+  std::uniform_int_distribution<uint16_t> ports(18'000, 32'000);
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    const uint16_t port = ports(random);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    auto address = loopback(port);
+    const bool isFree = bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+    close(fd);
+    if (isFree) return port;
   }
-  close(fd);
-  return ntohs(address.sin_port);
+  throw std::runtime_error("no free port");
 }
 
 // The answer to a blocking HTTP request, or empty.
