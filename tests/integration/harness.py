@@ -59,9 +59,10 @@ class PackmoorTest(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.clusters = []
 
-    def start(self, nodes=1, extra="", name="c"):
+    def start(self, nodes=1, extra="", name="c", **etcd):
+        """`etcd`: etcds, etcd_tls, etcd_auth, as in Cluster.create."""
         cluster = Cluster(os.path.join(self.folder, name), BIN)
-        cluster.create(nodes, extra=extra or SMALL)
+        cluster.create(nodes, extra=extra or SMALL, **etcd)
         self.addCleanup(self.finish, cluster)
         cluster.up()
         return cluster

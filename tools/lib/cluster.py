@@ -1,120 +1,30 @@
 """tools/dev cluster: etcd and Packmoor nodes on this machine, as processes, in one folder.
 
 D/cluster.json says what runs; D/nX.toml and D/nX.log belong to a node, D/nX is its data directory,
-D/etcd.log to etcd, D/certs holds the certificates. Everything listens on loopback.
+D/etcd.log to etcd (D/etcd-eX and D/etcd-eX.log where it has several members), D/certs holds the
+certificates, D/etcd-password the password of etcd's users. Everything listens on loopback.
 Also used as a module by the demo and by the integration tests.
 """
 import argparse
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 
+from cluster_etcd import ETCD_AUTH_TOML, ETCD_TLS_TOML, EtcdPart
+from processes import START_SECONDS_MAX, Problem, end, pick_ports, process_is, spawn, tail, wait_for
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-START_SECONDS_MAX = 180
 STOP_SECONDS_MAX = 120
-POLL_SECONDS = 0.05
 SOCKET_PATH_MAX = 100
 NODES_MAX = 16
 
 
-class Problem(Exception):
-    """What is wrong, as a sentence."""
-
-
 def say(text):
     print(text, flush=True)
-
-
-# --- processes ---------------------------------------------------------------------------------
-
-
-CHILDREN = {}  # processes that this program started, by pid; asking for them reaps them
-
-
-def process_is(pid, word):
-    """True while process `pid` lives and `word` is in its command line."""
-    if pid in CHILDREN:
-        # Its number is not given to another before it is reaped. Its command line is no help: it is
-        # empty for a moment while the program is loaded.
-        if CHILDREN[pid].poll() is None:
-            return True
-        del CHILDREN[pid]
-        return False
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            if f.read().rsplit(")", 1)[1].split()[0] in "ZX":
-                return False
-        with open(f"/proc/{pid}/cmdline", "rb") as f:
-            return word.encode() in f.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def spawn(command, log, environment=None):
-    with open(log, "ab") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                   start_new_session=True, env=environment, close_fds=True)
-    CHILDREN[process.pid] = process
-    return process
-
-
-def end(pid, word, signum, seconds):
-    """Sends a signal to our process and waits for its end. False: it still lives."""
-    if not process_is(pid, word):
-        return True
-    os.kill(pid, signum)
-    deadline = time.monotonic() + seconds
-    while process_is(pid, word):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def tail(path, lines=15):
-    try:
-        with open(path, errors="replace") as f:
-            return "".join(f.readlines()[-lines:])
-    except FileNotFoundError:
-        return ""
-
-
-# Below the range from which the system takes ports for outgoing connections, so that no
-# connection takes a node's port while the node is down.
-def pick_ports(count):
-    ports = []
-    for _ in range(10_000):
-        if len(ports) == count:
-            return ports
-        port = random.randrange(18_000, 32_000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        if port not in ports:
-            ports.append(port)
-    raise Problem("There are not enough free ports on 127.0.0.1.")
-
-
-def wait_for(ready, what, seconds=START_SECONDS_MAX, alive=lambda: True):
-    deadline = time.monotonic() + seconds
-    while True:
-        result = ready()
-        if result:
-            return result
-        if not alive():
-            raise Problem(f"{what}: the process ended.")
-        if time.monotonic() > deadline:
-            raise Problem(f"{what}: not within {seconds} seconds.")
-        time.sleep(POLL_SECONDS)
 
 
 # --- a cluster ---------------------------------------------------------------------------------
@@ -140,11 +50,11 @@ certificate = "{certs}/{id}.crt"
 key = "{certs}/{id}.key"
 
 [coordinator]
-etcd = ["{etcd}"]
+etcd = [{etcd}]
 """
 
 
-class Cluster:
+class Cluster(EtcdPart):
     """The cluster in folder D. Every change is written to D/cluster.json."""
 
     def __init__(self, folder, programs=None):
@@ -212,7 +122,8 @@ class Cluster:
 
     # --- making ------------------------------------------------------------------------------
 
-    def create(self, count, base_port=None, extra="", hosts=None, etcd_host="127.0.0.1"):
+    def create(self, count, base_port=None, extra="", etcds=1, etcd_tls=False, etcd_auth=False,
+               hosts=None, etcd_host="127.0.0.1"):
         """Makes folders, certificates and configurations; starts nothing. `hosts`: an address for
         each node (default: loopback)."""
         hosts = hosts or ["127.0.0.1"] * count
@@ -227,8 +138,8 @@ class Cluster:
             return
         os.makedirs(self.folder, exist_ok=True)
         self.note("programs", self.programs)
-        ports = ([base_port + i for i in range(2 * count + 2)] if base_port
-                 else pick_ports(2 * count + 2))
+        needed = 2 * count + 2 * etcds
+        ports = [base_port + i for i in range(needed)] if base_port else pick_ports(needed)
         names = [f"n{i + 1}" for i in range(count)]
         sockets = self.folder
         if len(sockets) + 20 > SOCKET_PATH_MAX:  # unix sockets have short names
@@ -241,37 +152,27 @@ class Cluster:
                           "data": self.path(name)})
         self.state = {"nodes": nodes, "etcd": [], "volume": "main"}
         if count > 1:
-            client, peer = ports[-2:]
-            self.state["etcd"] = [{"pid": 0, "client": f"http://{etcd_host}:{client}"}]
-            self.note("etcd-peer", f"http://{etcd_host}:{peer}")
+            self.create_etcd(ports[2 * count:], etcd_tls, etcd_auth, etcd_host)
             script = os.path.join(ROOT, "tools", "lib", "make_certs.sh")
-            subprocess.run(["bash", script, self.path("certs"), "dev", *names], check=True)
+            others = ["etcd"] if etcd_tls else []
+            subprocess.run(["bash", script, self.path("certs"), "dev", *names, *others], check=True)
+            if etcd_tls:
+                self.make_etcd_client_certificate()
         for node in nodes:
             text = NODE_TOML.format(cluster="dev", status=node["control"][:-5] + "-status.sock",
                                     **node)
             if count > 1:
-                text += CLUSTER_TOML.format(certs=self.path("certs"), **node,
-                                            etcd=self.state["etcd"][0]["client"])
+                urls = ", ".join(f'"{etcd["client"]}"' for etcd in self.state["etcd"])
+                text += CLUSTER_TOML.format(certs=self.path("certs"), **node, etcd=urls)
+                if etcd_tls:
+                    text += ETCD_TLS_TOML.format(certs=self.path("certs"), **node)
+                if etcd_auth:
+                    text += ETCD_AUTH_TOML.format(password=self.path("etcd-password"))
             with open(self.config_of(node), "w") as f:
                 f.write(text + extra)
         self.save()
 
     # --- starting ----------------------------------------------------------------------------
-
-    def start_etcd(self):
-        for etcd in self.state["etcd"]:
-            data = self.path("etcd")
-            if process_is(etcd["pid"], data):
-                continue
-            peer = self.noted("etcd-peer")
-            process = spawn(["etcd", "--name", "e1", "--data-dir", data,
-                             "--listen-client-urls", etcd["client"],
-                             "--advertise-client-urls", etcd["client"],
-                             "--listen-peer-urls", peer,
-                             "--initial-advertise-peer-urls", peer,
-                             "--initial-cluster", "e1=" + peer], self.path("etcd.log"))
-            etcd["pid"] = process.pid
-            self.save()
 
     def start_node(self, node):
         if self.lives(node):
@@ -359,7 +260,9 @@ class Cluster:
                 late.append(node["id"])
                 end(node["pid"], self.config_of(node), signal.SIGKILL, STOP_SECONDS_MAX)
         for etcd in self.state["etcd"]:
-            end(etcd["pid"], self.path("etcd"), signal.SIGTERM, STOP_SECONDS_MAX)
+            if process_is(etcd["pid"], self.etcd_data(etcd)):
+                os.kill(etcd["pid"], signal.SIGCONT)  # in case it was stopped
+            end(etcd["pid"], self.etcd_data(etcd), signal.SIGTERM, STOP_SECONDS_MAX)
         return late
 
 
@@ -369,7 +272,8 @@ class Cluster:
 def command_up(options):
     programs = options.preset and os.path.join(ROOT, "build", options.preset, "bin")
     cluster = Cluster(options.dir, programs)
-    cluster.create(options.nodes, options.base_port)
+    cluster.create(options.nodes, options.base_port, etcds=options.etcds,
+                   etcd_tls=options.etcd_tls, etcd_auth=options.etcd_auth)
     cluster.up()
     nodes = cluster.state["nodes"]
     for node in nodes:
@@ -390,7 +294,7 @@ def command_status(options):
     cluster = Cluster(options.dir).load()
     living = []
     for etcd in cluster.state["etcd"]:
-        up = process_is(etcd["pid"], cluster.path("etcd"))
+        up = process_is(etcd["pid"], cluster.etcd_data(etcd))
         say(f"etcd: {'runs' if up else 'does not run'} at {etcd['client']}")
     for node in cluster.state["nodes"]:
         up = cluster.lives(node)
@@ -439,6 +343,9 @@ def main():
                     metavar="N", help="how many (default 3); 1 runs without etcd")
     up.add_argument("--base-port", type=int, help="use ports from here on (default: free ones)")
     up.add_argument("--preset", help="the build to run (default: build/bin)")
+    up.add_argument("--etcds", type=int, default=1, choices=(1, 3, 5), help="members of etcd")
+    up.add_argument("--etcd-tls", action="store_true", help="etcd over TLS, with client certificates")
+    up.add_argument("--etcd-auth", action="store_true", help="etcd asks for a user and a password")
     verb("down", command_down, "stop it, keeping its data")
     verb("status", command_status, "what runs, and what the nodes say")
     kill = verb("kill", command_kill, "send a signal to a node (default KILL)")

@@ -22,7 +22,8 @@ import time
 
 import netns
 from bench_failover import lost_pushes, primary_of, wait_following
-from cluster import Cluster, Problem, end, wait_for
+from cluster import Cluster
+from processes import Problem, end, wait_for
 from push_chains import Load, longest_pause
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -182,7 +183,7 @@ class Torture:
 
     def etcd(self, node):
         etcd = self.cluster.state["etcd"][0]
-        end(etcd["pid"], self.cluster.path("etcd"), signal.SIGKILL, 10)
+        end(etcd["pid"], self.cluster.etcd_data(etcd), signal.SIGKILL, 10)
         return self.cluster.start_etcd
 
     FAULTS = ("kill", "stop", "isolate", "partition", "mute", "deaf", "one-way", "full", "etcd")
