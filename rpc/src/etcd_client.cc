@@ -78,7 +78,7 @@ int64_t etcdInteger(const json& object, const char* name) {
 }
 
 EtcdClient::EtcdClient(EtcdOptions options, EtcdPast& past, std::function<void()> recovered)
-    : options_(kj::mv(options)), past_(past), recovered_(kj::mv(recovered)) {
+    : options_(kj::mv(options)), past_(past), recovered_(kj::mv(recovered)), removals_(*this) {
   if (options_.endpoints.empty()) {
     kj::throwFatalException(failure(Type::FAILED, "No etcd endpoint is configured."));
   }
@@ -198,7 +198,7 @@ Co<EtcdAnswer> EtcdClient::exchange(size_t endpoint, std::string path, std::stri
                                     Trust trust) {
   const EtcdPast::Tag tag = past_.tag();
   for (int attempt = 0;; ++attempt) {
-    if (needsToken()) co_await authenticate(endpoint);
+    co_await withToken(endpoint);
     const std::string token = token_;
     auto response = co_await endpoints_[endpoint]->post(path, body, token);
     const auto status = response.statusCode;
@@ -251,6 +251,25 @@ bool EtcdClient::refusesToken(kj::uint status, kj::StringPtr text, const std::st
   return true;
 }
 
+// One authentication at a time and endpoint, whoever wants it, and one that goes on when its request
+// is late: etcd takes long over each (bcrypt), and would have the less time the more were waiting.
+kj::Promise<void> EtcdClient::withToken(size_t endpoint) {
+  if (!needsToken()) return kj::READY_NOW;
+  auto running = authenticating_.find(endpoint);
+  if (running == authenticating_.end()) {
+    auto done = options_.timer.timeoutAfter(kEtcdAuthenticationMs * kj::MILLISECONDS,
+                                            kj::Promise<void>(authenticate(endpoint)));
+    // Taken out in a turn of its own: a promise may not be destroyed by what it resolves.
+    auto shared = done.fork();
+    auto remove = shared.addBranch().catch_([](kj::Exception&&) {}).then([this, endpoint]() {
+      removals_.add(kj::evalLater([this, endpoint]() { authenticating_.erase(endpoint); }));
+    });
+    removals_.add(kj::mv(remove));
+    running = authenticating_.emplace(endpoint, kj::mv(shared)).first;
+  }
+  return running->second.addBranch();
+}
+
 Co<void> EtcdClient::authenticate(size_t endpoint) {
   const std::string password = options_.password ? options_.password() : std::string();
   const json body = {{"name", options_.user}, {"password", password}};
@@ -288,7 +307,7 @@ kj::Promise<kj::Own<kj::AsyncInputStream>> EtcdClient::open(size_t endpoint, std
 
 Co<kj::Own<kj::AsyncInputStream>> EtcdClient::openBody(size_t endpoint, std::string path,
                                                         std::string body) {
-  if (needsToken()) co_await authenticate(endpoint);
+  co_await withToken(endpoint);
   const std::string token = token_;
   auto response = co_await endpoints_[endpoint]->post(kj::mv(path), kj::mv(body), token);
   if (response.statusCode != 200) {

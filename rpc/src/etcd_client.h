@@ -11,6 +11,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <map>
 #include <memory>
 
 #include "etcd_endpoint.h"
@@ -24,7 +25,9 @@ struct EtcdAnswer {
   EtcdPast::Tag tag;                   // of the question
 };
 
-class EtcdClient {
+constexpr int64_t kEtcdAuthenticationMs = 30'000;
+
+class EtcdClient final : private kj::TaskSet::ErrorHandler {
  public:
   // `past` outlives this. `recovered` is called when etcd answers after it did not.
   EtcdClient(EtcdOptions options, EtcdPast& past, std::function<void()> recovered);
@@ -58,11 +61,13 @@ class EtcdClient {
   Co<EtcdAnswer> call(size_t endpoint, std::string path, std::string body, Trust trust);
   Co<EtcdAnswer> exchange(size_t endpoint, std::string path, std::string body, Trust trust);
   Co<kj::Own<kj::AsyncInputStream>> openBody(size_t endpoint, std::string path, std::string body);
+  kj::Promise<void> withToken(size_t endpoint);
   Co<void> authenticate(size_t endpoint);
   bool needsToken() const {
     return !options_.user.empty() && token_.empty() && !authenticationOff_;
   }
   bool refusesToken(kj::uint status, kj::StringPtr text, const std::string& used);
+  void taskFailed(kj::Exception&&) override {}
   void judge(const EtcdAnswer& answer);
   void requireNoDoubt();
   void succeeded();
@@ -76,9 +81,11 @@ class EtcdClient {
   size_t current_ = 0;
   std::string token_;                  // a secret
   bool authenticationOff_ = false;     // etcd said that it does not authenticate
+  std::map<size_t, kj::ForkedPromise<void>> authenticating_;   // by endpoint
   bool reachable_ = false;
   std::string problem_;
   kj::Maybe<EtcdHeader> foreign_;      // of the last answer of another cluster
+  kj::TaskSet removals_;               // last: they use the above
 };
 
 // An integer that the gateway writes as a string, 0 when absent. Throws when it is neither.

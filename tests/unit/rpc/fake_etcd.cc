@@ -196,7 +196,10 @@ kj::Promise<void> FakeEtcd::handle(Host& host, std::string path, std::string tok
                      "{\"error\":\"etcdserver: authentication failed, invalid user ID or "
                      "password\",\"code\":3}");
     }
-    return respond(response, 200, json({{"header", headerOf(history)}, {"token", good}}).dump());
+    const std::string text = json({{"header", headerOf(history)}, {"token", good}}).dump();
+    return timer_.afterDelay(authenticationTime).then([this, text, &response]() {
+      return respond(response, 200, text);
+    });
   }
   if (!user.empty() && token != good) {
     return respond(response, 401, "{\"error\":\"etcdserver: invalid auth token\",\"code\":16}");

@@ -40,6 +40,7 @@ class FakeEtcd final {
   size_t held() const { return held_.size(); }
 
   std::string user, password;           // empty: no authentication
+  kj::Duration authenticationTime = 0 * kj::SECONDS;
   void forgetTokens() { ++tokenSeries_; }
 
   // Puts behind everybody's back, but watches tell of it.
