@@ -44,6 +44,11 @@ class SimCoordinator::View final : public Coordinator {
   }
   kj::StringPtr kind() override { return "sim"; }
   bool reachable() override { return store_.cutOff_.count(node_) == 0; }
+  std::vector<VolumeRecord> remembered() override {
+    std::vector<VolumeRecord> all;
+    for (const auto& [name, record] : store_.remembered[node_]) all.push_back(record);
+    return all;
+  }
 
  private:
   Co<std::optional<VolumeRecord>> read(std::string name) {
@@ -57,6 +62,7 @@ class SimCoordinator::View final : public Coordinator {
     co_await store_.ask(node_);
     std::vector<VolumeRecord> all;
     for (const auto& [name, record] : store_.volumes) all.push_back(record);
+    store_.remembered[node_] = store_.volumes;
     co_return all;
   }
   Co<bool> swap(VolumeRecord next) {

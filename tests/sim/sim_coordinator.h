@@ -23,6 +23,8 @@ class SimCoordinator final {
 
   void cutOff(const NodeId& node) { cutOff_.insert(node); }
   void heal() { cutOff_.clear(); }
+  // What a node has read and keeps through its restarts (Coordinator::remembered).
+  std::map<NodeId, std::map<std::string, VolumeRecord>> remembered;
   kj::Own<Coordinator> makeView(const NodeId& node);
 
   // Called with what a compare-and-swap has stored, before anybody is told.

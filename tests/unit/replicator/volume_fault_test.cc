@@ -89,6 +89,41 @@ TEST(VolumeFaultTest, AStandbyThatRestartsAllTheTimeDisturbsNobody) {
   EXPECT_EQ(a.last, c.last);
 }
 
+// The coordinator is away, for everybody: pushes go on, and a standby that restarts opens what it
+// remembers and follows. Nobody leads without the coordinator, not even who led before.
+TEST(VolumeFaultTest, WithoutTheCoordinatorARestartedNodeFollowsAndNeverLeads) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.proposeTimeoutMs = 1000;
+  SimCluster cluster(34, 3, options);
+  cluster.begin(2);
+  cluster.put(0, "a", "1");
+  cluster.settle();
+  for (const NodeId& node : cluster.nodeIds()) cluster.coordinator().cutOff(node);
+  SimLoad load(cluster, {0, 0, 1, 1});
+  cluster.loop().runFor(500 * kj::MILLISECONDS);
+  cluster.node(2).losePower();
+  cluster.restart(2);
+  cluster.loop().runFor(500 * kj::MILLISECONDS);
+  load.join();
+  EXPECT_EQ(load.failed, 0u) << load.lastFailure;
+  cluster.put(2, "b", "2");
+  EXPECT_EQ(cluster.get(2, "a"), "1");
+  cluster.settle();
+  cluster.verify();
+  const uint64_t swaps = cluster.coordinator().swaps;
+  cluster.restart(0);  // it led
+  cluster.loop().runFor(20 * kj::SECONDS);
+  EXPECT_EQ(cluster.primary(), nullptr);
+  auto outcome = cluster.loop().wait(outcomeOf(cluster.propose(1, "put a 3").promise()));
+  EXPECT_FALSE(outcome.ok());
+  EXPECT_EQ(cluster.coordinator().swaps, swaps);
+  cluster.coordinator().heal();
+  cluster.awaitPrimary();
+  cluster.put(1, "c", "4");
+  cluster.settle();
+  cluster.verify();
+}
+
 TEST(VolumeFaultTest, APausedStandbyCatchesUpFromTheJournal) {
   ReplicatorOptions options = SimCluster::testOptions();
   options.logRetainBytes = 64u << 20;
