@@ -125,6 +125,31 @@ class Etcd(PackmoorTest):
         self.switch(nodes[0], "n3")
         self.follow_together(cluster, nodes[0], nodes[2], work)
 
+    # --- packmoorctl coordinator -----------------------------------------------------------------
+
+    def test_the_verbs_where_nothing_is_wrong(self):
+        alone = self.start(1, name="one").state["nodes"][0]
+        self.assertIn("stands alone", self.ctl(alone, "coordinator", "status").stdout)
+        refused = self.ctl(alone, "coordinator", "accept", "--cluster-id", "0" * 16, code=1)
+        self.assertIn("There is no etcd to accept", refused.stderr)
+        cluster = self.start(3, name="three")
+        node = cluster.state["nodes"][0]
+        text = self.ctl(node, "coordinator", "status").stdout
+        self.assertIn("etcd answers at " + cluster.state["etcd"][0]["client"], text)
+        status = self.known(cluster, node)
+        self.assertEqual(status["kind"], "etcd")
+        self.assertEqual(status["doubt"], "")
+        self.assertEqual(status["cluster_id"], status["seen_cluster_id"])
+        self.assertGreater(status["revision"], 0)
+        self.assertEqual([v["name"] for v in status["volumes"]], ["main"])
+        nothing = self.ctl(node, "coordinator", "accept", "--cluster-id", status["cluster_id"],
+                           code=1)
+        self.assertIn("There is nothing to accept", nothing.stderr)
+        self.ctl(node, "--json", "coordinator", "accept", code=2)
+        only_status = {"control": node["control"][:-5] + "-status.sock"}
+        self.ctl(only_status, "coordinator", "status")
+        self.ctl(only_status, "coordinator", "accept", "--cluster-id", "0" * 16, code=4)
+
     # --- rule 18 -----------------------------------------------------------------------------
 
     def stop_etcd(self, cluster):

@@ -7,6 +7,7 @@
 #include <kj/vector.h>
 
 #include "etcd_fixture.h"
+#include "peer_fixture.h"
 
 namespace packmoor::rpc {
 namespace {
@@ -235,6 +236,29 @@ TEST_F(EtcdCoordinatorTest, NamesTheKeyOfAValueThatItCannotUse) {
             "reads up to 1; upgrade this node.");
   sharedEtcd().put(key, "nonsense");
   EXPECT_THAT(failureOf(etcd->listVolumes()), HasSubstr(key));
+}
+
+// etcd has the certificate of node a.
+TEST_F(EtcdCoordinatorTest, SpeaksTlsAndVerifiesEtcd) {
+  auto& certificates = TestCertificates::instance();
+  EtcdProcess process(certificates.files("a"));
+  auto attempt = [&](const TlsFiles& files, std::string serverName) {
+    auto tls = TlsMaterial::loadForClient(files, wallClockMs());
+    EtcdOptions options{io.provider->getTimer(), io.provider->getNetwork(),
+                        {process.secureEndpoint()}, clusterName(), "/packmoor", 20'000,
+                        [](NoticeLevel, kj::StringPtr) {}};
+    options.tls = tls.get();
+    options.serverName = kj::mv(serverName);
+    auto etcd = wait(EtcdCoordinator::open(kj::mv(options)));
+    return failureOf(etcd->compareAndSwap(newVolume("main")));
+  };
+  EXPECT_EQ(attempt(certificates.files("b"), "a"), "no failure");
+  EXPECT_THAT(attempt(certificates.files("b"), "c"), HasSubstr("ostname mismatch"));
+  EXPECT_THAT(attempt(certificates.files("b"), ""), HasSubstr("ostname mismatch"));
+  EXPECT_THAT(attempt(certificates.foreignFiles("a"), "a"), HasSubstr("certificate"));
+  auto without = certificates.files("b");
+  without.certificate = without.key = "";
+  EXPECT_NE(attempt(without, "a"), "no failure") << "etcd asks for a certificate";
 }
 
 TEST_F(EtcdCoordinatorTest, RefusesOptionsThatCannotBeRight) {

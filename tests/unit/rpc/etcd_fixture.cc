@@ -78,7 +78,11 @@ pid_t spawn(const std::vector<std::string>& command, const std::string& log) {
 
 }  // namespace
 
-EtcdProcess::EtcdProcess() : clientPort_(freePort()), peerPort_(freePort()) { start(); }
+EtcdProcess::EtcdProcess(TlsFiles tls)
+    : tls_(std::move(tls)), clientPort_(freePort()), peerPort_(freePort()),
+      securePort_(tls_.key.empty() ? 0 : freePort()) {
+  start();
+}
 
 EtcdProcess::~EtcdProcess() { stop(); }
 
@@ -91,11 +95,18 @@ void EtcdProcess::stop() {
 
 void EtcdProcess::start() {
   const std::string peer = "http://127.0.0.1:" + std::to_string(peerPort_);
-  pid_ = spawn({"etcd", "--name", "test", "--data-dir", folder_.path("data"),
-                "--listen-client-urls", endpoint(), "--advertise-client-urls", endpoint(),
-                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-                "--initial-cluster", "test=" + peer, "--unsafe-no-fsync"},
-               folder_.path("log"));
+  const bool secure = securePort_ != 0;
+  const std::string clients = endpoint() + (secure ? "," + secureEndpoint() : "");
+  std::vector<std::string> command = {
+      "etcd", "--name", "test", "--data-dir", folder_.path("data"),
+      "--listen-client-urls", clients, "--advertise-client-urls", endpoint(),
+      "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+      "--initial-cluster", "test=" + peer, "--unsafe-no-fsync"};
+  if (secure) {
+    command.insert(command.end(), {"--cert-file", tls_.certificate, "--key-file", tls_.key,
+                                   "--trusted-ca-file", tls_.authority, "--client-cert-auth"});
+  }
+  pid_ = spawn(command, folder_.path("log"));
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (exchange(clientPort_, "GET /health HTTP/1.0\r\n\r\n").find("\"true\"") ==
          std::string::npos) {

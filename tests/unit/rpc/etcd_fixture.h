@@ -9,14 +9,16 @@
 #include <memory>
 #include <string>
 
+#include "rpc/tls.h"
 #include "support/temp_dir.h"
 
 namespace packmoor::rpc {
 
 class EtcdProcess {
  public:
-  // Throws when etcd cannot be started or does not answer within 30 s. Blocks.
-  EtcdProcess();
+  // Throws when etcd cannot be started or does not answer within 30 s. Blocks. With `tls` there is an
+  // endpoint besides that asks its clients for a certificate of the same authority.
+  explicit EtcdProcess(TlsFiles tls = {});
   ~EtcdProcess();
   EtcdProcess(const EtcdProcess&) = delete;
   EtcdProcess& operator=(const EtcdProcess&) = delete;
@@ -25,13 +27,15 @@ class EtcdProcess {
   void start();  // on the same port, with the same data
 
   std::string endpoint() const { return "http://127.0.0.1:" + std::to_string(clientPort_); }
+  std::string secureEndpoint() const { return "https://127.0.0.1:" + std::to_string(securePort_); }
   uint16_t port() const { return clientPort_; }
   // Sets a key behind everybody's back.
   void put(const std::string& key, const std::string& value) const;
 
  private:
   testing::TempDir folder_;
-  uint16_t clientPort_, peerPort_;
+  const TlsFiles tls_;
+  uint16_t clientPort_, peerPort_, securePort_;
   pid_t pid_ = -1;
 };
 

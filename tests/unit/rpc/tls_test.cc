@@ -87,5 +87,29 @@ TEST_F(TlsTest, OutsideItsDates) {
               EndsWith("on; check the clock of this machine."));
 }
 
+TEST_F(TlsTest, ForEtcdACertificateMayBeMissingOrNameAnybody) {
+  auto problem = [](const TlsFiles& files, int64_t nowMs = wallClockMs()) -> std::string {
+    KJ_IF_MAYBE(e, kj::runCatchingExceptions([&]() { TlsMaterial::loadForClient(files, nowMs); })) {
+      return e->getDescription().cStr();
+    }
+    return "";
+  };
+  EXPECT_EQ(problem(good), "");
+  auto files = good;
+  files.certificate = files.key = "";
+  EXPECT_EQ(problem(files), "");
+  EXPECT_THAT(TlsMaterial::loadForClient(files, wallClockMs())->warning(wallClockMs() + 3645 * kDayMs),
+              HasSubstr("ca.crt expires on "));
+  files = good;
+  files.authority = certificates.foreignFiles("a").authority;
+  EXPECT_EQ(problem(files), "") << "etcd's authority need not be that of our certificate";
+  files.authority = "/nowhere/ca";
+  EXPECT_EQ(problem(files), "Cannot read etcd's authority /nowhere/ca: No such file or directory.");
+  files = good;
+  files.key = certificates.files("b").key;
+  EXPECT_THAT(problem(files), HasSubstr("does not belong to the certificate"));
+  EXPECT_THAT(problem(good, wallClockMs() + 800 * kDayMs), HasSubstr("expired on "));
+}
+
 }  // namespace
 }  // namespace packmoor::rpc
