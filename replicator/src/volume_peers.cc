@@ -103,6 +103,10 @@ kj::Promise<FenceReply> VolumeImpl::handleFence(const NodeId& from, FenceRequest
   KJ_REQUIRE(request.coordinator.current.primary.node == from,
              "a fence for a primary that the sender is not", from);
   KJ_REQUIRE(request.coordinator.id == record_.id, "a fence for another volume of this name");
+  // Rule 18: who takes over may follow another past than this member knows, and fence what was not
+  // the last active configuration.
+  KJ_REQUIRE(parts_.coordinator.doubt().empty(),
+             "this member promises nothing while its coordinator has another past than it knows");
   return fence(kj::mv(request));
 }
 

@@ -10,6 +10,9 @@ kj::Promise<void> SimCoordinator::ask(const NodeId& node) {
   const int64_t spread = delayUsMax - delayUsMin + 1;
   auto delay = (delayUsMin + static_cast<int64_t>(random_.below(spread))) * kj::MICROSECONDS;
   return timer_.afterDelay(delay).then([this, node]() {
+    if (doubting.count(node) > 0) {
+      kj::throwFatalException(KJ_EXCEPTION(FAILED, "the coordinator has gone back"));
+    }
     if (cutOff_.count(node) > 0) {
       kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "the coordinator cannot be reached"));
     }
@@ -44,6 +47,9 @@ class SimCoordinator::View final : public Coordinator {
   }
   kj::StringPtr kind() override { return "sim"; }
   bool reachable() override { return store_.cutOff_.count(node_) == 0; }
+  std::string doubt() override {
+    return store_.doubting.count(node_) > 0 ? "the coordinator has gone back" : "";
+  }
   std::vector<VolumeRecord> remembered() override {
     std::vector<VolumeRecord> all;
     for (const auto& [name, record] : store_.remembered[node_]) all.push_back(record);

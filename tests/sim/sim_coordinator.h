@@ -23,6 +23,7 @@ class SimCoordinator final {
 
   void cutOff(const NodeId& node) { cutOff_.insert(node); }
   void heal() { cutOff_.clear(); }
+  std::set<NodeId> doubting;        // nodes that take it for another one than they know (rule 18)
   // What a node has read and keeps through its restarts (Coordinator::remembered).
   std::map<NodeId, std::map<std::string, VolumeRecord>> remembered;
   kj::Own<Coordinator> makeView(const NodeId& node);

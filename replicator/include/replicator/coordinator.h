@@ -80,7 +80,7 @@ class Coordinator {
   virtual bool reachable() = 0;            // as of the last request
 
   // Empty, or a sentence: the coordinator has a different past than this node knows (rule 18). Then
-  // reads and compare-and-swaps reject, so that nobody takes over.
+  // reads and compare-and-swaps reject, and this node promises nothing to others: nobody takes over.
   virtual std::string doubt() { return {}; }
   // The records as this node durably remembers them: enough to open volumes and to follow while the
   // coordinator is away, never to lead.

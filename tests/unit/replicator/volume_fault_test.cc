@@ -124,6 +124,32 @@ TEST(VolumeFaultTest, WithoutTheCoordinatorARestartedNodeFollowsAndNeverLeads) {
   cluster.verify();
 }
 
+// Rule 18: a coordinator with another past. The present primary goes on; nobody takes over, neither by
+// himself nor with the promise of a member that doubts.
+TEST(VolumeFaultTest, InDoubtOfTheCoordinatorNobodyTakesOver) {
+  SimCluster cluster(35, 3);
+  cluster.begin(2);
+  cluster.put(0, "a", "1");
+  cluster.coordinator().doubting = {"b", "c"};
+  auto refused = cluster.loop().wait(outcomeOf(cluster.node(1).volume().takeOver()));
+  EXPECT_TRUE(refused != nullptr);
+  cluster.put(1, "a", "2");
+  cluster.settle();
+  cluster.node(0).stop();
+  cluster.coordinator().doubting = {"c"};
+  // b may ask, and is not answered.
+  auto taking = outcomeOf(cluster.node(1).volume().takeOver());
+  cluster.loop().runFor(5 * kj::SECONDS);
+  EXPECT_EQ(cluster.primary(), nullptr);
+  cluster.coordinator().doubting.clear();
+  EXPECT_EQ(&cluster.awaitPrimary(), &cluster.node(1));
+  EXPECT_TRUE(cluster.loop().wait(kj::mv(taking)) == nullptr);
+  EXPECT_EQ(cluster.get(2, "a"), "2");
+  cluster.startAll();
+  cluster.settle();
+  cluster.verify();
+}
+
 TEST(VolumeFaultTest, APausedStandbyCatchesUpFromTheJournal) {
   ReplicatorOptions options = SimCluster::testOptions();
   options.logRetainBytes = 64u << 20;
