@@ -209,7 +209,8 @@ Co<void> coordinatorAccept(const NodeView& view, const control::CoordinatorAccep
                   " Before: " + view.etcd->doubt());
   acceptance.volumes = plan.volumes;
   acceptance.marker = plan.marker;
-  co_await view.etcd->accept(kj::mv(acceptance));
+  auto accepted = view.etcd->accept(kj::mv(acceptance));
+  co_await kj::mv(accepted);
   auto& reply = *response.mutable_coordinator();
   fillStatus(*view.etcd, reply);
   for (const auto& node : plan.marker.nodes) reply.add_nodes(node);

@@ -269,7 +269,8 @@ Co<void> Etcd::adoptAsIs(replicator::Uuid past, uint64_t clusterId) {
   next.past = past;
   next.volumes = kj::mv(survey.volumes);
   next.nodes = past_.memory().nodes;
-  co_await past_.adopt(kj::mv(next));
+  auto adopted = past_.adopt(kj::mv(next));
+  co_await kj::mv(adopted);
   registered_ = false;  // a backup may not know this node, or where it is
   polledRevision_ = 0;
   notify(client_.options().notices, NoticeLevel::kWarning,

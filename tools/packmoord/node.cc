@@ -182,7 +182,8 @@ Co<void> Node::openEtcdCoordinator() {
     std::string warning = etcdTls_->warning(env.clock.nowMs());
     if (!warning.empty()) setHealth("ETCD_CERTIFICATE_ENDS", "warning", warning);
   }
-  auto etcd = co_await openEtcd(io_, env, config_, etcdTls_.get(), notices("etcd"));
+  auto opening = openEtcd(io_, env, config_, etcdTls_.get(), notices("etcd"));
+  auto etcd = co_await kj::mv(opening);
   etcd_ = etcd.get();
   coordinator_ = kj::mv(etcd);
   view_.etcd = etcd_;
@@ -237,8 +238,13 @@ Co<void> Node::registerNode() {
                                "that it remembers, and leads none until it does. "
                              : "The coordinator does not answer; this node waits for it. ") +
           rpc::sentenceOf(*e);
-      if (coordinator_->doubt().empty()) view_.health["NO_COORDINATOR"] = {"error", sentence};
-      else view_.health.erase("NO_COORDINATOR");  // told as COORDINATOR_CHANGED
+      const std::string doubt = coordinator_->doubt();
+      if (doubt.empty()) {
+        view_.health["NO_COORDINATOR"] = {"error", sentence};
+      } else {
+        view_.health.erase("NO_COORDINATOR");  // told as COORDINATOR_CHANGED
+        sentence = doubt;
+      }
       if (!serves) {
         http_->setHealth(sentence);
         gate_.close("This node waits for its coordinator. Try another node.");
