@@ -43,7 +43,9 @@ class VolumeImpl final : public Volume,
  public:
   // After a failed attempt to lead. Doubles; times 1 to 2, at random.
   static constexpr int64_t kLeadPauseMsMin = 50, kLeadPauseMsMax = 1000;
-  static constexpr int64_t kConsentPauseMs = 100;     // after a round without consent, times 1 to 2
+  // After a round without consent: short at first, since the others may be about to find out.
+  // Doubles; times 1 to 2, at random.
+  static constexpr int64_t kConsentPauseMsMin = 25, kConsentPauseMsMax = 100;
   static constexpr int64_t kStaggerMs = 60;           // between members that could try to lead
   static constexpr int64_t kJitterMs = 15;
   // An epoch that is not active by then is not left to its candidate any longer.
@@ -189,6 +191,7 @@ class VolumeImpl final : public Volume,
   int64_t tryAtMs_ = 0;                 // when this node tries to lead; 0: nothing is suspected
   int64_t wakeAtMs_ = 0;                // the timer that is set for it
   bool asking_ = false;                 // for consent
+  int64_t consentPauseMs_ = kConsentPauseMsMin;
   bool deferred_ = false;               // let a member with a newer log go first
   std::string noConsent_;               // why, when last asked; told once
   bool stopped_ = false;

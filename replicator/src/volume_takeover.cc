@@ -87,6 +87,7 @@ void VolumeImpl::maybeLead() {
       tryAtMs_ = 0;
       deferred_ = false;
       noConsent_.clear();
+      consentPauseMs_ = kConsentPauseMsMin;
       return;
     }
     if (tryAtMs_ == 0) tryAfter(staggerMs());
@@ -114,8 +115,9 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, Epoch expected) {
       KJ_LOG(INFO, "the members do not consent to a takeover", record_.name.c_str(),
              noConsent_.c_str());
     }
-    tryAfter(kConsentPauseMs +
-             static_cast<int64_t>(parts_.env.random.below(kConsentPauseMs)));
+    tryAfter(consentPauseMs_ +
+             static_cast<int64_t>(parts_.env.random.below(consentPauseMs_)));
+    consentPauseMs_ = std::min(consentPauseMs_ * 2, kConsentPauseMsMax);
     leadAfterMs_ = tryAtMs_;
     // What the others know and this node does not, the coordinator knows.
     if (outcome.highest > expected) parts_.coordinatorWanted.notify();
