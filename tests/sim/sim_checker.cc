@@ -203,7 +203,13 @@ void SimChecker::appendAnswered(const NodeId& primary, const NodeId& member,
   requireOfSender(primary, member, reply);
   if (reply.position.epoch == reply.epoch) started_[reply.epoch].insert(member);
   Kept& kept = kept_[member];
-  if (reply.position.index.value > 0) kept.promised = std::max(kept.promised, reply.epoch);
+  if (reply.position.index.value == 0) return;
+  // Rules 3 and 14. A promise is told when it is durable, well after the last acknowledgement before it.
+  if (reply.epoch < kept.promised) {
+    finding(member + " acknowledges in epoch " + text(reply.epoch) + " after it has promised " +
+            text(kept.promised));
+  }
+  kept.promised = std::max(kept.promised, reply.epoch);
 }
 
 void SimChecker::fenceAnswered(const NodeId& primary, const NodeId& member,
