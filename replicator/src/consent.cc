@@ -46,6 +46,7 @@ Co<void> Consent::askMember(MemberIdentity member) {
 }
 
 void Consent::note(const ConsentReply& reply) {
+  ++outcome_.answered;
   outcome_.highest = std::max(outcome_.highest, reply.promised);
   if (!reply.consents) {
     if (outcome_.reason.empty()) {

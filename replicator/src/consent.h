@@ -24,6 +24,7 @@ namespace packmoor::replicator {
 struct ConsentOutcome {
   bool granted = false;
   bool outrun = false;      // a member that consents has a newer log
+  size_t answered = 0;      // this node's own answer included
   Epoch highest;            // the highest promise that was told
   std::string reason;       // when not granted
 };

@@ -14,6 +14,7 @@ namespace packmoor::replicator {
 //
 //   packmoor-coordinator 1
 //   volume NAME ID REVISION PHASE CONFIGURATION [CONFIGURATION]     the second is the last active one
+//   traits NAME WEIGHT                                               of a volume, unless it is usual
 //   node ID JOURNAL RPC HTTP VERSION
 //   checksum HASH                                                   XXH3-128 of all lines before
 //
@@ -114,6 +115,9 @@ struct Store {
       write(out, record.current);
       if (record.lastActive.has_value()) write(out, *record.lastActive);
       out << '\n';
+      if (record.traits.weight != VolumeTraits().weight) {
+        out << "traits " << name << ' ' << record.traits.weight << '\n';
+      }
     }
     for (const auto& [id, node] : nodes) {
       out << "node " << id << ' ' << node.journal.text().cStr() << ' ' << word(node.rpcAddress)
@@ -138,6 +142,10 @@ struct Store {
       record.current = words.configuration();
       if (words.more()) record.lastActive = words.configuration();
       volumes[record.name] = record;
+    } else if (kind == "traits") {
+      auto volume = volumes.find(words.next());
+      KJ_REQUIRE(volume != volumes.end(), "traits of no volume in the coordinator's file", line);
+      volume->second.traits.weight = static_cast<uint32_t>(words.number());
     } else if (kind == "node") {
       NodeRegistration node;
       node.node = words.next();

@@ -11,6 +11,10 @@ namespace packmoor::replicator {
 
 namespace {
 
+bool isMemberOf(const std::vector<MemberIdentity>& members, const MemberIdentity& who) {
+  return std::find(members.begin(), members.end(), who) != members.end();
+}
+
 size_t slotOf(const VolumeConfiguration& configuration, const MemberIdentity& who) {
   for (size_t slot = 0; slot < configuration.members.size(); ++slot) {
     if (configuration.members[slot] == who) return slot;
@@ -59,7 +63,7 @@ AppendRequest Primary::requestHeader() {
   request.nonce = configuration_.nonce;
   request.primary = configuration_.primary;
   request.committed = committed_;
-  request.everywhere = counter_.everywhere();
+  request.everywhere = everywhere();
   return request;
 }
 
@@ -185,6 +189,32 @@ void Primary::recordsApplied(RecordIndex first, std::vector<kj::Array<const kj::
   if (active_ && host_.appliedIndex() >= start_) proposals_.open();
 }
 
+RecordIndex Primary::everywhere() const {
+  RecordIndex index = counter_.everywhere();
+  for (auto& stream : streams_) {
+    if (!stream->counted()) index = std::min(index, stream->acknowledgedIndex());
+  }
+  return index;
+}
+
+kj::Maybe<StandbyStream&> Primary::streamTo(const MemberIdentity& member) {
+  for (auto& stream : streams_) {
+    if (stream->member() == member) return *stream;
+  }
+  return nullptr;
+}
+
+bool Primary::hasCaughtUp(const MemberIdentity& standby, bool all) {
+  auto found = streamTo(standby);
+  KJ_IF_MAYBE(stream, found) {
+    const RecordIndex last = host_.log().last().index;
+    const RecordIndex wanted = all ? last : committed_;
+    return stream->connected() && stream->problem().empty() && committed_.value > 0 &&
+           stream->acknowledgedIndex() >= wanted;
+  }
+  return false;
+}
+
 void Primary::connectivityChanged() {
   for (auto& stream : streams_) stream->connectivityChanged();
 }
@@ -277,6 +307,8 @@ std::vector<MemberStatus> Primary::memberStatus() {
     MemberStatus& status = add(stream->member().node, stream->acknowledgedIndex(),
                                stream->counted());
     status.connected = stream->connected();
+    status.silentMs = monotonicMs(timer()) - stream->lastHeardMs();
+    status.joining = isMemberOf(configuration_.joining, stream->member());
     status.problem = stream->problem();
   }
   return members;

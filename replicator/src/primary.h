@@ -81,7 +81,10 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   kj::Promise<void> drain();
   void connectivityChanged();
 
-  RecordIndex everywhere() const { return counter_.everywhere(); }
+  // Durable on every member, async ones included: nobody will ask for less.
+  RecordIndex everywhere() const;
+  // Has the async standby everything that is committed? With `all`: everything that is ordered.
+  bool hasCaughtUp(const MemberIdentity& standby, bool all);
   std::vector<MemberStatus> memberStatus();
   void addTo(VolumeStatus& status);
 
@@ -107,6 +110,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
 
   void counted();
   void announceSoon();
+  kj::Maybe<StandbyStream&> streamTo(const MemberIdentity& member);
   kj::Promise<void> whenDrained();
 
   PrimaryHost& host_;

@@ -69,11 +69,9 @@ void ReplicatorImpl::note(const VolumeRecord& record) {
     open->second->noteRecord(record);
     return;
   }
-  const auto& async = record.current.async;
-  const bool concerned =
-      record.current.hasMember(self_.node) ||
-      std::any_of(async.begin(), async.end(),
-                  [&](const MemberIdentity& member) { return member.node == self_.node; });
+  // A member of the last active configuration is fenced and asked for its log still (rule 5).
+  const bool concerned = namesNode(record.current, self_.node) ||
+                         namesNode(configurationToFence(record), self_.node);
   if (!concerned || stopped_ || opening_.count(record.name) > 0) return;
   opening_[record.name] = "it is being opened";
   tasks_.add(openVolume(record));
@@ -209,22 +207,27 @@ kj::Promise<kj::Own<ReplicatedExtentWriter>> ReplicatorImpl::beginExtent(Volume&
 
 kj::Promise<VolumeRecord> ReplicatorImpl::createVolume(std::string name,
                                                        std::vector<NodeId> members,
-                                                       uint32_t writeQuorum) {
-  return canceler_.wrap(create(kj::mv(name), kj::mv(members), writeQuorum).promise());
+                                                       uint32_t writeQuorum,
+                                                       VolumeTraits traits) {
+  return canceler_.wrap(create(kj::mv(name), kj::mv(members), writeQuorum, traits).promise());
 }
 
 Co<VolumeRecord> ReplicatorImpl::create(std::string name, std::vector<NodeId> members,
-                                        uint32_t writeQuorum) {
+                                        uint32_t writeQuorum, VolumeTraits traits) {
   KJ_REQUIRE(isValidNodeId(name.c_str()),
              "a volume's name is 1 to 63 of a-z, 0-9 and '-', and does not begin with '-'", name);
   KJ_REQUIRE(!members.empty(), "a volume needs at least one member", name);
   KJ_REQUIRE(writeQuorum >= 1 && writeQuorum <= members.size(),
              "the write quorum must be between 1 and the number of members", writeQuorum,
              members.size());
+  KJ_REQUIRE(!traits.pair || (members.size() == 2 && writeQuorum == 2),
+             "a pair has two members, and both acknowledge: the write quorum is 2", members.size(),
+             writeQuorum);
   auto nodes = co_await parts_.coordinator.listNodes();
   VolumeRecord record;
   parts_.env.random.fill(kj::arrayPtr(record.id.bytes.data(), record.id.bytes.size()));
   record.name = name;
+  record.traits = traits;
   record.current.writeQuorum = writeQuorum;
   for (const NodeId& member : members) {
     auto node = std::find_if(nodes.begin(), nodes.end(),

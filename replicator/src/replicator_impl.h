@@ -31,7 +31,7 @@ class ReplicatorImpl final : public Replicator {
   kj::Promise<void> whenOpen(std::string name, int64_t timeoutMs) override;
   kj::Promise<kj::Own<ReplicatedExtentWriter>> beginExtent(Volume& volume) override;
   kj::Promise<VolumeRecord> createVolume(std::string name, std::vector<NodeId> members,
-                                         uint32_t writeQuorum) override;
+                                         uint32_t writeQuorum, VolumeTraits traits) override;
   Peers& peers() override { return parts_.peers; }
   kj::Promise<void> stop() override;
 
@@ -68,7 +68,8 @@ class ReplicatorImpl final : public Replicator {
   Co<void> waitReady(int64_t timeoutMs);
   Co<void> waitOpen(std::string name, int64_t timeoutMs);
   [[noreturn]] void failNotOpen(const std::string& name);
-  Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum);
+  Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum,
+                          VolumeTraits traits);
   Co<void> stopAll();
   VolumeImpl& route(const NodeId& from, VolumeId id);
 

@@ -3,24 +3,14 @@
 
 #include <kj/debug.h>
 
-#include <algorithm>
-
 namespace packmoor::replicator {
-
-namespace {
-
-bool names(const VolumeConfiguration& configuration, const NodeId& node) {
-  return configuration.hasMember(node) ||
-         std::any_of(configuration.async.begin(), configuration.async.end(),
-                     [&](const MemberIdentity& member) { return member.node == node; });
-}
-
-}  // namespace
 
 VolumeImpl& ReplicatorImpl::route(const NodeId& from, VolumeId id) {
   auto it = byId_.find(id);
   KJ_REQUIRE(it != byId_.end(), "the volume is not open on this node", id, self_.node);
-  KJ_REQUIRE(names(it->second->configuration(), from), "the sender is not a member of the volume",
+  // What is known here may be old.
+  if (!namesNode(it->second->configuration(), from)) coordinatorWanted_.notify();
+  KJ_REQUIRE(namesNode(it->second->configuration(), from), "the sender is not a member of the volume",
              from, it->second->name());
   return *it->second;
 }
@@ -31,7 +21,12 @@ kj::Promise<AppendReply> ReplicatorImpl::append(const NodeId& from, AppendReques
 }
 
 kj::Promise<FenceReply> ReplicatorImpl::fence(const NodeId& from, FenceRequest request) {
-  VolumeImpl& volume = route(from, request.coordinator.id);
+  // Rule 11: against the record that it carries.
+  KJ_REQUIRE(isMember(configurationToFence(request.coordinator), request.coordinator.current.primary),
+             "a fence of a node that is not a member of the volume", from);
+  auto it = byId_.find(request.coordinator.id);
+  KJ_REQUIRE(it != byId_.end(), "the volume is not open on this node", self_.node);
+  VolumeImpl& volume = *it->second;
   return canceler_.wrap(volume.handleFence(from, kj::mv(request)));
 }
 

@@ -23,6 +23,27 @@ Co<void> Takeover::run(TakeoverCause cause) {
   if (!former_.node.empty()) co_await drainFormer();
   const bool claimed = host_.claim(epoch_, record_.current.nonce, host_.selfIdentity().node);
   KJ_REQUIRE(claimed, "this node has promised a higher epoch", epoch_);
+  if (cause.target == nullptr) {
+    co_await establish();
+  } else {
+    co_await establishInTime();
+  }
+  co_await makeActive();
+}
+
+Co<void> Takeover::establishInTime() {
+  auto late = host_.env().timer.afterDelay(kChangeTimeoutMs * kj::MILLISECONDS)
+                  .then([]() -> kj::Promise<void> {
+                    return KJ_EXCEPTION(OVERLOADED,
+                                        "too few of the members that the change names acknowledged "
+                                        "it in time; it was given up");
+                  });
+  auto established = establish().promise().exclusiveJoin(kj::mv(late));
+  co_await kj::mv(established);
+}
+
+// Rules 3 to 8: until W members of the new configuration have EpochStart.
+Co<void> Takeover::establish() {
   for (;;) {
     co_await fence();
     auto adopted = co_await adopt();
@@ -32,7 +53,6 @@ Co<void> Takeover::run(TakeoverCause cause) {
   asking_ = nullptr;  // from here on the members hear the primary's records
   host_.lead(record_.current);
   co_await host_.whenStarted();
-  co_await makeActive();
 }
 
 #ifdef PACKMOOR_PLANTED_FAULTS
@@ -74,7 +94,7 @@ kj::Promise<void> Takeover::pause(int64_t& milliseconds) {
 
 // ---- Rules 1 and 2: a new epoch -------------------------------------------------------------
 
-Co<void> Takeover::takeEpoch(TakeoverCause cause) {
+Co<void> Takeover::takeEpoch(const TakeoverCause& cause) {
   const Epoch promised = host_.member().promise().epoch;
   auto found = co_await host_.coordinator().readVolume(host_.volumeName());
   KJ_REQUIRE(found.has_value(), "the coordinator does not know the volume", host_.volumeName());
@@ -99,9 +119,18 @@ Co<void> Takeover::takeEpoch(TakeoverCause cause) {
     former_ = record.current.primary;
   }
   VolumeRecord next = record;
-  next.current.members = last.members;
-  next.current.async = last.async;
-  next.current.writeQuorum = last.writeQuorum;
+  const VolumeConfiguration* target = &last;
+  KJ_IF_MAYBE(changed, cause.target) {
+    // What is changed is the last active configuration, and no other.
+    KJ_REQUIRE(record.lastActive.has_value() && last.epoch == changed->epoch,
+               "another node has taken an epoch since", last.epoch, changed->epoch);
+    target = changed;
+  }
+  PACKMOOR_CHECK(isMember(*target, host_.selfIdentity()), "leading without being a member");
+  next.current.members = target->members;
+  next.current.async = target->async;
+  next.current.joining = target->joining;
+  next.current.writeQuorum = target->writeQuorum;
   next.current.epoch = record.current.epoch.next();
   next.current.primary = host_.selfIdentity();
   host_.env().random.fill(kj::arrayPtr(next.current.nonce.bytes.data(), 16));

@@ -59,6 +59,10 @@ struct TakeoverCause {
   kj::Maybe<Epoch> expected;
   // By order: the present primary is asked to commit first what it has ordered.
   bool planned = false;
+  // A change by the active primary, or of a pair (rules 9 and 19): members, async and W of the new
+  // epoch. Not set: those of the last active configuration. What is not active after
+  // kChangeTimeoutMs is given up, so that a change that stalls does not block the volume.
+  kj::Maybe<VolumeConfiguration> target = nullptr;
 };
 
 class Takeover final {
@@ -68,6 +72,7 @@ class Takeover final {
   static constexpr int64_t kPauseMsMin = 20, kPauseMsMax = 250;
   static constexpr int64_t kTellMs = 100;  // a fence is repeated, so that the candidate is heard
   static constexpr size_t kFetchRecords = 1024;
+  static constexpr int64_t kChangeTimeoutMs = 4000;
 
   explicit Takeover(TakeoverHost& host) : host_(host) {}
   KJ_DISALLOW_COPY(Takeover);
@@ -82,8 +87,10 @@ class Takeover final {
 #ifdef PACKMOOR_PLANTED_FAULTS
   Co<bool> resume();
 #endif
-  Co<void> takeEpoch(TakeoverCause cause);
+  Co<void> takeEpoch(const TakeoverCause& cause);
   Co<void> drainFormer();
+  Co<void> establish();
+  Co<void> establishInTime();
   Co<void> fence();
   Co<void> fenceMember(MemberIdentity member, bool reported);
   Co<bool> adopt();

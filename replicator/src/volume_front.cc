@@ -250,7 +250,8 @@ Co<void> VolumeImpl::takeOverPlanned() {
     }
     if (primary_ != nullptr && primary_->active()) co_return;
   }
-  co_await beginTakeover({nullptr, true});
+  auto attempt = beginTakeover({nullptr, true});
+  co_await kj::mv(attempt);
 }
 
 kj::Promise<void> VolumeImpl::switchOver(NodeId node) {

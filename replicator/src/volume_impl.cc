@@ -58,7 +58,8 @@ Co<void> VolumeImpl::open() {
   applier_ = std::make_unique<Applier>(log_, member_, *stateMachine_,
                                        static_cast<ApplyHost&>(*this), applied);
   applier_->lastCheckpointMs = nowMs();
-  watch_.follow(nowMs());
+  openedMs_ = nowMs();
+  watch_.follow(openedMs_);
   if (!member_.repairing()) applier_->start();
 }
 
@@ -249,6 +250,7 @@ void VolumeImpl::tick() {
     primary_->yield(journalStuck());
     primary_->tick();
   }
+  tickMembers();
   maybeLead();
   if (member_.repairing()) return;
   log_.release(std::min(releasable(applier_->checkpointed()), member_.committed()));
@@ -306,6 +308,22 @@ Co<void> VolumeImpl::handOver() {
   }
 }
 
+// As the coordinator names them; how far they are only the primary knows.
+void VolumeImpl::addMembers(VolumeStatus& status) {
+  auto add = [&](const MemberIdentity& member, bool counted) {
+    MemberStatus entry;
+    entry.node = member.node;
+    entry.counted = counted;
+    entry.isSelf = member == parts_.self;
+    entry.connected = entry.isSelf || parts_.peers.peer(member.node).connected();
+    const auto& joining = record_.current.joining;
+    entry.joining = std::find(joining.begin(), joining.end(), member) != joining.end();
+    status.members.push_back(entry);
+  };
+  for (const MemberIdentity& member : record_.current.members) add(member, true);
+  for (const MemberIdentity& member : record_.current.async) add(member, false);
+}
+
 VolumeStatus VolumeImpl::status() {
   VolumeStatus status;
   status.id = record_.id;
@@ -323,30 +341,26 @@ VolumeStatus VolumeImpl::status() {
     status.checkpoint = applier_->checkpointed();
   }
   status.repairing = member_.repairing();
+  status.traits = record_.traits;
   status.proposals = proposals_;
   status.rejections = rejections_;
   status.readBarriers = readBarriers_;
   status.confirmRounds = confirmRounds_;
-  const auto& async = record_.current.async;
-  status.role = std::find(async.begin(), async.end(), parts_.self) != async.end()
-                    ? VolumeRole::kAsync : VolumeRole::kStandby;
+  status.role = isAsync(record_.current, parts_.self) ? VolumeRole::kAsync : VolumeRole::kStandby;
   if (!isMember(record_.current, parts_.self) && status.role != VolumeRole::kAsync) {
     status.role = VolumeRole::kNone;
-    status.problem = "the configuration names this node with another journal: an empty disk is not "
-                     "the member that it replaces";
+    status.problem =
+        namesNode(record_.current, parts_.self.node)
+            ? "the configuration names this node with another journal: an empty disk is not the "
+              "member that it replaces"
+            : "this node is no member of the volume any more";
   }
   if (takeover_ != nullptr) status.role = VolumeRole::kTakingOver;
   if (primary_ != nullptr) {
     if (primary_->active()) status.role = VolumeRole::kPrimary;
     primary_->addTo(status);
   } else {
-    for (const MemberIdentity& member : record_.current.members) {
-      MemberStatus entry;
-      entry.node = member.node;
-      entry.isSelf = member == parts_.self;
-      entry.connected = entry.isSelf || parts_.peers.peer(member.node).connected();
-      status.members.push_back(entry);
-    }
+    addMembers(status);
   }
   if (!problem_.empty()) {
     status.problem = problem_;

@@ -6,13 +6,14 @@
 // read goes to the primary, wherever it is, and again when the lead moves.
 //
 // Sources: volume_impl.cc (life, roles), volume_takeover.cc (when this node tries to lead),
-// volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask).
+// volume_members.cc (changes of members, pairs), volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
 #pragma once
 
 #include "applier.h"
+#include "configuration_change.h"
 #include "consent.h"
 #include "extent_exchange.h"
 #include "primary.h"
@@ -56,6 +57,11 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kForwardTimeoutMs = 2000;
   static constexpr int64_t kCatchUpTimeoutMs = 30'000;
   static constexpr int64_t kHandOverTimeoutMs = 2000;  // of a node that stops
+  static constexpr int64_t kDrainMs = 300;            // before a change
+  static constexpr int64_t kJoinWaitMs = 200;         // for a joiner, while nothing new is ordered
+  static constexpr int64_t kJoinPauseMs = 500;        // after a joiner could not be counted
+  static constexpr int64_t kPartnerLostMs = 1000;     // a silent partner of a pair counts as lost
+  static constexpr int64_t kPartnerWaitMs = 3000;     // after a start, for the partner to be there
 
   VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVolume& found,
              kj::Own<StateMachine> stateMachine);
@@ -82,6 +88,8 @@ class VolumeImpl final : public Volume,
   kj::Promise<void> whenApplied(RecordIndex index) override;
   kj::Promise<void> takeOver() override;
   kj::Promise<void> switchOver(NodeId node) override;
+  kj::Promise<void> changeConfiguration(ConfigurationChange change) override;
+  kj::Promise<bool> whenCounted(NodeId node, int64_t timeoutMs) override;
   kj::Promise<void> checkpointNow() override;
   VolumeStatus status() override;
 
@@ -143,7 +151,18 @@ class VolumeImpl final : public Volume,
   void maybeLead();
   void tryAfter(int64_t milliseconds);
   int64_t staggerMs();
-  Co<void> askAndLead(VolumeConfiguration target, Epoch expected);
+  Co<void> askAndLead(VolumeConfiguration target, bool bounded, Epoch expected);
+  // Members and pairs
+  Co<void> change(ConfigurationChange change);
+  Co<void> changeTo(VolumeConfiguration target, kj::Maybe<MemberIdentity> joiner);
+  Co<bool> waitCounted(NodeId node, int64_t timeoutMs);
+  Co<void> countJoiner(MemberIdentity joiner);
+  Co<void> goOnAlone(MemberIdentity lost);
+  void requireMayChange();
+  void tickMembers();
+  bool partnerIsLost(const MemberIdentity& partner);
+  kj::Maybe<VolumeConfiguration> automaticTarget();
+
   void damaged(std::string problem);
   void advanced();
   Co<void> pinRecovered(RecordIndex applied);
@@ -165,6 +184,7 @@ class VolumeImpl final : public Volume,
   kj::Promise<ReadIndexReply> askReadIndex();
   Co<ProposeReply> proposeWhenLeading(ProposeRequest request);
   Co<ReadIndexReply> readIndexWhenLeading(NodeId from, ReadIndexRequest request);
+  void addMembers(VolumeStatus& status);
   int64_t nowMs() { return monotonicMs(parts_.env.timer); }
 
   VolumeParts parts_;
@@ -195,6 +215,12 @@ class VolumeImpl final : public Volume,
   bool deferred_ = false;               // let a member with a newer log go first
   std::string noConsent_;               // why, when last asked; told once
   bool stopped_ = false;
+  bool changing_ = false;               // a change of the configuration is under way
+  bool stalledTogether_ = false;        // a pair's last attempt with both of them did not succeed
+  int64_t changeAfterMs_ = 0;           // no change that nobody ordered before
+  int64_t openedMs_ = 0;
+  int64_t partnerSilentSinceMs_ = 0;    // to questions for consent; 0: it answers
+  int64_t partnerAwaySinceMs_ = 0;      // no connection to the other of the pair; 0: there is one
   Signal moved_;                        // role, primary or promise changed
 
   std::vector<kj::Own<kj::PromiseFulfiller<RecordIndex>>> forwardedReads_;

@@ -94,18 +94,25 @@ void VolumeImpl::maybeLead() {
     if (now < tryAtMs_) return;
   }
   asking_ = true;
-  tasks_.add(askAndLead(target, highestEpoch()));
+  auto alone = automaticTarget();
+  KJ_IF_MAYBE(survivor, alone) {
+    tasks_.add(askAndLead(kj::mv(*survivor), true, highestEpoch()));
+  } else {
+    tasks_.add(askAndLead(target, record_.traits.pair, highestEpoch()));
+  }
 }
 
 // Rule 9: consent comes before the first compare-and-swap.
-Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, Epoch expected) {
+// `bounded`: the attempt is given up when it stalls.
+Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, bool bounded, Epoch expected) {
+  const bool alone = record_.traits.pair && target.members.size() == 1;
   ConsentReply own;
   own.consents = true;
   own.member = parts_.self;
   own.last = log_.last();
   auto consent = std::make_unique<Consent>(
       parts_.env, parts_.peers,
-      ConsentRequest{record_.id, parts_.self, expected, log_.last()}, kj::mv(own), kj::mv(target),
+      ConsentRequest{record_.id, parts_.self, expected, log_.last()}, kj::mv(own), target,
       parts_.options.suspectAfterMs);
   auto outcome = co_await consent->ask();
   asking_ = false;
@@ -114,6 +121,11 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, Epoch expected) {
       noConsent_ = outcome.reason;
       KJ_LOG(INFO, "the members do not consent to a takeover", record_.name.c_str(),
              noConsent_.c_str());
+    }
+    if (outcome.answered == target.members.size()) {
+      partnerSilentSinceMs_ = 0;
+    } else if (partnerSilentSinceMs_ == 0) {
+      partnerSilentSinceMs_ = nowMs();
     }
     tryAfter(consentPauseMs_ +
              static_cast<int64_t>(parts_.env.random.below(consentPauseMs_)));
@@ -135,8 +147,16 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, Epoch expected) {
     co_return;  // somebody was faster
   }
   KJ_LOG(INFO, "taking over the volume", record_.name.c_str(), expected, primaryNode_.c_str());
-  auto failure = co_await outcomeOf(beginTakeover({expected}));
-  (void)failure;  // said by runTakeover
+  if (alone) {
+    KJ_LOG(WARNING, "NO_REDUNDANCY: the other node of the pair is lost; this one goes on alone, and "
+                    "what is pushed from now on is on this node only", record_.name.c_str());
+  }
+  TakeoverCause cause;
+  cause.expected = expected;
+  if (bounded && record_.lastActive) cause.target = kj::mv(target);
+  auto attempt = beginTakeover(kj::mv(cause));
+  auto failure = co_await outcomeOf(kj::mv(attempt));
+  stalledTogether_ = bounded && !alone && failure != nullptr;
 }
 
 // ---- The attempt -------------------------------------------------------------------------------
@@ -151,7 +171,8 @@ kj::Promise<void> VolumeImpl::beginTakeover(TakeoverCause cause) {
 
 Co<void> VolumeImpl::runTakeover(TakeoverCause cause) {
   co_await kj::evalLater([]() {});  // so that takeoverDone_ is set before anything happens
-  auto failure = co_await outcomeOf(takeover_->run(cause));
+  auto attempt = takeover_->run(kj::mv(cause)).promise();
+  auto failure = co_await outcomeOf(kj::mv(attempt));
   takeover_ = nullptr;
   tryAtMs_ = 0;
   deferred_ = false;

@@ -48,6 +48,7 @@ json toJson(const VolumeConfiguration& configuration) {
           {"nonce", uuidText(configuration.nonce)},
           {"members", toJson(configuration.members)},
           {"async", toJson(configuration.async)},
+          {"joining", toJson(configuration.joining)},
           {"writeQuorum", configuration.writeQuorum}};
 }
 VolumeConfiguration configurationFrom(const json& object) {
@@ -58,6 +59,7 @@ VolumeConfiguration configurationFrom(const json& object) {
   configuration.nonce = jsonUuid(object, "nonce");
   configuration.members = membersFrom(object, "members");
   configuration.async = membersFrom(object, "async");
+  if (object.contains("joining")) configuration.joining = membersFrom(object, "joining");
   const uint64_t quorum = jsonNumber(object, "writeQuorum");
   if (quorum > kEtcdMembersMax) refuseJson("\"writeQuorum\" is out of range");
   configuration.writeQuorum = static_cast<uint32_t>(quorum);
@@ -77,7 +79,9 @@ std::string volumeToJson(const replicator::VolumeRecord& record) {
       {"name", record.name},
       {"phase", record.phase == replicator::VolumePhase::kActive ? "active" : "recovering"},
       {"current", toJson(record.current)},
-      {"lastActive", record.lastActive ? toJson(*record.lastActive) : json(nullptr)}};
+      {"lastActive", record.lastActive ? toJson(*record.lastActive) : json(nullptr)},
+      {"pair", record.traits.pair},
+      {"weight", record.traits.weight}};
   const uint64_t generation = generationOf(record.revision);
   if (generation > 0) value["generation"] = generation;
   return dumpJson(value);
@@ -106,6 +110,16 @@ replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t modRevis
     refuseJson("its revision is out of range");
   }
   record.revision = revisionOf(generation, modRevision);
+  // Not in records of versions before these.
+  if (object.contains("pair")) {
+    if (!object["pair"].is_boolean()) refuseJson("\"pair\" is neither true nor false");
+    record.traits.pair = object["pair"].get<bool>();
+  }
+  if (object.contains("weight")) {
+    const uint64_t weight = jsonNumber(object, "weight");
+    if (weight > kEtcdWeightMax) refuseJson("\"weight\" is out of range");
+    record.traits.weight = static_cast<uint32_t>(weight);
+  }
   return record;
 }
 

@@ -192,14 +192,16 @@ void SimCluster::startAll() {
 }
 
 void SimCluster::awaitOpen(SimNode& node) {
-  if (coordinator_.volumes.count("main") == 0) return;
+  if (!isMember(node)) return;
   loop_.wait(node.replicator().whenOpen("main", 10'000));
 }
 
-void SimCluster::begin(uint32_t writeQuorum) {
+void SimCluster::begin(uint32_t writeQuorum, size_t members, VolumeTraits traits) {
   startAll();
-  loop_.wait(nodes_[0]->replicator().createVolume("main", nodeIds(), writeQuorum));
-  for (auto& node : nodes_) loop_.wait(node->replicator().whenOpen("main", 10'000));
+  std::vector<NodeId> nodes = nodeIds();
+  if (members > 0) nodes.resize(members);
+  loop_.wait(nodes_[0]->replicator().createVolume("main", nodes, writeQuorum, traits));
+  for (auto& node : nodes_) awaitOpen(*node);
   awaitPrimary();
 }
 
@@ -230,6 +232,15 @@ size_t SimCluster::indexOf(const SimNode& node) const {
     if (nodes_[i].get() == &node) return i;
   }
   KJ_UNREACHABLE;
+}
+
+bool SimCluster::isMember(const SimNode& node) const {
+  auto volume = coordinator_.volumes.find("main");
+  if (volume == coordinator_.volumes.end()) return false;
+  const VolumeConfiguration& current = volume->second.current;
+  return current.hasMember(node.id()) ||
+         std::any_of(current.async.begin(), current.async.end(),
+                     [&](const MemberIdentity& member) { return member.node == node.id(); });
 }
 
 TxnId SimCluster::newTxn() {
@@ -270,6 +281,7 @@ void SimCluster::settle(int64_t timeoutMs) {
       if (node->hasVolume()) committed = std::max(committed, node->volume().status().committed);
     }
     for (auto& node : nodes_) {
+      if (!isMember(*node)) continue;
       if (node->up() && (!node->hasVolume() || node->volume().status().applied < committed)) {
         return false;
       }

@@ -117,8 +117,9 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
   static ReplicatorOptions testOptions();
   static JournalOptions journalOptions();
 
-  // Starts all nodes and creates the volume "main" of all of them; waits until it is led.
-  void begin(uint32_t writeQuorum);
+  // Starts all nodes and creates the volume "main" of the first `members` of them (0: all); waits
+  // until it is led.
+  void begin(uint32_t writeQuorum, size_t members = 0, VolumeTraits traits = {});
   // Those that are down; each is waited for until it has opened the volume, if there is one.
   void startAll();
   void restart(size_t node);
@@ -128,6 +129,8 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
   SimNode& node(size_t i) { return *nodes_[i]; }
   size_t size() const { return nodes_.size(); }
   std::vector<NodeId> nodeIds() const;
+  // As the coordinator has it, the node is a member of either sort of "main".
+  bool isMember(const SimNode& node) const;
   SimNetwork& network() { return network_; }
   SimCoordinator& coordinator() { return coordinator_; }
   kernelio::SeededRandom& random() { return random_; }

@@ -34,12 +34,21 @@ struct VolumeConfiguration {
   std::vector<MemberIdentity> members;    // counted ones, in the order given at creation
   std::vector<MemberIdentity> async;      // never counted
   uint32_t writeQuorum = 0;
+  std::vector<MemberIdentity> joining;    // of `async`: to be counted once they have caught up
 
   bool hasMember(const NodeId& node) const;
   bool operator==(const VolumeConfiguration&) const = default;
 };
 
 enum class VolumePhase : uint8_t { kRecovering, kActive };
+
+// What a volume is made with, besides its members.
+struct VolumeTraits {
+  // Two members that both acknowledge; when one is lost, the other goes on alone (rule 19).
+  bool pair = false;
+  uint32_t weight = 100;                   // of new repositories that name no volume; 0: none
+  bool operator==(const VolumeTraits&) const = default;
+};
 
 struct VolumeRecord {
   VolumeId id;
@@ -49,6 +58,7 @@ struct VolumeRecord {
   // Absent until the first activation; while it is absent, `current.members` of epoch 0 is
   // what the first takeover fences.
   std::optional<VolumeConfiguration> lastActive;
+  VolumeTraits traits;
   int64_t revision = 0;                    // of the coordinator, for the compare; 0: to be created
 };
 

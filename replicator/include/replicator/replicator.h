@@ -88,7 +88,8 @@ class Replicator : public PeerService {
 
   // Creates a volume in the coordinator: members must be registered nodes.
   virtual kj::Promise<VolumeRecord> createVolume(std::string name, std::vector<NodeId> members,
-                                                 uint32_t writeQuorum) = 0;
+                                                 uint32_t writeQuorum,
+                                                 VolumeTraits traits = {}) = 0;
 
   // Checkpoints every volume and stops proposing. For a clean shutdown.
   virtual kj::Promise<void> stop() = 0;

@@ -8,6 +8,7 @@
 // Loop: the node's.
 #pragma once
 
+#include "replicator/membership.h"
 #include "replicator/peer.h"
 #include "replicator/state_machine.h"
 
@@ -21,6 +22,8 @@ kj::StringPtr roleName(VolumeRole role);
 struct MemberStatus {
   NodeId node;
   bool connected = false, counted = true, isSelf = false;
+  bool joining = false;          // is to be counted once it has caught up
+  int64_t silentMs = 0;          // since it was last heard (primary only)
   RecordIndex acknowledged;      // durable there in this epoch, as this node knows (primary only)
   uint64_t lagRecords = 0, lagBytes = 0;
   std::string problem;           // empty, or a sentence: why it does not follow
@@ -35,6 +38,7 @@ struct VolumeStatus {
   uint32_t writeQuorum = 0;
   RecordIndex base, last, durable, committed, applied, checkpoint;
   bool repairing = false;
+  VolumeTraits traits;
   std::string problem;           // empty, or a sentence: why it does not serve
   std::vector<MemberStatus> members;
   uint64_t proposals = 0, rejections = 0, readBarriers = 0, confirmRounds = 0;
@@ -69,6 +73,13 @@ class Volume {
   virtual kj::Promise<void> takeOver() = 0;
   // Asks `node` to do so, from any node. Planned: this volume stays writable up to the fence.
   virtual kj::Promise<void> switchOver(NodeId node) = 0;
+
+  // At the primary: resolves when the changed configuration is active. A member that is added or
+  // promoted is an async standby then; it is counted when it has caught up. Rejects with a sentence
+  // when the change is not possible as things are, or when it was given up.
+  virtual kj::Promise<void> changeConfiguration(ConfigurationChange change) = 0;
+  // Resolves when the node is a counted member, as known here; false: not within the time.
+  virtual kj::Promise<bool> whenCounted(NodeId node, int64_t timeoutMs) = 0;
 
   virtual kj::Promise<void> checkpointNow() = 0;
 

@@ -27,6 +27,7 @@ namespace packmoor::rpc {
 constexpr int kEtcdSchema = 1;
 constexpr size_t kEtcdValueBytesMax = 1u << 20;  // etcd's own limit of a request is 1.5 MiB
 constexpr size_t kEtcdMembersMax = 1024;         // of one configuration
+constexpr uint64_t kEtcdWeightMax = 1'000'000;
 
 constexpr int kEtcdRevisionBits = 44;                  // of mod_revision
 constexpr int64_t kEtcdModRevisionMax = (int64_t{1} << kEtcdRevisionBits) - 1;

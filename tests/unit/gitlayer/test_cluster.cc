@@ -85,6 +85,10 @@ class TestCluster::FakeVolume final : public replicator::Volume {
   kj::Promise<void> whenApplied(replicator::RecordIndex) override { return kj::READY_NOW; }
   kj::Promise<void> takeOver() override { KJ_UNIMPLEMENTED("takeOver"); }
   kj::Promise<void> switchOver(replicator::NodeId) override { KJ_UNIMPLEMENTED("switchOver"); }
+  kj::Promise<void> changeConfiguration(replicator::ConfigurationChange) override {
+    KJ_UNIMPLEMENTED("changeConfiguration");
+  }
+  kj::Promise<bool> whenCounted(replicator::NodeId, int64_t) override { return true; }
   kj::Promise<void> checkpointNow() override { return machine->flush().ignoreResult(); }
   replicator::VolumeStatus status() override {
     replicator::VolumeStatus status;
@@ -175,8 +179,8 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
       replicator::Volume&) override {
     no();
   }
-  kj::Promise<replicator::VolumeRecord> createVolume(std::string, std::vector<Node>,
-                                                     uint32_t) override {
+  kj::Promise<replicator::VolumeRecord> createVolume(std::string, std::vector<Node>, uint32_t,
+                                                     replicator::VolumeTraits) override {
     no();
   }
   kj::Promise<void> stop() override { return kj::READY_NOW; }
