@@ -44,6 +44,7 @@ struct Configuration {
   members @3 :List(Member);
   async @4 :List(Member);
   writeQuorum @5 :UInt32;
+  joining @6 :List(Member);
 }
 
 struct VolumeRecord {

@@ -59,6 +59,7 @@ void writeConfiguration(const VolumeConfiguration& configuration,
   writeMembers(configuration.members, out.initMembers(configuration.members.size()));
   writeMembers(configuration.async, out.initAsync(configuration.async.size()));
   out.setWriteQuorum(configuration.writeQuorum);
+  writeMembers(configuration.joining, out.initJoining(configuration.joining.size()));
 }
 
 VolumeConfiguration readConfiguration(wire::Configuration::Reader in) {
@@ -69,6 +70,7 @@ VolumeConfiguration readConfiguration(wire::Configuration::Reader in) {
   configuration.members = readMembers(in.getMembers());
   configuration.async = readMembers(in.getAsync());
   configuration.writeQuorum = in.getWriteQuorum();
+  configuration.joining = readMembers(in.getJoining());
   return configuration;
 }
 

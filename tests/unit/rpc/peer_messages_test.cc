@@ -121,8 +121,8 @@ TEST_F(PeerMessagesTest, Fence) {
   record.id = uuid(1);
   record.name = "main";
   record.current = {Epoch(5), {"a", uuid(2)}, uuid(3), {{"a", uuid(2)}, {"b", uuid(4)}},
-                    {{"far", uuid(5)}}, 2};
-  record.lastActive = VolumeConfiguration{Epoch(4), {"b", uuid(4)}, uuid(6), {{"b", uuid(4)}}, {}, 1};
+                    {{"far", uuid(5)}, {"new", uuid(7)}}, 2, {{"new", uuid(7)}}};
+  record.lastActive = VolumeConfiguration{Epoch(4), {"b", uuid(4)}, uuid(6), {{"b", uuid(4)}}, {}, 1, {}};
   record.revision = 77;
   b.service.fenceReply = {true, Epoch(5), true, {"b", uuid(4)},
                           {RecordIndex(10), Epoch(4), Hash128{1, 2}}, RecordIndex(3)};
