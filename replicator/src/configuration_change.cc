@@ -42,15 +42,15 @@ void add(VolumeConfiguration& next, const ConfigurationChange& change, bool pair
   if (registered == nodes.end()) refuse("no node ", node, " has registered with the coordinator");
   const MemberIdentity joiner{change.node, registered->journal};
   if (next.hasMember(change.node)) {
-    if (isMember(next, joiner)) refuse(node, " is a member of the volume already");
-    refuse(node, " is a member of the volume with another journal; remove it first");
+    if (isMember(next, joiner)) refuse("node ", node, " is a member of the volume already");
+    refuse("node ", node, " is a member of the volume with another journal; remove it first");
   }
   auto known = findNode(next.async, change.node);
   if (known != next.async.end() && *known != joiner) {
-    refuse(node, " is an async standby of the volume with another journal; remove it first");
+    refuse("node ", node, " is an async standby of the volume with another journal; remove it first");
   }
   if (known != next.async.end() && change.kind == Kind::kAddAsync) {
-    refuse(node, " is an async standby of the volume already");
+    refuse("node ", node, " is an async standby of the volume already");
   }
   if (pair && known == next.async.end() && next.members.size() + next.joining.size() >= 2 &&
       change.kind == Kind::kAddMember) {
@@ -61,10 +61,10 @@ void add(VolumeConfiguration& next, const ConfigurationChange& change, bool pair
 }
 
 void promote(VolumeConfiguration& next, const NodeId& node, bool pair) {
-  if (next.hasMember(node)) refuse(node.c_str(), " is a counted member of the volume already");
+  if (next.hasMember(node)) refuse("node ", node.c_str(), " is a counted member of the volume already");
   auto known = findNode(next.async, node);
   if (known == next.async.end()) {
-    refuse(node.c_str(), " is not an async standby of the volume; add it first");
+    refuse("node ", node.c_str(), " is not an async standby of the volume; add it first");
   }
   if (pair && next.members.size() >= 2) refuse("the volume is a pair and has its two members");
   join(next, *known);
@@ -72,7 +72,7 @@ void promote(VolumeConfiguration& next, const NodeId& node, bool pair) {
 
 void remove(VolumeConfiguration& next, const NodeId& node) {
   if (next.primary.node == node) {
-    refuse(node.c_str(), " leads the volume; move the lead to another member first");
+    refuse("node ", node.c_str(), " leads the volume; move the lead to another member first");
   }
   if (next.hasMember(node)) {
     if (next.members.size() <= next.writeQuorum) {
@@ -81,7 +81,7 @@ void remove(VolumeConfiguration& next, const NodeId& node) {
     }
     erase(next.members, node);
   } else if (findNode(next.async, node) == next.async.end()) {
-    refuse(node.c_str(), " is not a member of the volume");
+    refuse("node ", node.c_str(), " is not a member of the volume");
   }
   erase(next.async, node);
   erase(next.joining, node);
@@ -119,7 +119,7 @@ VolumeConfiguration changedBy(const ConfigurationChange& change, const VolumeCon
     case Kind::kRemove: remove(next, change.node); break;
     case Kind::kSetQuorum: setQuorum(next, change.writeQuorum, pair); break;
   }
-  if (next == last) refuse(change.node.c_str(), " joins the volume already");
+  if (next == last) refuse("node ", change.node.c_str(), " joins the volume already");
   return next;
 }
 

@@ -351,6 +351,7 @@ Co<void> Takeover::makeActive() {
                  record.current.epoch);
       if (record.phase == VolumePhase::kActive) break;
       next.revision = record.revision;
+      next.traits = record.traits;
     }
     host_.takeoverProblem("the coordinator did not confirm that the epoch is active");
     co_await pause(pauseMs);

@@ -26,6 +26,9 @@ bool changes(const control::Request& request) {
     case control::Request::kVolumeCreate:
     case control::Request::kVolumeSwitchover:
     case control::Request::kVolumeVerify:  // orders a record
+    case control::Request::kVolumeChange:
+    case control::Request::kVolumeSetWeight:
+    case control::Request::kClusterBalance:
     case control::Request::kCoordinatorAccept:
       return true;
     default:

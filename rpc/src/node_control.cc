@@ -1,15 +1,15 @@
 #include "rpc/node_control.h"
 
+#include "control_reply.h"
 #include "coordinator_control.h"
 #include "node_status.h"
+#include "volume_control.h"
 
 #include <kernelio/co.h>
 #include <rpc/control.pb.h>
 #include <rpc/sentence.h>
 
 #include <kj/debug.h>
-
-#include <cstring>
 
 namespace packmoor::rpc {
 namespace {
@@ -24,44 +24,9 @@ constexpr int64_t kVolumeOpenTimeoutMs = 30'000;
 
 std::string text(kj::StringPtr value) { return {value.begin(), value.size()}; }
 
-void fail(Response& response, control::ErrorCode code, std::string message, std::string cause,
-          std::string advice) {
-  response.clear_body();
-  control::Error& error = *response.mutable_error();
-  error.set_code(code);
-  error.set_message(kj::mv(message));
-  error.set_cause(kj::mv(cause));
-  error.set_advice(kj::mv(advice));
-}
-
-// The replicator says in words whether a failed transaction may still happen.
-bool outcomeUnknown(const kj::Exception& e) {
-  kj::StringPtr text = e.getDescription();
-  return strstr(text.cStr(), "whether the transaction was committed is unknown") != nullptr;
-}
-bool nothingChanged(const kj::Exception& e) {
-  kj::StringPtr text = e.getDescription();
-  return e.getType() == kj::Exception::Type::OVERLOADED ||
-         strstr(text.cStr(), "was not committed and will not be") != nullptr;
-}
-
-void failFrom(const kj::Exception& e, bool changes, std::string what, Response& response) {
-  std::string cause = sentenceOf(e);
-  bool disconnected = e.getType() == kj::Exception::Type::DISCONNECTED;
-  if (changes && (outcomeUnknown(e) || (disconnected && !nothingChanged(e)))) {
-    return fail(response, control::ERROR_UNKNOWN_OUTCOME, kj::mv(what), kj::mv(cause),
-                "Look at the present state before trying again.");
-  }
-  if (nothingChanged(e) || disconnected) {
-    return fail(response, control::ERROR_NO_QUORUM, kj::mv(what), kj::mv(cause),
-                "See `packmoorctl status` for what is missing.");
-  }
-  fail(response, control::ERROR_REFUSED, kj::mv(what), kj::mv(cause), "");
-}
-
 class Control final : public NodeControl {
  public:
-  explicit Control(const NodeView& view) : view_(view) {}
+  explicit Control(const NodeView& view) : view_(view), volumes_(view) {}
 
   kj::Promise<void> handle(const Request& request, const ControlCaller& caller,
                            Response& response) override {
@@ -111,6 +76,7 @@ class Control final : public NodeControl {
         return guarded(coordinatorAccept(view_, request.coordinator_accept(), caller, response), true,
                        "The coordinator was not accepted.", response);
       default:
+        if (VolumeControl::answers(request)) return volumes_.handle(request, response);
         fail(response, control::ERROR_BAD_REQUEST, "The daemon does not know this request.",
              "It is of another version than the client.", "");
         return kj::READY_NOW;
@@ -119,6 +85,7 @@ class Control final : public NodeControl {
 
   kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
                                               kj::Array<const kj::byte> question) override {
+    if (kControlQuery == name.c_str()) return volumes_.answerForwarded(kj::mv(question));
     std::string bytes;
     if (kCoordinatorQuery == name.c_str()) {
       bytes = coordinatorKnowledge(view_);
@@ -363,8 +330,11 @@ class Control final : public NodeControl {
     std::vector<std::string> members(request.members().begin(), request.members().end());
     bool here = std::find(members.begin(), members.end(), view_.config->node.id) != members.end();
     std::string name = request.name();
+    replicator::VolumeTraits traits;
+    traits.pair = request.pair();
+    if (request.weight() > 0) traits.weight = request.weight();
     auto record = co_await view_.replicator->createVolume(name, kj::mv(members),
-                                                          request.write_quorum());
+                                                          request.write_quorum(), traits);
     if (here) co_await view_.replicator->whenOpen(name, kVolumeOpenTimeoutMs);
     response.mutable_volume_list();
     addVolume(record, response);
@@ -414,6 +384,7 @@ class Control final : public NodeControl {
   }
 
   const NodeView& view_;
+  VolumeControl volumes_;
 };
 
 }  // namespace

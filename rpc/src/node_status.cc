@@ -93,6 +93,11 @@ void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& stat
                 "Volume " + volume.name() + ": member " + member.node() + " is not connected.");
     }
   }
+  if (volume.pair() && counted == 1) {
+    addHealth(status, "NO_REDUNDANCY", "error",
+              "Volume " + volume.name() + ": the other node of the pair is lost or behind, and what "
+              "is pushed now is on this node only. Bring it back; it is counted again by itself.");
+  }
   if (reachable < volume.write_quorum()) {
     addHealth(status, "NO_QUORUM", "error",
               "Volume " + volume.name() + " commits nothing: " + std::to_string(reachable) +
@@ -137,6 +142,8 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
   to.set_rejections(from.rejections);
   to.set_read_barriers(from.readBarriers);
   to.set_confirm_rounds(from.confirmRounds);
+  to.set_pair(from.traits.pair);
+  to.set_weight(from.traits.weight);
   for (const replicator::MemberStatus& member : from.members) {
     control::MemberStatus& entry = *to.add_members();
     entry.set_node(member.node);
@@ -147,6 +154,7 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
     entry.set_lag_records(member.lagRecords);
     entry.set_lag_bytes(member.lagBytes);
     entry.set_problem(member.problem);
+    entry.set_joining(member.joining);
   }
 }
 
@@ -158,6 +166,8 @@ void fillVolumeRecord(const replicator::VolumeRecord& from, control::VolumeStatu
   to.set_epoch(from.current.epoch.value);
   to.set_write_quorum(from.current.writeQuorum);
   to.set_phase(text(phaseText(from.phase)));
+  to.set_pair(from.traits.pair);
+  to.set_weight(from.traits.weight);
   for (const auto& member : from.current.members) {
     control::MemberStatus& entry = *to.add_members();
     entry.set_node(member.node);

@@ -40,8 +40,19 @@ int repoShow(const Session& session, const std::string& name);
 
 int volumeList(const Session& session);
 int volumeShow(const Session& session, const std::string& name);
-int volumeCreate(const Session& session, const std::string& name,
-                 const std::vector<std::string>& members, uint32_t writeQuorum);
+struct VolumeArguments {
+  std::string name, node;
+  std::vector<std::string> members;
+  uint32_t writeQuorum = 0, weight = 100;
+  bool pair = false, async = false;
+};
+int volumeCreate(const Session& session, const VolumeArguments& arguments);
+int volumeAddMember(const Session& session, const VolumeArguments& arguments);
+int volumeRemoveMember(const Session& session, const VolumeArguments& arguments);
+int volumeSetQuorum(const Session& session, const VolumeArguments& arguments);
+int volumePromote(const Session& session, const VolumeArguments& arguments);
+int volumeSetWeight(const Session& session, const VolumeArguments& arguments);
+int clusterBalance(const Session& session);
 int volumeSwitchover(const Session& session, const std::string& name, const std::string& to);
 int volumeVerify(const Session& session, const std::string& name);
 

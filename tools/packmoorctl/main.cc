@@ -25,6 +25,7 @@ Examples:
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
   packmoorctl coordinator status
+  packmoorctl volume add-member main n4
   packmoorctl journal verify --data /var/lib/packmoor
 )";
 
@@ -42,10 +43,9 @@ struct Arguments {
   RepoArguments repo;
   bool localOnly = false;
   std::string volume, to;
-  std::vector<std::string> members;
-  uint32_t writeQuorum = 0;
   std::string clusterId;
   std::vector<std::string> without;
+  VolumeArguments volumes;
 };
 
 void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
@@ -66,6 +66,33 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
   show->add_option("NAME", a.repo.name, "The repository")->required();
 }
 
+void addMembers(CLI::App* noun, Arguments& a, Action& chosen) {
+  auto named = [&](const char* name, const char* help,
+                   int (*action)(const Session&, const VolumeArguments&)) {
+    auto* command = verb(noun, name, help, chosen,
+                         [&a, action]() { return action(a.session, a.volumes); });
+    command->add_option("VOLUME", a.volumes.name, "The volume")->required();
+    return command;
+  };
+  auto* add = named("add-member", "Let a node join; it is counted when it has caught up",
+                    volumeAddMember);
+  add->add_option("NODE", a.volumes.node, "The node")->required();
+  add->add_flag("--async", a.volumes.async, "It follows and is never counted");
+  auto* remove = named("remove-member", "Remove a node that does not lead", volumeRemoveMember);
+  remove->add_option("NODE", a.volumes.node, "The node")->required();
+  auto* quorum = named("set-quorum", "Change on how many members a write is kept",
+                       volumeSetQuorum);
+  quorum->add_option("W", a.volumes.writeQuorum, "How many")->required()
+      ->check(CLI::PositiveNumber);
+  auto* promote = named("promote", "Let an async standby be counted when it has caught up",
+                        volumePromote);
+  promote->add_option("NODE", a.volumes.node, "The node")->required();
+  auto* weight = named("set-weight", "Change how many new repositories the volume gets",
+                       volumeSetWeight);
+  weight->add_option("WEIGHT", a.volumes.weight, "Compared with other volumes'; 0: none")
+      ->required()->check(CLI::Range(0, 1'000'000));
+}
+
 void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
   CLI::App* noun = app.add_subcommand("volume", "Make, check and move volumes");
   noun->require_subcommand(1)->fallthrough();
@@ -78,12 +105,21 @@ void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
   named("show", "Show one volume and its members",
         [&a]() { return volumeShow(a.session, a.volume); });
   auto* create = named("create", "Make a volume on the given nodes", [&a]() {
-    return volumeCreate(a.session, a.volume, a.members, a.writeQuorum);
+    a.volumes.name = a.volume;
+    return volumeCreate(a.session, a.volumes);
   });
-  create->add_option("--members", a.members, "The nodes, as n1,n2,n3")->required()->delimiter(',');
-  create->add_option("--write-quorum", a.writeQuorum,
-                     "On how many members a write is durable before it is acknowledged")
-      ->required()->check(CLI::PositiveNumber);
+  create->add_option("--members", a.volumes.members, "The nodes, as n1,n2,n3")
+      ->required()->delimiter(',');
+  auto* how = create->add_option_group("quorum", "How writes are kept");
+  how->add_option("--write-quorum", a.volumes.writeQuorum,
+                  "On how many members a write is durable before it is acknowledged")
+      ->check(CLI::PositiveNumber);
+  how->add_flag("--pair", a.volumes.pair,
+                "Two members, both acknowledge; one goes on alone while the other is lost");
+  how->require_option(1);
+  create->add_option("--weight", a.volumes.weight, "For new repositories that name no volume [100]")
+      ->check(CLI::Range(1, 1'000'000));
+  addMembers(noun, a, chosen);
   auto* move = named("switchover", "Make another member the primary",
                      [&a]() { return volumeSwitchover(a.session, a.volume, a.to); });
   move->add_option("--to", a.to, "The node that shall lead")->required();
@@ -147,6 +183,10 @@ int run(int argc, char** argv) {
   addVolume(app, arguments, chosen);
   addCoordinator(app, arguments, chosen);
   addJournal(app, arguments, chosen);
+  CLI::App* cluster = app.add_subcommand("cluster", "What concerns all nodes");
+  cluster->require_subcommand(1)->fallthrough();
+  verb(cluster, "balance", "Move leads so that the nodes lead evenly", chosen,
+       [&]() { return clusterBalance(arguments.session); });
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

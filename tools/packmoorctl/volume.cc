@@ -15,13 +15,19 @@ std::string memberNames(const control::VolumeStatus& volume) {
   return names;
 }
 
+int countedMembers(const control::VolumeStatus& volume) {
+  int counted = 0;
+  for (const auto& member : volume.members()) counted += member.counted();
+  return counted;
+}
+
 void printVolumeTable(const control::VolumeListReply& reply) {
   Table table({"VOLUME", "STATE", "PRIMARY", ">EPOCH", "QUORUM", "MEMBERS", ">COMMITTED", "PROBLEM"});
   for (const auto& volume : reply.volumes()) {
     table.row({volume.name(), volume.phase().empty() ? "unknown" : volume.phase(),
                volume.primary().empty() ? "none" : volume.primary(), countText(volume.epoch()),
                std::to_string(volume.write_quorum()) + " of " +
-                   std::to_string(volume.members_size()),
+                   std::to_string(countedMembers(volume)),
                memberNames(volume), volume.open_here() ? countText(volume.committed()) : "-",
                volume.problem()});
   }
@@ -36,7 +42,9 @@ void printVolume(const control::VolumeStatus& volume) {
   std::printf("  epoch        %s (%s promised)\n", countText(volume.epoch()).c_str(),
               countText(volume.promised()).c_str());
   std::printf("  quorum       a write is kept on %u of %d members\n", volume.write_quorum(),
-              volume.members_size());
+              countedMembers(volume));
+  if (volume.pair()) std::printf("  pair         one goes on alone while the other is lost\n");
+  std::printf("  weight       %u\n", volume.weight());
   if (!volume.problem().empty()) std::printf("  problem      %s\n", plain(volume.problem()).c_str());
   if (!volume.open_here()) {
     std::printf("  here         this node is not a member\n");
@@ -57,7 +65,7 @@ void printVolume(const control::VolumeStatus& volume) {
   for (const auto& member : volume.members()) {
     std::string state = member.self() ? "this node" : member.connected() ? "connected" : "away";
     if (!volume.open_here()) state = "-";
-    table.row({member.node(), state, member.counted() ? "yes" : "no",
+    table.row({member.node(), state, member.counted() ? "yes" : member.joining() ? "when level" : "no",
                primary ? countText(member.acknowledged()) : "-",
                primary ? countText(member.lag_records()) : "-", member.problem()});
   }
@@ -91,25 +99,6 @@ int volumeShow(const Session& session, const std::string& name) {
   if (code != kDone) return code;
   if (session.json) std::printf("%s", jsonText(response.volume_list().volumes(0)).c_str());
   else printVolume(response.volume_list().volumes(0));
-  return kDone;
-}
-
-int volumeCreate(const Session& session, const std::string& name,
-                 const std::vector<std::string>& members, uint32_t writeQuorum) {
-  control::Request request;
-  control::Response response;
-  auto& body = *request.mutable_volume_create();
-  body.set_name(name);
-  for (const std::string& member : members) body.add_members(member);
-  body.set_write_quorum(writeQuorum);
-  int code = session.ask(request, false, response);
-  if (code != kDone) return code;
-  if (session.json) {
-    std::printf("%s", jsonText(response.volume_list().volumes(0)).c_str());
-    return kDone;
-  }
-  std::printf("Volume %s is made: %s, a write is kept on %u of %zu members.\n", name.c_str(),
-              memberNames(response.volume_list().volumes(0)).c_str(), writeQuorum, members.size());
   return kDone;
 }
 

@@ -33,6 +33,7 @@ constexpr int64_t kOtherNodeTimeoutMs = 500;
 // The names of the questions to a node.
 constexpr kj::StringPtr kStatusQuery = "node-status"_kj;
 constexpr kj::StringPtr kCoordinatorQuery = "coordinator-knowledge"_kj;
+constexpr kj::StringPtr kControlQuery = "control"_kj;
 
 enum class NodePhase : uint8_t { kStarting, kServing, kStopping };
 
@@ -68,7 +69,8 @@ class NodeControl : public ControlHandler {
   static kj::Own<NodeControl> create(const NodeView& view);
 
   // Answers another node: kStatusQuery with a serialized control::NodeStatus, kCoordinatorQuery
-  // with a control::CoordinatorKnowledge.
+  // with a control::CoordinatorKnowledge, and kControlQuery, a control::Request that is for the primary
+  // of a volume, with a control::Response.
   virtual kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
                                                       kj::Array<const kj::byte> question) = 0;
 };

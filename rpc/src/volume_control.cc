@@ -1,0 +1,235 @@
+#include "volume_control.h"
+
+#include "control_reply.h"
+#include "node_status.h"
+
+#include <kj/debug.h>
+
+#include <algorithm>
+#include <map>
+
+namespace packmoor::rpc {
+namespace {
+
+using control::Request;
+using control::Response;
+using control::VolumeChangeRequest;
+using replicator::ConfigurationChange;
+using replicator::VolumeRecord;
+
+constexpr uint32_t kWeightMax = 1'000'000;
+constexpr int kSwapsMax = 10;
+
+std::string failureOf(const Request& request) {
+  switch (request.body_case()) {
+    case Request::kVolumeChange: return "Volume " + request.volume_change().name() + " was not changed.";
+    case Request::kVolumeSetWeight:
+      return "The weight of volume " + request.volume_set_weight().name() + " was not changed.";
+    default: return "The leads were not moved.";
+  }
+}
+
+bool changeFrom(const VolumeChangeRequest& request, ConfigurationChange& change) {
+  using Kind = ConfigurationChange::Kind;
+  change.node = request.node();
+  change.writeQuorum = request.write_quorum();
+  switch (request.kind()) {
+    case VolumeChangeRequest::KIND_ADD_MEMBER: change.kind = Kind::kAddMember; return true;
+    case VolumeChangeRequest::KIND_ADD_ASYNC: change.kind = Kind::kAddAsync; return true;
+    case VolumeChangeRequest::KIND_REMOVE_MEMBER: change.kind = Kind::kRemove; return true;
+    case VolumeChangeRequest::KIND_SET_QUORUM: change.kind = Kind::kSetQuorum; return true;
+    case VolumeChangeRequest::KIND_PROMOTE: change.kind = Kind::kPromote; return true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+bool VolumeControl::answers(const Request& request) {
+  switch (request.body_case()) {
+    case Request::kVolumeChange:
+    case Request::kVolumeSetWeight:
+    case Request::kClusterBalance: return true;
+    default: return false;
+  }
+}
+
+kj::Promise<void> VolumeControl::handle(const Request& request, Response& response) {
+  if (view_.replicator == nullptr || view_.coordinator == nullptr) {
+    fail(response, control::ERROR_UNREACHABLE, "The node is still starting.", "",
+         "See `packmoorctl status`.");
+    return kj::READY_NOW;
+  }
+  Co<void> work = request.has_volume_change() ? change(request, true, response)
+                  : request.has_volume_set_weight()
+                      ? setWeight(request.volume_set_weight(), response)
+                      : balance(response);
+  return kj::mv(work).promise().catch_([&request, &response](kj::Exception&& e) {
+    failFrom(e, true, failureOf(request), response);
+  });
+}
+
+void VolumeControl::addVolume(const VolumeRecord& record, Response& response) {
+  control::VolumeStatus& to = *response.mutable_volume_list()->add_volumes();
+  auto open = view_.replicator->findVolume(record.name.c_str());
+  KJ_IF_MAYBE(volume, open) {
+    fillVolume(volume->status(), to);
+    const kj::StringPtr phase = phaseText(record.phase);
+    to.set_phase(std::string(phase.begin(), phase.size()));
+  } else {
+    fillVolumeRecord(record, to);
+  }
+}
+
+// ---- Members ---------------------------------------------------------------------------------
+
+// Empty: nobody, as known here.
+Co<std::string> VolumeControl::primaryOf(std::string name) {
+  auto open = view_.replicator->findVolume(name.c_str());
+  KJ_IF_MAYBE(volume, open) {
+    auto status = volume->status();
+    if (status.role == replicator::VolumeRole::kPrimary) co_return view_.config->node.id;
+    if (status.primary != view_.config->node.id && !status.primary.empty()) co_return status.primary;
+  }
+  auto record = co_await view_.coordinator->readVolume(name);
+  KJ_REQUIRE(record.has_value(), "there is no volume of this name", name);
+  co_return record->lastActive ? record->lastActive->primary.node : record->current.primary.node;
+}
+
+Co<void> VolumeControl::change(const Request& request, bool forward, Response& response) {
+  const VolumeChangeRequest& what = request.volume_change();
+  auto primary = co_await primaryOf(what.name());
+  if (primary.empty()) {
+    fail(response, control::ERROR_NO_QUORUM, failureOf(request),
+         "Nobody leads the volume at present.", "See `packmoorctl status` for what is missing.");
+    co_return;
+  }
+  if (primary != view_.config->node.id) {
+    KJ_REQUIRE(forward, "the lead of the volume moved meanwhile; try again");
+    co_await ask(primary, request, response);
+    co_return;
+  }
+  auto open = view_.replicator->findVolume(what.name().c_str());
+  KJ_IF_MAYBE(volume, open) {
+    co_await changeHere(*volume, what, response);
+  } else {
+    KJ_FAIL_REQUIRE("the volume is not open yet on the node that is to lead it");
+  }
+}
+
+Co<void> VolumeControl::changeHere(replicator::Volume& volume, const VolumeChangeRequest& request,
+                                   Response& response) {
+  ConfigurationChange change;
+  if (!changeFrom(request, change)) {
+    fail(response, control::ERROR_BAD_REQUEST, "The daemon does not know this change.",
+         "It is of another version than the client.", "");
+    co_return;
+  }
+  const bool joins = change.kind == ConfigurationChange::Kind::kAddMember ||
+                     change.kind == ConfigurationChange::Kind::kPromote;
+  auto changed = volume.changeConfiguration(change);
+  co_await kj::mv(changed);
+  if (joins && request.wait_ms() > 0) {
+    auto counted = volume.whenCounted(change.node, request.wait_ms());
+    co_await kj::mv(counted);  // else it goes on by itself, and the reply says so
+  }
+  auto record = co_await view_.coordinator->readVolume(volume.name());
+  KJ_REQUIRE(record.has_value(), "there is no volume of this name");
+  addVolume(*record, response);
+}
+
+Co<void> VolumeControl::ask(std::string node, const Request& request, Response& response) {
+  const std::string bytes = request.SerializeAsString();
+  auto question = kj::heapArray(reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size());
+  auto asked = view_.peers->peer(node).query(
+      replicator::VolumeId(), std::string(kControlQuery.begin(), kControlQuery.size()),
+      kj::mv(question));
+  auto answer = co_await kj::mv(asked);
+  const uint64_t id = response.id();
+  KJ_REQUIRE(response.ParseFromArray(answer.begin(), static_cast<int>(answer.size())),
+             "the primary answered what this node does not understand", node);
+  response.set_id(id);
+}
+
+kj::Promise<kj::Array<kj::byte>> VolumeControl::answerForwarded(
+    kj::Array<const kj::byte> question) {
+  return forwarded(kj::mv(question)).promise();
+}
+
+Co<kj::Array<kj::byte>> VolumeControl::forwarded(kj::Array<const kj::byte> question) {
+  Request request;
+  Response response;
+  KJ_REQUIRE(request.ParseFromArray(question.begin(), static_cast<int>(question.size())) &&
+                 request.has_volume_change(),
+             "another node asked what this one does not know");
+  KJ_REQUIRE(view_.replicator != nullptr && view_.coordinator != nullptr,
+             "the node is still starting");
+  auto work = change(request, false, response).promise().catch_(
+      [&request, &response](kj::Exception&& e) {
+    failFrom(e, true, failureOf(request), response);
+  });
+  co_await kj::mv(work);
+  const std::string bytes = response.SerializeAsString();
+  co_return kj::heapArray(reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size());
+}
+
+// ---- Many volumes ------------------------------------------------------------------------------
+
+Co<void> VolumeControl::setWeight(const control::VolumeSetWeightRequest& request,
+                                  Response& response) {
+  const std::string name = request.name();
+  const uint32_t weight = request.weight();
+  KJ_REQUIRE(weight <= kWeightMax, "a weight is at most 1000000", weight);
+  for (int swap = 0; swap < kSwapsMax; ++swap) {
+    auto record = co_await view_.coordinator->readVolume(name);
+    KJ_REQUIRE(record.has_value(), "there is no volume of this name", name);
+    if (record->traits.weight == weight) {
+      fillVolumeRecord(*record, *response.mutable_volume_list()->add_volumes());
+      co_return;
+    }
+    VolumeRecord next = *record;
+    next.traits.weight = weight;
+    auto stored = co_await view_.coordinator->compareAndSwap(next);
+    (void)stored;  // whichever: what is there now tells
+  }
+  kj::throwFatalException(KJ_EXCEPTION(OVERLOADED, "the volume is being changed all the time"));
+}
+
+// Moves a lead from the node that has most to a member that has fewest, while that makes the two more
+// equal. A volume is moved once at most.
+Co<void> VolumeControl::balance(Response& response) {
+  response.mutable_volume_list();
+  auto records = co_await view_.coordinator->listVolumes();
+  std::map<std::string, size_t> leads;
+  for (const VolumeRecord& record : records) {
+    for (const auto& member : record.current.members) leads[member.node];
+    if (record.phase == replicator::VolumePhase::kActive) ++leads[record.current.primary.node];
+  }
+  for (const VolumeRecord& record : records) {
+    if (record.phase != replicator::VolumePhase::kActive) continue;
+    const std::string from = record.current.primary.node;
+    std::string to = from;
+    for (const auto& member : record.current.members) {
+      const bool there = member.node == view_.config->node.id ||
+                         view_.peers->peer(member.node).connected();
+      if (there && leads[member.node] < leads[to]) to = member.node;
+    }
+    if (leads[from] < leads[to] + 2) continue;
+    auto moved = to == view_.config->node.id
+                     ? takeOverHere(record.name)
+                     : view_.peers->peer(to).takeOver(record.id);
+    co_await kj::mv(moved);
+    --leads[from];
+    ++leads[to];
+    auto now = co_await view_.coordinator->readVolume(record.name);
+    if (now) addVolume(*now, response);
+  }
+}
+
+kj::Promise<void> VolumeControl::takeOverHere(const std::string& name) {
+  auto open = view_.replicator->findVolume(name.c_str());
+  KJ_IF_MAYBE(volume, open) { return volume->takeOver(); }
+  return KJ_EXCEPTION(OVERLOADED, "the volume is not open yet on this node", name);
+}
+
+}  // namespace packmoor::rpc
