@@ -70,37 +70,6 @@ GitStateMachine::GitStateMachine(kernelio::Env& env, replicator::ExtentStore& ex
 
 GitStateMachine::~GitStateMachine() noexcept(false) {}
 
-kj::Promise<replicator::LogPosition> GitStateMachine::open() { return openStore(); }
-
-Co<replicator::LogPosition> GitStateMachine::openStore() {
-  StateStoreOptions options;
-  options.cacheBytes = options_.stateCacheBytes;
-  auto opening = openStateStore(env_, folder_ + "/state", options);
-  auto store = co_await kj::mv(opening);
-  auto held = std::make_shared<kj::Own<StateStore>>(kj::mv(store));
-  store_ = std::shared_ptr<StateStore>(held, held->get());
-  speculation_.emplace(*store_);
-  applied_ = store_->position();
-  store_->scan(kRepositoryPrefix, {}, [this](std::string_view key, std::string_view value) {
-    ++repositoryCount_;
-    const auto row = RepositoryRow::decode(uuidOf(key.substr(1)), value);
-    noteHot(row.info.id, row.statistics);
-    return true;
-  });
-  std::vector<PackLink> present;
-  store_->scan(kPackTable, {}, [&](std::string_view key, std::string_view value) {
-    present.push_back({repositoryOfPackKey(key), PackRow::decode(key, value)});
-    return true;
-  });
-  for (const auto& pack : present) {
-    extents_.link(pack.row.pack);
-    extents_.link(pack.row.index);
-    co_await packs_.load(pack.row);
-  }
-  links_.start(std::move(present));
-  co_return applied_;
-}
-
 kj::Promise<std::vector<kj::Array<const kj::byte>>> GitStateMachine::apply(
     std::vector<replicator::RecordRef> records) {
   return applyAll(std::move(records));

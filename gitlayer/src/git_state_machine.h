@@ -46,6 +46,11 @@ class GitStateMachine final : public replicator::StateMachine {
   kj::Maybe<replicator::TxnResult> findResult(const replicator::TxnId& txn) override;
   kj::Promise<replicator::LogPosition> flush() override;
   uint64_t unflushedBytes() override;
+  void journalCheckpoint(replicator::LogPosition position) override { checkpoint_ = position; }
+  kj::Promise<replicator::CheckpointContent> makeCheckpoint(std::string folder) override;
+  kj::Promise<void> stageCheckpoint(std::string folder,
+                                    replicator::LogPosition position) override;
+  kj::Promise<void> switchToStaged(replicator::LogPosition position) override;
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 
@@ -74,7 +79,15 @@ class GitStateMachine final : public replicator::StateMachine {
     ApplyEffects effects;
   };
 
+  // git_state_folders.cc: which state there is on the disk, and checkpoints of it.
   Co<replicator::LogPosition> openStore();
+  Co<std::string> chooseFolder();
+  Co<std::shared_ptr<StateStore>> openFolder(std::string folder);
+  Co<std::vector<PackLink>> useStore(std::shared_ptr<StateStore> store);
+  Co<replicator::CheckpointContent> writeCheckpoint(std::string folder);
+  Co<void> stage(std::string folder, replicator::LogPosition position);
+  Co<void> switchTo(replicator::LogPosition position);
+  std::string stateFolder(uint64_t generation) const;
   Co<std::vector<kj::Array<const kj::byte>>> applyAll(std::vector<replicator::RecordRef> records);
   // Applies records that are consecutive and of which only the last may be a verification.
   Co<std::vector<kj::Array<const kj::byte>>> applyRun(std::vector<replicator::RecordRef> run,
@@ -100,6 +113,8 @@ class GitStateMachine final : public replicator::StateMachine {
   const GitOptions& options_;
   replicator::VolumeId volume_;
   std::string folder_;                       // of the volume, below the disk's root
+  std::string stateFolder_;                  // of the state that is in use
+  replicator::LogPosition checkpoint_;       // by the journal, at start
   std::shared_ptr<StateStore> store_;        // set by open(); workers share it
   kj::Maybe<Speculation> speculation_;       // likewise
   replicator::LogPosition applied_;

@@ -125,16 +125,8 @@ class MapStateStore final : public StateStore {
   }
 
   kj::Promise<void> flush() override {
-    std::string file(kMagic);
-    for (const auto& [key, value] : *map_) {
-      putText(file, key);
-      putText(file, value);
-    }
-    const auto checksum = replicator::hashBytes(bytesOf(file));
-    putU64(file, checksum.low);
-    putU64(file, checksum.high);
     const uint64_t flushing = unflushedBytes_;
-    auto content = kj::heapArray(bytesOf(file));
+    auto content = encode();
     auto replaced = kernelio::replaceFile(env_.disk, path_, content);
     return replaced.attach(kj::mv(content)).then([this, flushing]() {
       unflushedBytes_ -= flushing;
@@ -143,7 +135,29 @@ class MapStateStore final : public StateStore {
 
   uint64_t unflushedBytes() const override { return unflushedBytes_; }
 
+  kj::Promise<void> checkpoint(std::string folder) override {
+    auto content = encode();
+    auto path = folder + "/map";
+    return env_.disk.makeFolders(folder).then(
+        [this, content = kj::mv(content), path = std::move(path)]() mutable {
+          auto written = kernelio::replaceFile(env_.disk, path, content);
+          return written.attach(kj::mv(content));
+        });
+  }
+
  private:
+  kj::Array<kj::byte> encode() const {
+    std::string file(kMagic);
+    for (const auto& [key, value] : *map_) {
+      putText(file, key);
+      putText(file, value);
+    }
+    const auto checksum = replicator::hashBytes(bytesOf(file));
+    putU64(file, checksum.low);
+    putU64(file, checksum.high);
+    return kj::heapArray(bytesOf(file));
+  }
+
   // A snapshot shares the map; the next change copies it.
   Map& changeable() {
     if (map_.use_count() > 1) map_ = std::make_shared<Map>(*map_);

@@ -17,6 +17,7 @@
 #include <rocksdb/options.h>
 #include <rocksdb/slice.h>
 #include <rocksdb/table.h>
+#include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
 #include <atomic>
@@ -204,8 +205,9 @@ class RocksBatch final : public StateBatch {
 
 class RocksStateStore final : public StateStore {
  public:
-  RocksStateStore(kernelio::WorkerPool& workers, std::shared_ptr<Database> database)
-      : workers_(workers), database_(std::move(database)), newest_(database_, nullptr, 0) {
+  RocksStateStore(kernelio::WorkerPool& workers, std::string root,
+                  std::shared_ptr<Database> database)
+      : workers_(workers), root_(std::move(root)), database_(std::move(database)), newest_(database_, nullptr, 0) {
     std::string row;
     if (newest_.get(kPositionKey, row)) position_ = decodePosition(row);
   }
@@ -260,8 +262,20 @@ class RocksStateStore final : public StateStore {
 
   uint64_t unflushedBytes() const override { return unflushedBytes_; }
 
+  // Tables are linked; what is in memory is flushed first.
+  kj::Promise<void> checkpoint(std::string folder) override {
+    return workers_.run([database = database_, path = root_ + "/" + folder]() {
+      rocksdb::Checkpoint* made = nullptr;
+      require(rocksdb::Checkpoint::Create(database->db.get(), &made), "making a checkpoint",
+              database->folder);
+      std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
+      require(checkpoint->CreateCheckpoint(path), "making a checkpoint", database->folder);
+    });
+  }
+
  private:
   kernelio::WorkerPool& workers_;
+  const std::string root_;
   std::shared_ptr<Database> database_;
   RocksReader newest_;
   replicator::LogPosition position_;
@@ -321,7 +335,7 @@ kj::Promise<kj::Own<StateStore>> openRocksStateStore(kernelio::Env& env, std::st
         return env.workers.run([path, options]() { return openDatabase(path, options); });
       })
       .then([&env](std::shared_ptr<Database> database) -> kj::Own<StateStore> {
-        return kj::heap<RocksStateStore>(env.workers, std::move(database));
+        return kj::heap<RocksStateStore>(env.workers, env.disk.root().cStr(), std::move(database));
       });
 }
 

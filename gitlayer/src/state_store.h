@@ -58,6 +58,10 @@ class StateStore : public StateReader {
   virtual std::shared_ptr<const StateReader> snapshot() const = 0;
   virtual kj::Promise<void> flush() = 0;
   virtual uint64_t unflushedBytes() const = 0;  // in batches written since the last flush
+  // Writes what write() has written so far as files that never change into `folder` below the
+  // disk's root, whose parent is there and which is not; openStateStore() opens it. Not durable.
+  // Not concurrent with write().
+  virtual kj::Promise<void> checkpoint(std::string folder) = 0;
 };
 
 struct StateStoreOptions {

@@ -22,6 +22,8 @@ void Applier::start() {
     waiters_.clear();
     for (auto& waiter : checkpointWaiters_) waiter->reject(kj::cp(exception));
     checkpointWaiters_.clear();
+    for (auto& waiting : alone_) waiting.done->reject(kj::cp(exception));
+    alone_.clear();
     host_.applyFailed(exception);
   });
 }
@@ -45,6 +47,40 @@ kj::Promise<void> Applier::checkpoint() {
   return kj::mv(paf.promise);
 }
 
+kj::Promise<void> Applier::alone(kj::Function<kj::Promise<void>()> work) {
+  if (failed_) return KJ_EXCEPTION(FAILED, "the state machine of the volume has failed");
+  auto paf = kj::newPromiseAndFulfiller<void>();
+  alone_.push_back(Alone{kj::mv(work), kj::mv(paf.fulfiller)});
+  wake();
+  return kj::mv(paf.promise);
+}
+
+Co<void> Applier::runAlone() {
+  Alone next = kj::mv(alone_.front());
+  alone_.pop_front();
+  auto worked = outcomeOf(kj::evalNow([&next]() { return next.work(); }));
+  auto failure = co_await kj::mv(worked);
+  KJ_IF_MAYBE(exception, failure) {
+    next.done->reject(kj::mv(*exception));
+  } else {
+    next.done->fulfill();
+  }
+}
+
+void Applier::jumpTo(RecordIndex index) {
+  PACKMOOR_CHECK(index > checkpointed_, "a state goes back", index, checkpointed_);
+  applied_ = checkpointed_ = index;
+  checkpointBytes_ = log_.bytesWritten();
+  resolveWaiters();
+}
+
+void Applier::resolveWaiters() {
+  while (!waiters_.empty() && waiters_.begin()->first <= applied_) {
+    waiters_.begin()->second->fulfill();
+    waiters_.erase(waiters_.begin());
+  }
+}
+
 bool Applier::checkpointDue(uint64_t bytes, int64_t nowMs, int64_t intervalMs) const {
   if (failed_ || checkpointWanted_ || applied_ == checkpointed_) return false;
   return log_.bytesWritten() - checkpointBytes_ >= bytes || nowMs - lastCheckpointMs >= intervalMs;
@@ -53,7 +89,9 @@ bool Applier::checkpointDue(uint64_t bytes, int64_t nowMs, int64_t intervalMs) c
 Co<void> Applier::run() {
   for (;;) {
     const RecordIndex target = member_.applicable(log_);
-    if (checkpointWanted_) {
+    if (!alone_.empty()) {
+      co_await runAlone();
+    } else if (checkpointWanted_) {
       co_await makeCheckpoint();
     } else if (applied_ < target) {
       co_await applyNext(target);
@@ -86,10 +124,7 @@ Co<void> Applier::applyNext(RecordIndex target) {
                  stateMachine_.applied().index, last);
   applied_ = last;
   host_.recordsApplied(first, results);
-  while (!waiters_.empty() && waiters_.begin()->first <= applied_) {
-    waiters_.begin()->second->fulfill();
-    waiters_.erase(waiters_.begin());
-  }
+  resolveWaiters();
 }
 
 Co<void> Applier::makeCheckpoint() {

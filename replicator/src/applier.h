@@ -17,6 +17,9 @@
 #include "member_core.h"
 #include "replicator/state_machine.h"
 
+#include <kj/function.h>
+
+#include <deque>
 #include <map>
 
 namespace packmoor::replicator {
@@ -52,6 +55,10 @@ class Applier final {
   kj::Promise<void> whenApplied(RecordIndex index);
   // Resolves when everything applied at the call is in a durable checkpoint.
   kj::Promise<void> checkpoint();
+  // Runs `work` while nothing is applied or made durable, and resolves or rejects as it does.
+  kj::Promise<void> alone(kj::Function<kj::Promise<void>()> work);
+  // Within such work: the state has come to stand at `index`, durably, by other means.
+  void jumpTo(RecordIndex index);
   // True since the bytes or the time given have passed since the last one, with something to keep.
   bool checkpointDue(uint64_t bytes, int64_t nowMs, int64_t intervalMs) const;
   int64_t lastCheckpointMs = 0;  // set by the owner's clock when one is begun
@@ -60,6 +67,7 @@ class Applier final {
   Co<void> run();
   Co<void> applyNext(RecordIndex target);
   Co<void> makeCheckpoint();
+  Co<void> runAlone();
   void resolveWaiters();
 
   MemberLog& log_;
@@ -70,6 +78,11 @@ class Applier final {
   uint64_t checkpointBytes_ = 0;   // of the log, when the last checkpoint was made
   bool checkpointWanted_ = false, failed_ = false;
   Signal wake_;
+  struct Alone {
+    kj::Function<kj::Promise<void>()> work;
+    kj::Own<kj::PromiseFulfiller<void>> done;
+  };
+  std::deque<Alone> alone_;
   std::multimap<RecordIndex, kj::Own<kj::PromiseFulfiller<void>>> waiters_;
   std::vector<kj::Own<kj::PromiseFulfiller<void>>> checkpointWaiters_;
   kj::Promise<void> running_ = nullptr;

@@ -50,6 +50,9 @@ class MemberCore {
   // The epoch's primary says that `index` is committed.
   void announced(Epoch epoch, RecordIndex index);
 
+  // A checkpoint of the volume was installed, which holds committed records only.
+  void installed(RecordIndex index) { committed_ = std::max(committed_, index); }
+
   // The epoch's primary has announced something: it is active (rule 8).
   bool hasAnnounced() const { return announced_.value > 0; }
 

@@ -181,6 +181,28 @@ kj::Promise<void> MemberLog::checkpoint(LogPosition position) {
   return journal_.checkpoint(volume_, position, false);
 }
 
+void MemberLog::install(LogPosition position) {
+  auto held = this->position(position.index);
+  KJ_IF_MAYBE(own, held) {
+    if (own->hash == position.hash) {
+      committed_ = std::max(committed_, position.index);
+      wrote(false, journal_.checkpoint(volume_, position, false));
+      return;
+    }
+  }
+  // Invariant 4: what is committed here is part of what the checkpoint holds.
+  PACKMOOR_CHECK(position.index > committed_, "a checkpoint replaces what is committed here",
+                 position.index, committed_);
+  recent_.clear();
+  recentBytes_ = 0;
+  marks_.clear();
+  unpinFrom(RecordIndex());
+  last_ = position;
+  committed_ = released_ = position.index;
+  durable_ = std::min(durable_, position.index);
+  wrote(true, journal_.checkpoint(volume_, position, true));
+}
+
 void MemberLog::release(RecordIndex index) {
   if (index <= released_) return;
   PACKMOOR_CHECK(index <= committed_, "releasing what is not committed", index, committed_);

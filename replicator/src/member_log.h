@@ -80,6 +80,10 @@ class MemberLog final : public LogView {
 
   // A checkpoint: what is applied up to `position` is durable outside the log.
   kj::Promise<void> checkpoint(LogPosition position);
+  // A checkpoint was installed: the state at `position`, which is committed, is durable here. By one
+  // entry of the journal the log goes on behind it; what of the log is behind it already
+  // stays (rule 13).
+  void install(LogPosition position);
   // Allows recycling up to `index`; extents named only there are let go.
   void release(RecordIndex index);
   RecordIndex released() const { return released_; }

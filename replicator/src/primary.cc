@@ -33,7 +33,8 @@ Primary::Primary(PrimaryHost& host, VolumeConfiguration configuration, LogPositi
                configuration_.writeQuorum),
       proposals_(*this, host.options().proposeTimeoutMs),
       rounds_(*this, configuration_.members.size(), ownSlot_, configuration_.writeQuorum,
-              host.options().readTimeoutMs) {
+              host.options().readTimeoutMs),
+      brake_(host.options().lagBytesMax) {
   // Invariant 3: EpochStart is the first record of its epoch. The other place is CommitCounter.
   PACKMOOR_CHECK(start == adopted.index.next(), "EpochStart is not behind the adopted log", start);
   PACKMOOR_CHECK(adopted.epoch < configuration_.epoch || planted(PlantedFault::kResumeRole),
@@ -254,8 +255,48 @@ kj::Promise<void> Primary::whenDrained() {
 void Primary::tick() {
   if (deposed_) return;
   for (auto& stream : streams_) stream->tick();
+  sampleLag();
   proposals_.tick();
   rounds_.tick();
+}
+
+void Primary::sampleLag() {
+  MemberLog& log = host_.log();
+  std::vector<LagBrake::Follower> followers;
+  for (auto& stream : streams_) {
+    if (!stream->counted() || !stream->connected()) continue;
+    RecordIndex has = stream->acknowledgedIndex(), position;
+    uint64_t given = 0;
+    // While it fetches a checkpoint, it has what that holds.
+    if (host_.transferTo(stream->member().node, given, position)) has = std::max(has, position);
+    LagBrake::Follower follower{stream->member().node, 0, 0, 0};
+    follower.lagBytes = has >= log.last().index ? 0 : log.bytesAfter(has);
+    follower.takenBytes = given + log.bytesWritten() - log.bytesAfter(has);
+    follower.progress = given + stream->acknowledgedIndex().value;
+    followers.push_back(std::move(follower));
+  }
+  const bool was = brake_.status().on;
+  const bool changed = brake_.sample(monotonicMs(timer()), followers);
+  const BrakeStatus& status = brake_.status();
+  proposals_.pace(status.on ? status.bytesPerSecond : 0);
+  if (!changed) return;
+  if (status.on) {
+    KJ_LOG(WARNING, "a member lags: what is proposed is slowed down until it is nearer",
+           status.member.c_str(), status.lagBytes, status.bytesPerSecond);
+  } else if (was) {
+    KJ_LOG(INFO, "no member lags too far any more: proposals go on at full speed");
+  }
+}
+
+RecordIndex Primary::neededByFollowers() {
+  RecordIndex lowest(UINT64_MAX);
+  const int64_t now = monotonicMs(timer());
+  for (auto& stream : streams_) {
+    const RecordIndex has = stream->acknowledgedIndex();
+    if (!stream->counted() || !stream->connected() || has.value == 0) continue;
+    if (brake_.getsOn(stream->member().node, now)) lowest = std::min(lowest, has);
+  }
+  return lowest;
 }
 
 void Primary::askToConfirm(size_t slot, uint64_t round) {
@@ -316,6 +357,7 @@ std::vector<MemberStatus> Primary::memberStatus() {
 
 void Primary::addTo(VolumeStatus& status) {
   status.members = memberStatus();
+  status.brake = brake_.status();
   status.proposals += proposals_.accepted();
   status.rejections += proposals_.rejected();
   status.confirmRounds += rounds_.rounds();

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "kernelio/env.h"
+#include "lag_brake.h"
 #include "proposal_queue.h"
 #include "quorum.h"
 #include "read_rounds.h"
@@ -27,6 +28,8 @@ class PrimaryHost {
   virtual const ReplicatorOptions& options() = 0;
   virtual VolumeId volumeId() = 0;
   virtual RecordIndex appliedIndex() = 0;
+  // The checkpoint that a member fetches here: bytes given so far, and its position. False: none.
+  virtual bool transferTo(const NodeId& member, uint64_t& bytes, RecordIndex& position) = 0;
   // Rule 15: this epoch's primary has counted W copies of everything up to `index`.
   virtual void committed(Epoch epoch, RecordIndex index) = 0;
   // Rule 10: a member has promised a higher epoch.
@@ -85,6 +88,8 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   RecordIndex everywhere() const;
   // Has the async standby everything that is committed? With `all`: everything that is ordered.
   bool hasCaughtUp(const MemberIdentity& standby, bool all);
+  // The lowest index that a counted member which is behind and gets on has; UINT64_MAX: none.
+  RecordIndex neededByFollowers();
   std::vector<MemberStatus> memberStatus();
   void addTo(VolumeStatus& status);
 
@@ -109,6 +114,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   std::vector<size_t> slotsByPromptness() override;
 
   void counted();
+  void sampleLag();
   void announceSoon();
   kj::Maybe<StandbyStream&> streamTo(const MemberIdentity& member);
   kj::Promise<void> whenDrained();
@@ -125,6 +131,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   Signal changed_;               // committed_, started or deposed
   ProposalQueue proposals_;
   ReadRounds rounds_;
+  LagBrake brake_;
   std::vector<kj::Own<StandbyStream>> streams_;   // counted ones have their slot, then async ones
   Tasks tasks_{"primary"};
 };

@@ -66,8 +66,30 @@ void ProposalQueue::open() {
 void ProposalQueue::schedule() {
   if (!open_ || ended_ || held_ || scheduled_ || queued_.empty()) return;
   scheduled_ = true;
+  if (!mayOrder()) {
+    tasks_.add(host_.timer().afterDelay(kPaceMs * kj::MILLISECONDS).then([this]() { flush(); }));
+    return;
+  }
   // After everything else of this turn, so that all its proposals go together.
   tasks_.add(kj::evalLast([this]() { flush(); }));
+}
+
+void ProposalQueue::pace(uint64_t bytesPerSecond) {
+  if (pace_ == 0) {
+    budget_ = 0;
+    budgetMs_ = monotonicMs(host_.timer());
+  }
+  pace_ = bytesPerSecond;
+}
+
+bool ProposalQueue::mayOrder() {
+  if (pace_ == 0) return true;
+  const int64_t now = monotonicMs(host_.timer());
+  const int64_t rate = static_cast<int64_t>(std::min<uint64_t>(pace_, INT32_MAX));
+  const int64_t passedMs = std::min(now - budgetMs_, kPaceBurstMs);
+  budget_ = std::min(budget_ + rate * passedMs / 1000, rate * kPaceBurstMs / 1000 + 1);
+  budgetMs_ = now;
+  return budget_ > 0;
 }
 
 void ProposalQueue::flush() {
@@ -76,7 +98,7 @@ void ProposalQueue::flush() {
   std::vector<RecordRef> batch;
   LogPosition tail = host_.log().last();
   if (ordered_.empty()) firstOrdered_ = tail.index.next();
-  for (size_t i = 0; i < kPerTurnMax && !queued_.empty(); ++i) {
+  for (size_t i = 0; i < kPerTurnMax && !queued_.empty() && mayOrder(); ++i) {
     Queued queued = kj::mv(queued_.front());
     queued_.pop_front();
     if (!queued.fulfiller->isWaiting()) {  // the proposer has gone; nothing was written
@@ -144,6 +166,7 @@ void ProposalQueue::order(Queued&& queued, LogPosition& tail, std::vector<Record
   auto record = makeRecord(index, host_.epoch(), tail.hash, proposal.kind,
                            kj::mv(proposal.extents), kj::mv(proposal.payload));
   tail = LogPosition{index, host_.epoch(), record->hash};
+  budget_ -= static_cast<int64_t>(record->bytes());
   batch.push_back(kj::mv(record));
   Ordered ordered{proposal.txn, bytes, {}};
   ordered.waiters.push_back(Waiter{queued.sinceMs, kj::mv(queued.fulfiller)});

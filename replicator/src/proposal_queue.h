@@ -47,6 +47,7 @@ class ProposalQueue final {
   static constexpr size_t kInFlightMax = 65536;
   static constexpr size_t kInFlightBytesMax = 256u << 20;
   static constexpr size_t kPerTurnMax = 256;   // then other work gets its turn
+  static constexpr int64_t kPaceMs = 20, kPaceBurstMs = 100;
 
   ProposalQueue(ProposalHost& host, int64_t timeoutMs) : host_(host), timeoutMs_(timeoutMs) {}
   ~ProposalQueue() noexcept(false);
@@ -62,6 +63,8 @@ class ProposalQueue final {
     held_ = on;
     schedule();
   }
+  // Orders at most so many bytes a second; 0: no bound.
+  void pace(uint64_t bytesPerSecond);
   // Records were applied here; `results` has one entry for each.
   void applied(RecordIndex first, std::vector<kj::Array<const kj::byte>>& results);
   // The role is lost (rule 3). What became a record is answered kUnknown, the rest kNotPrimary.
@@ -92,6 +95,7 @@ class ProposalQueue final {
 
   void schedule();
   void flush();
+  bool mayOrder();
   bool needsExtents(Queued& queued);
   void order(Queued&& queued, LogPosition& tail, std::vector<RecordRef>& batch);
   void rejectLater(Queued&& queued, Verdict&& verdict);
@@ -107,6 +111,8 @@ class ProposalQueue final {
   std::unordered_map<TxnId, RecordIndex> byTxn_;
   std::deque<std::shared_ptr<Waiter>> rejecting_;  // until confirmed
   size_t bytes_ = 0;
+  uint64_t pace_ = 0;            // bytes per second
+  int64_t budget_ = 0, budgetMs_ = 0;  // bytes that may be ordered, and when that was so
   uint64_t accepted_ = 0, rejected_ = 0;
   Tasks tasks_{"proposals"};
 };

@@ -54,6 +54,11 @@ class ReplicatorImpl final : public Replicator {
   kj::Promise<ExtentBlockReply> readExtentBlock(const NodeId& from, ExtentId id,
                                                 uint64_t block) override;
   kj::Promise<std::pair<uint64_t, Hash128>> extentInfo(const NodeId& from, ExtentId id) override;
+  kj::Promise<OpenCheckpointReply> openCheckpoint(const NodeId& from,
+                                                  OpenCheckpointRequest request) override;
+  kj::Promise<ExtentBlockReply> readCheckpointBlock(const NodeId& from,
+                                                    CheckpointBlockRequest request) override;
+  kj::Promise<void> closeCheckpoint(const NodeId& from, CloseCheckpointRequest request) override;
   kj::Promise<kj::Array<kj::byte>> query(const NodeId& from, VolumeId volume, std::string name,
                                          kj::Array<const kj::byte> question) override;
 

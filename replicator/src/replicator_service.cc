@@ -89,6 +89,22 @@ kj::Promise<std::pair<uint64_t, Hash128>> ReplicatorImpl::extentInfo(const NodeI
   return exchange_.info(id);
 }
 
+kj::Promise<OpenCheckpointReply> ReplicatorImpl::openCheckpoint(const NodeId& from,
+                                                                OpenCheckpointRequest request) {
+  return canceler_.wrap(route(from, request.volume).handleOpenCheckpoint(from, request));
+}
+
+kj::Promise<ExtentBlockReply> ReplicatorImpl::readCheckpointBlock(const NodeId& from,
+                                                                  CheckpointBlockRequest request) {
+  return canceler_.wrap(route(from, request.volume).handleReadCheckpoint(from, request));
+}
+
+kj::Promise<void> ReplicatorImpl::closeCheckpoint(const NodeId& from,
+                                                  CloseCheckpointRequest request) {
+  route(from, request.volume).handleCloseCheckpoint(from, request);
+  return kj::READY_NOW;
+}
+
 kj::Promise<kj::Array<kj::byte>> ReplicatorImpl::query(const NodeId& from, VolumeId volume,
                                                        std::string name,
                                                        kj::Array<const kj::byte> question) {

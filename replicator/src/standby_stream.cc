@@ -79,6 +79,7 @@ void StandbyStream::readThenSend() {
 void StandbyStream::send(std::vector<RecordRef> records) {
   AppendRequest request = host_.requestHeader();
   request.member = member_.journal;
+  request.behind = behind_;
   request.previous = previous_;
   size_t bytes = 0;
   for (const RecordRef& record : records) bytes += record->bytes();
@@ -99,8 +100,12 @@ void StandbyStream::send(std::vector<RecordRef> records) {
 void StandbyStream::sendEmpty() {
   AppendRequest request = host_.requestHeader();
   request.member = member_.journal;
+  request.behind = behind_;
   // While records are on the way, only what is acknowledged is certain to be there already.
   request.previous = inFlight_.empty() ? previous_ : acknowledged_;
+  // What is agreed on below the base of the log is no place to go on from.
+  const LogPosition base = host_.log().base();
+  if (request.previous.index < base.index) request.previous = base;
   announced_ = std::max(announced_, request.committed);
   lastSentMs_ = emptySentMs_ = nowMs();
   emptyInFlight_ = true;
@@ -176,6 +181,12 @@ bool StandbyStream::judge(uint64_t generation, const AppendReply& reply) {
           return false;
         }
       }
+      if (reply.position.index < host_.log().base().index) {
+        // What was asked is gone here as well; whether the standby holds what is left, it will say.
+        goBackTo(host_.log().base(), Mode::kProbing);
+        pump();
+        return false;
+      }
       problem_ = "its checkpoint is not in the log of the primary";
       rest(kRestMsMax);
       return false;
@@ -230,6 +241,7 @@ void StandbyStream::matched(uint64_t id, const AppendReply& reply) {
   }
   restMs_ = kRestMsMin;
   problem_.clear();
+  behind_.reset();
   if (reply.position.index < upTo) {
     // It took what comes before a record whose extent it still lacks. Ask again shortly.
     auto own = host_.log().position(std::max(reply.position.index, acknowledged_.index));
@@ -246,16 +258,16 @@ void StandbyStream::repliedEmpty(uint64_t generation, AppendReply&& reply) {
   if (!judge(generation, reply)) return;
   restMs_ = kRestMsMin;
   problem_.clear();
+  behind_.reset();
   if (mode_ == Mode::kProbing && inFlight_.empty()) mode_ = Mode::kStreaming;
   pump();
 }
 
 void StandbyStream::mismatched(const LogPosition& hint) {
   // `hint` is where the standby's log ends, or what it holds instead of what was asked.
+  hint_ = hint;
   if (hint.index < host_.log().base().index) {
-    // What it needs next is gone here. Transfer of a checkpoint is the way to help it.
-    problem_ = "needs records that the journal of the primary does not hold any more";
-    rest(kRestMsMax);
+    needsCheckpoint();
     return;
   }
   auto own = host_.log().position(hint.index);
@@ -290,12 +302,19 @@ void StandbyStream::locate() {
             return;
           }
         }
-        // Transfer of a checkpoint is the way to help it.
-        problem_ = "needs records that the journal of the primary does not hold any more";
-        rest(kRestMsMax);
+        needsCheckpoint();
       },
       [this, generation](kj::Exception&& e) { failed(generation, kj::mv(e)); }));
   lastSentMs_ = nowMs();
+}
+
+// What it needs next is gone here. It is told so, and fetches a checkpoint.
+void StandbyStream::needsCheckpoint() {
+  problem_ = "needs records that the journal of the primary does not hold any more: it is to fetch a "
+             "checkpoint";
+  behind_ = hint_;
+  goBackTo(host_.log().base(), Mode::kResting);
+  rest(kRestMsMax);
 }
 
 void StandbyStream::failed(uint64_t generation, kj::Exception&& exception) {

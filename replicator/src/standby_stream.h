@@ -22,6 +22,7 @@
 #include "tasks.h"
 
 #include <deque>
+#include <optional>
 #include <string>
 
 namespace packmoor::replicator {
@@ -94,6 +95,7 @@ class StandbyStream final {
   bool judge(uint64_t generation, const AppendReply& reply);
   void mismatched(const LogPosition& hint);
   void locate();
+  void needsCheckpoint();
   void failed(uint64_t generation, kj::Exception&& exception);
   void acknowledge(const LogPosition& position);
   void goBackTo(LogPosition position, Mode mode);
@@ -118,6 +120,8 @@ class StandbyStream final {
   int64_t lastSentMs_ = 0, lastHeardMs_ = 0, emptySentMs_ = 0, restUntilMs_ = 0;
   int64_t restMs_ = kRestMsMin;
   std::string problem_;
+  LogPosition hint_;                     // what the standby last named
+  std::optional<LogPosition> behind_;    // it needs a checkpoint to go on from there
 
   Tasks tasks_{"standby stream"};
 };

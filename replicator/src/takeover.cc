@@ -230,6 +230,11 @@ Co<bool> Takeover::adopt() {
   const FenceReply chosen = *chooseAdopted(reports);
   if (planted(PlantedFault::kStartBeforeAdopted)) co_return true;
   if (!isSelf(chosen.member) && chosen.last != host_.log().last()) {
+    // Asking again does not help: another member must lead, and this one fetch a checkpoint.
+    KJ_REQUIRE(chosen.base <= host_.log().last().index &&
+                   host_.log().base().index <= chosen.last.index,
+               "the logs have nothing in common any more; another member must lead, which has the "
+               "newest log", chosen.member.node.c_str(), chosen.base, host_.log().last().index);
     auto outcome = co_await outcomeOf(adoptFrom(chosen));
     requireNotSuperseded();
     KJ_IF_MAYBE(exception, outcome) {

@@ -29,8 +29,11 @@ VolumeImpl::VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVo
         if (primary_ != nullptr) primary_->ownLogDurable();
         if (applier_ != nullptr) applier_->wake();
       }),
+      checkpointFound_(found.checkpoint),
       member_(found.promise, std::max(found.base.index, found.checkpoint.index), found.suspect),
-      watch_(parts.options.suspectAfterMs, parts.options.heartbeatMs) {
+      watch_(parts.options.suspectAfterMs, parts.options.heartbeatMs),
+      offers_(static_cast<OfferHost&>(*this), parts.env, parts.extents,
+              kj::str("offers/", record_.id).cStr()) {
   if (found.suspect) {
     problem_ = "the journal is damaged and may have lost records of this volume";
   }
@@ -39,6 +42,11 @@ VolumeImpl::VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVo
 VolumeImpl::~VolumeImpl() noexcept(false) {}
 
 Co<void> VolumeImpl::open() {
+  if (checkpointFound_.index.value > 0) {  // before the first one there is nothing to remove
+    co_await offers_.clean();
+    co_await StateTransfer::clean(parts_.env.disk, record_.id, checkpointFound_.index);
+  }
+  stateMachine_->journalCheckpoint(checkpointFound_);
   const LogPosition durable = co_await stateMachine_->open();
   const LogPosition base = log_.base();
   bool matches = false;
@@ -237,7 +245,8 @@ RecordIndex VolumeImpl::releasable(RecordIndex checkpoint) {
   if (primary_ != nullptr) everywhere_ = std::max(everywhere_, primary_->everywhere());
   // Members that are behind read from here, but the journal must not grow without end for them.
   const RecordIndex bound = log_.indexBeforeBytes(parts_.options.logRetainBytes);
-  return std::min(checkpoint, std::max(everywhere_, bound));
+  const RecordIndex kept = std::min(std::max(everywhere_, bound), keptForTransfers());
+  return std::min(checkpoint, kept);
 }
 
 void VolumeImpl::tick() {
@@ -252,6 +261,7 @@ void VolumeImpl::tick() {
   }
   tickMembers();
   maybeLead();
+  tickTransfer();
   if (member_.repairing()) return;
   log_.release(std::min(releasable(applier_->checkpointed()), member_.committed()));
   const ReplicatorOptions& options = parts_.options;
@@ -362,6 +372,7 @@ VolumeStatus VolumeImpl::status() {
   } else {
     addMembers(status);
   }
+  addTransferTo(status);
   if (!problem_.empty()) {
     status.problem = problem_;
   } else if (!takeoverProblem_.empty() && status.role != VolumeRole::kPrimary && !hearsPrimary()) {

@@ -6,18 +6,21 @@
 // read goes to the primary, wherever it is, and again when the lead moves.
 //
 // Sources: volume_impl.cc (life, roles), volume_takeover.cc (when this node tries to lead),
-// volume_members.cc (changes of members, pairs), volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask).
+// volume_members.cc (changes of members, pairs), volume_peers.cc (what other nodes ask),
+// volume_front.cc (what fronts ask), volume_transfer.cc (checkpoints from and to other nodes).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
 #pragma once
 
 #include "applier.h"
+#include "checkpoint_offers.h"
 #include "configuration_change.h"
 #include "consent.h"
 #include "extent_exchange.h"
 #include "primary.h"
 #include "primary_watch.h"
+#include "state_transfer.h"
 #include "takeover.h"
 
 #include <kj/async.h>
@@ -40,7 +43,9 @@ struct VolumeParts {
 class VolumeImpl final : public Volume,
                          private PrimaryHost,
                          private TakeoverHost,
-                         private ApplyHost {
+                         private ApplyHost,
+                         private OfferHost,
+                         private TransferHost {
  public:
   // After a failed attempt to lead. Doubles; times 1 to 2, at random.
   static constexpr int64_t kLeadPauseMsMin = 50, kLeadPauseMsMax = 1000;
@@ -62,6 +67,9 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kJoinPauseMs = 500;        // after a joiner could not be counted
   static constexpr int64_t kPartnerLostMs = 1000;     // a silent partner of a pair counts as lost
   static constexpr int64_t kPartnerWaitMs = 3000;     // after a start, for the partner to be there
+  static constexpr int64_t kInstallPauseMs = 100;
+  // The log is kept for members that fetch a checkpoint up to so many times its usual bound.
+  static constexpr uint64_t kTransferLogFactor = 4;
 
   VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVolume& found,
              kj::Own<StateMachine> stateMachine);
@@ -103,6 +111,11 @@ class VolumeImpl final : public Volume,
   kj::Promise<ReadIndexReply> handleReadIndex(const NodeId& from, ReadIndexRequest request);
   ConfirmReply handleConfirm(const ConfirmRequest& request);
   kj::Promise<ConsentReply> handleConsent(const NodeId& from, const ConsentRequest& request);
+  kj::Promise<OpenCheckpointReply> handleOpenCheckpoint(const NodeId& from,
+                                                        OpenCheckpointRequest request);
+  kj::Promise<ExtentBlockReply> handleReadCheckpoint(const NodeId& from,
+                                                     CheckpointBlockRequest request);
+  void handleCloseCheckpoint(const NodeId& from, const CloseCheckpointRequest& request);
 
  private:
   // PrimaryHost, TakeoverHost, ApplyHost
@@ -116,6 +129,9 @@ class VolumeImpl final : public Volume,
   const std::string& volumeName() override { return record_.name; }
   const MemberIdentity& selfIdentity() override { return parts_.self; }
   RecordIndex appliedIndex() override { return applier_->applied(); }
+  bool transferTo(const NodeId& member, uint64_t& bytes, RecordIndex& position) override {
+    return offers_.progressOf(member, bytes, position);
+  }
   void committed(Epoch epoch, RecordIndex index) override;
   void refusedBy(Epoch epoch, Epoch promised) override;
   kj::Promise<void> obtainExtents(std::vector<ExtentId> extents,
@@ -133,6 +149,24 @@ class VolumeImpl final : public Volume,
                       std::vector<kj::Array<const kj::byte>>& results) override;
   void applyFailed(const kj::Exception& exception) override;
   RecordIndex releasable(RecordIndex checkpoint) override;
+
+  // OfferHost and TransferHost
+  kj::Promise<void> makeCheckpoint(std::string folder,
+                                   kj::Function<void(const CheckpointContent&)> made) override;
+  NodeId transferSource() override;
+  bool transferWanted() override { return transferWanted_ && primary_ == nullptr; }
+  RecordIndex checkpointed() override { return applier_->checkpointed(); }
+  kj::Promise<void> install(std::string folder, LogPosition position) override;
+
+  // State transfer
+  Co<void> makeCheckpointAlone(std::string folder,
+                               kj::Function<void(const CheckpointContent&)> made);
+  void noteBehind(const AppendRequest& request);
+  void tickTransfer();
+  RecordIndex keptForTransfers();
+  Co<void> installWhenFree(std::string folder, LogPosition position);
+  Co<void> installAlone(std::string folder, LogPosition position);
+  void addTransferTo(VolumeStatus& status);
 
   // Roles
   void stepDown(const NodeId& primary);
@@ -191,6 +225,7 @@ class VolumeImpl final : public Volume,
   VolumeRecord record_;                 // as last seen at the coordinator
   kj::Own<StateMachine> stateMachine_;
   MemberLog log_;
+  const LogPosition checkpointFound_;   // by the journal, at start
   MemberCore member_;
   std::unique_ptr<Applier> applier_;    // from open() on
   RecordIndex everywhere_;              // durable on every counted member
@@ -222,6 +257,12 @@ class VolumeImpl final : public Volume,
   int64_t partnerSilentSinceMs_ = 0;    // to questions for consent; 0: it answers
   int64_t partnerAwaySinceMs_ = 0;      // no connection to the other of the pair; 0: there is one
   Signal moved_;                        // role, primary or promise changed
+
+  CheckpointOffers offers_;
+  std::unique_ptr<StateTransfer> transfer_;   // the running one, or the last
+  uint64_t transfersDone_ = 0;
+  bool transferWanted_ = false;         // as the primary last said
+  bool installing_ = false;             // no takeover may begin
 
   std::vector<kj::Own<kj::PromiseFulfiller<RecordIndex>>> forwardedReads_;
   bool forwarding_ = false;

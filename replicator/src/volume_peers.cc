@@ -45,10 +45,12 @@ Co<AppendReply> VolumeImpl::append(AppendRequest request) {
                request.epoch, request.primary.node);
     const AppendPlan plan = member_.plan(request, log_);
     if (plan.outcome != AppendReply::Outcome::kDurable) {
+      noteBehind(request);
       reply.outcome = plan.outcome;
       reply.position = plan.position;
       co_return reply;
     }
+    transferWanted_ = false;  // the logs agree
     missing.clear();
     const bool complete = writeRecords(request, plan, missing);
     if (complete || nowMs() >= untilMs) break;

@@ -70,6 +70,7 @@ void VolumeImpl::maybeLead() {
   if (primary_ != nullptr || takeover_ != nullptr || asking_ || stopped_ || member_.repairing()) {
     return;
   }
+  if (transfer_ != nullptr && transferWanted_) return;  // it could not adopt the newest log
   const int64_t now = nowMs();
   const VolumeConfiguration& current = record_.current;
   const VolumeConfiguration& target = configurationToFence(record_);
@@ -163,6 +164,7 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, bool bounded, Epoch 
 
 kj::Promise<void> VolumeImpl::beginTakeover(TakeoverCause cause) {
   if (takeover_ != nullptr) return takeoverDone_.addBranch();
+  if (installing_) return KJ_EXCEPTION(FAILED, "this member installs a checkpoint of the volume");
   takeover_ = std::make_unique<Takeover>(static_cast<TakeoverHost&>(*this));
   takeoverSinceMs_ = nowMs();
   takeoverDone_ = runTakeover(cause).promise().fork();

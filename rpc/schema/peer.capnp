@@ -76,6 +76,7 @@ struct AppendRequest {
   records @6 :List(Record);
   committed @7 :UInt64;
   everywhere @8 :UInt64;
+  behind @9 :Position;            # null: not that this primary knows
 }
 struct AppendReply {
   outcome @0 :UInt8;              # replicator::AppendReply::Outcome
@@ -150,6 +151,13 @@ struct ConsentReply {
   reason @4 :Text;
 }
 
+struct CheckpointBlock {
+  volume @0 :Uuid;
+  checkpoint @1 :Uuid;
+  file @2 :UInt32;
+  block @3 :UInt64;
+}
+
 interface Node {
   append @0 AppendRequest -> AppendReply;
   fence @1 (coordinator :VolumeRecord) -> FenceReply;
@@ -168,6 +176,11 @@ interface Node {
   query @12 (volume :Uuid, name :Text, question :Data) -> (answer :Data);
 
   consent @13 ConsentRequest -> ConsentReply;
+
+  openCheckpoint @14 (volume :Uuid, member :Uuid, resume :Uuid)
+      -> (checkpoint :Uuid, position :Position, manifestBytes :UInt64, manifestHash :Hash);
+  readCheckpointBlock @15 CheckpointBlock -> (checksum :Hash, data :Data);
+  closeCheckpoint @16 (volume :Uuid, checkpoint :Uuid) -> ();
 }
 
 # One extent on its way to a node. Blocks are written in the order in which they are sent; a

@@ -82,6 +82,16 @@ void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& stat
     addHealth(status, "VOLUME_UNAVAILABLE", "error",
               "Volume " + volume.name() + ": " + volume.problem());
   }
+  if (volume.has_transfer()) {
+    addHealth(status, "STATE_TRANSFER", "warning",
+              "Volume " + volume.name() + ": this node is too far behind for the log and fetches a "
+              "checkpoint from " + volume.transfer().source() + "; it is not counted until it has it.");
+  }
+  if (volume.has_brake()) {
+    addHealth(status, "MEMBER_LAGS", "warning",
+              "Volume " + volume.name() + ": pushes are slowed down until member " +
+                  volume.brake().member() + " is nearer.");
+  }
   if (volume.role() != "primary") return;
   uint32_t reachable = 0, counted = 0;
   for (const control::MemberStatus& member : volume.members()) {
@@ -121,6 +131,25 @@ kj::StringPtr phaseText(replicator::VolumePhase phase) {
   return phase == replicator::VolumePhase::kActive ? "active"_kj : "recovering"_kj;
 }
 
+void fillTransfer(const replicator::TransferStatus& from, control::TransferStatus& to) {
+  to.set_source(from.source);
+  to.set_position(from.position.value);
+  to.set_phase(from.phase);
+  to.set_files(from.files);
+  to.set_files_done(from.filesDone);
+  to.set_file_bytes(from.fileBytes);
+  to.set_file_bytes_done(from.fileBytesDone);
+  to.set_extents(from.extents);
+  to.set_extents_done(from.extentsDone);
+  to.set_extent_bytes(from.extentBytes);
+  to.set_extent_bytes_done(from.extentBytesDone);
+  to.set_bytes_fetched(from.bytesFetched);
+  to.set_bytes_per_second(from.bytesPerSecond);
+  to.set_blocks_refetched(from.blocksRefetched);
+  to.set_seconds(static_cast<uint64_t>(from.seconds));
+  to.set_problem(from.problem);
+}
+
 void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to) {
   to.set_name(from.name);
   to.set_id(text(from.id.text()));
@@ -144,6 +173,14 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
   to.set_confirm_rounds(from.confirmRounds);
   to.set_pair(from.traits.pair);
   to.set_weight(from.traits.weight);
+  to.set_transfers_installed(from.transfer.installed);
+  if (from.transfer.running) fillTransfer(from.transfer, *to.mutable_transfer());
+  if (from.brake.on) {
+    control::BrakeStatus& brake = *to.mutable_brake();
+    brake.set_member(from.brake.member);
+    brake.set_lag_bytes(from.brake.lagBytes);
+    brake.set_bytes_per_second(from.brake.bytesPerSecond);
+  }
   for (const replicator::MemberStatus& member : from.members) {
     control::MemberStatus& entry = *to.add_members();
     entry.set_node(member.node);

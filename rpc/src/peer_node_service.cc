@@ -228,6 +228,48 @@ class NodeService final : public wire::Node::Server {
         });
   }
 
+  kj::Promise<void> openCheckpoint(OpenCheckpointContext context) override {
+    auto params = context.getParams();
+    replicator::OpenCheckpointRequest request{read(params.getVolume()), read(params.getMember()),
+                                              read(params.getResume())};
+    return calls_
+        ->call<replicator::OpenCheckpointReply>([&](auto& service, auto& from) {
+          return service.openCheckpoint(from, request);
+        })
+        .then([context](replicator::OpenCheckpointReply reply) mutable {
+          auto results = context.initResults(sizeOfBytes(0));
+          write(reply.checkpoint, results.initCheckpoint());
+          write(reply.position, results.initPosition());
+          results.setManifestBytes(reply.manifestBytes);
+          write(reply.manifestHash, results.initManifestHash());
+        });
+  }
+
+  kj::Promise<void> readCheckpointBlock(ReadCheckpointBlockContext context) override {
+    auto params = context.getParams();
+    replicator::CheckpointBlockRequest request{read(params.getVolume()),
+                                               read(params.getCheckpoint()), params.getFile(),
+                                               params.getBlock()};
+    return calls_
+        ->call<replicator::ExtentBlockReply>([&](auto& service, auto& from) {
+          return service.readCheckpointBlock(from, request);
+        })
+        .then([context](replicator::ExtentBlockReply reply) mutable {
+          auto results = context.initResults(sizeOfBytes(reply.data.size()));
+          write(reply.checksum, results.initChecksum());
+          results.setData(kj::implicitCast<const kernelio::IoBuffer&>(reply.data).bytes());
+        });
+  }
+
+  kj::Promise<void> closeCheckpoint(CloseCheckpointContext context) override {
+    auto params = context.getParams();
+    replicator::CloseCheckpointRequest request{read(params.getVolume()),
+                                               read(params.getCheckpoint())};
+    return calls_->call<void>([&](auto& service, auto& from) {
+      return service.closeCheckpoint(from, request);
+    });
+  }
+
   kj::Promise<void> query(QueryContext context) override {
     auto params = context.getParams();
     const auto volume = read(params.getVolume());

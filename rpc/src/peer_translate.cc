@@ -218,6 +218,7 @@ void write(const replicator::AppendRequest& request, wire::AppendRequest::Builde
   }
   out.setCommitted(request.committed.value);
   out.setEverywhere(request.everywhere.value);
+  if (request.behind.has_value()) write(*request.behind, out.initBehind());
 }
 replicator::AppendRequest read(wire::AppendRequest::Reader in) {
   replicator::AppendRequest request;
@@ -231,6 +232,7 @@ replicator::AppendRequest read(wire::AppendRequest::Reader in) {
       readRecords(in.getRecords(), request.previous.index, request.previous.hash);
   request.committed = RecordIndex(in.getCommitted());
   request.everywhere = RecordIndex(in.getEverywhere());
+  if (in.hasBehind()) request.behind = read(in.getBehind());
   return request;
 }
 

@@ -238,6 +238,50 @@ kj::Promise<std::pair<uint64_t, Hash128>> RemotePeer::extentInfo(ExtentId id) {
   });
 }
 
+// --- checkpoints
+
+kj::Promise<replicator::OpenCheckpointReply> RemotePeer::openCheckpoint(
+    replicator::OpenCheckpointRequest request) {
+  return with<replicator::OpenCheckpointReply>(bulk_, [request](wire::Node::Client& node) {
+    auto call = node.openCheckpointRequest();
+    write(request.volume, call.initVolume());
+    write(request.member, call.initMember());
+    write(request.resume, call.initResume());
+    return call.send().then([](auto response) {
+      replicator::OpenCheckpointReply reply;
+      reply.checkpoint = read(response.getCheckpoint());
+      reply.position = read(response.getPosition());
+      reply.manifestBytes = response.getManifestBytes();
+      reply.manifestHash = read(response.getManifestHash());
+      return reply;
+    });
+  });
+}
+
+kj::Promise<replicator::ExtentBlockReply> RemotePeer::readCheckpointBlock(
+    replicator::CheckpointBlockRequest request) {
+  return with<replicator::ExtentBlockReply>(bulk_, [request](wire::Node::Client& node) {
+    auto call = node.readCheckpointBlockRequest();
+    write(request.volume, call.initVolume());
+    write(request.checkpoint, call.initCheckpoint());
+    call.setFile(request.file);
+    call.setBlock(request.block);
+    return call.send().then([](auto response) {
+      return replicator::ExtentBlockReply{kernelio::IoBuffer::copyOf(response.getData()),
+                                          read(response.getChecksum())};
+    });
+  });
+}
+
+kj::Promise<void> RemotePeer::closeCheckpoint(replicator::CloseCheckpointRequest request) {
+  return with<void>(bulk_, [request](wire::Node::Client& node) -> kj::Promise<void> {
+    auto call = node.closeCheckpointRequest();
+    write(request.volume, call.initVolume());
+    write(request.checkpoint, call.initCheckpoint());
+    return call.send().ignoreResult();
+  });
+}
+
 kj::Promise<kj::Array<kj::byte>> RemotePeer::query(VolumeId volume, std::string name,
                                                    kj::Array<const kj::byte> question) {
   return with<kj::Array<kj::byte>>(

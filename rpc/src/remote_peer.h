@@ -42,6 +42,11 @@ class RemotePeer final : public replicator::Peer {
                                                             uint64_t block) override;
   kj::Promise<std::pair<uint64_t, replicator::Hash128>> extentInfo(
       replicator::ExtentId id) override;
+  kj::Promise<replicator::OpenCheckpointReply> openCheckpoint(
+      replicator::OpenCheckpointRequest request) override;
+  kj::Promise<replicator::ExtentBlockReply> readCheckpointBlock(
+      replicator::CheckpointBlockRequest request) override;
+  kj::Promise<void> closeCheckpoint(replicator::CloseCheckpointRequest request) override;
   kj::Promise<kj::Array<kj::byte>> query(replicator::VolumeId volume, std::string name,
                                          kj::Array<const kj::byte> question) override;
 

@@ -45,6 +45,7 @@ std::string KvState::apply(const Record& record, const KvOptions& options) {
     Hash128 before, record;
   } link{history, record.hash};
   history = hashBytes(kj::arrayPtr(reinterpret_cast<const kj::byte*>(&link), sizeof link));
+  extents.insert(extents.end(), record.extents.begin(), record.extents.end());
   if (static_cast<uint16_t>(record.kind) < kStateMachineKindMin) return "";
   KJ_REQUIRE(record.kind == kKvKind, "an unknown kind of record");
   const Operation op = parse(record.payload);
@@ -79,11 +80,6 @@ Proposal kvProposal(const TxnId& txn, const std::string& operation) {
   proposal.kind = kKvKind;
   proposal.payload = kvPayload(txn, operation);
   return proposal;
-}
-
-kj::Promise<LogPosition> KvStateMachine::open() {
-  state_ = disk_.durable;
-  return state_.applied;
 }
 
 kj::Promise<std::vector<kj::Array<const kj::byte>>> KvStateMachine::apply(

@@ -8,6 +8,7 @@
 // forgotten with the object: KvDisk, which outlives it, holds what is durable.
 #pragma once
 
+#include "kernelio/co.h"
 #include "kernelio/env.h"
 #include "replicator/extent_store.h"
 #include "replicator/state_machine.h"
@@ -24,6 +25,7 @@ constexpr RecordKind kKvKind = RecordKind(kStateMachineKindMin);
 struct KvOptions {
   uint64_t horizon = 0;  // records; 0: ids never expire
   uint64_t kept = 0;     // results; less than the horizon is the fault expire-early
+  uint64_t checkpointBytes = 0;  // that a checkpoint has besides the state, in files of its own
 };
 
 struct KvResult {
@@ -38,6 +40,7 @@ struct KvState {
   LogPosition applied;
   Hash128 history;                         // over every record in order
   std::deque<std::pair<RecordIndex, TxnId>> expiring;  // results, oldest first
+  std::vector<ExtentId> extents;           // that its records name
 
   // The answer; empty for the replicator's own kinds.
   std::string apply(const Record& record, const KvOptions& options);
@@ -46,7 +49,13 @@ struct KvState {
 struct KvDisk {
   KvState durable;
   uint64_t flushes = 0;
+  bool staged = false;                     // there may be folders of checkpoints
+  RecordIndex installed;                   // `durable` goes back to the checkpoint that has it
 };
+
+// A state as bytes, for checkpoints.
+std::string encodeState(const KvState& state);
+KvState decodeState(const std::string& text);
 
 kj::Array<const kj::byte> kvPayload(const TxnId& txn, const std::string& operation);
 Proposal kvProposal(const TxnId& txn, const std::string& operation);
@@ -64,6 +73,10 @@ class KvStateMachine final : public StateMachine {
   kj::Maybe<TxnResult> findResult(const TxnId& txn) override;
   kj::Promise<LogPosition> flush() override;
   uint64_t unflushedBytes() override { return unflushedBytes_; }
+  void journalCheckpoint(LogPosition position) override { checkpoint_ = position; }
+  kj::Promise<CheckpointContent> makeCheckpoint(std::string folder) override;
+  kj::Promise<void> stageCheckpoint(std::string folder, LogPosition position) override;
+  kj::Promise<void> switchToStaged(LogPosition position) override;
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 
@@ -78,7 +91,13 @@ class KvStateMachine final : public StateMachine {
     std::string value;
     RecordIndex index;
   };
+  Co<LogPosition> openState();
+  Co<CheckpointContent> writeCheckpoint(std::string folder);
+  Co<void> stage(std::string folder, LogPosition position);
+  Co<void> load(RecordIndex installed);
+
   const KvOptions options_;
+  LogPosition checkpoint_;   // by the journal, at start
   kernelio::Env& env_;
   ExtentStore& extents_;
   KvDisk& disk_;

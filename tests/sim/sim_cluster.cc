@@ -351,6 +351,10 @@ std::string SimCluster::describe() {
                     s.base, " last=", s.last, " durable=", s.durable, " committed=", s.committed,
                     " applied=", s.applied, " checkpoint=", s.checkpoint, " ", s.problem.c_str())
                 .cStr();
+    if (s.transfer.running) {
+      text += kj::str(" transfer: ", s.transfer.phase.c_str(), " ", s.transfer.fileBytesDone, " of ",
+                      s.transfer.fileBytes, " ", s.transfer.problem.c_str()).cStr();
+    }
     for (const auto& member : s.members) {
       text += kj::str(" [", member.node.c_str(), " ", member.acknowledged, " ",
                       member.problem.c_str(), "]").cStr();

@@ -225,6 +225,21 @@ class SimPeer final : public Peer {
       return s.extentInfo(from, i);
     });
   }
+  kj::Promise<OpenCheckpointReply> openCheckpoint(OpenCheckpointRequest request) override {
+    return send<OpenCheckpointReply>(request, [](auto& s, auto& from, auto&& r) {
+      return s.openCheckpoint(from, r);
+    });
+  }
+  kj::Promise<ExtentBlockReply> readCheckpointBlock(CheckpointBlockRequest request) override {
+    return send<ExtentBlockReply>(request, [](auto& s, auto& from, auto&& r) {
+      return s.readCheckpointBlock(from, r);
+    });
+  }
+  kj::Promise<void> closeCheckpoint(CloseCheckpointRequest request) override {
+    return send<void>(request, [](auto& s, auto& from, auto&& r) {
+      return s.closeCheckpoint(from, r);
+    });
+  }
   kj::Promise<kj::Array<kj::byte>> query(VolumeId volume, std::string name,
                                          kj::Array<const kj::byte> question) override {
     return send<kj::Array<kj::byte>>(kj::mv(question), [volume, name](auto& s, auto& from, auto&& q) {

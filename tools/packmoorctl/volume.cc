@@ -34,6 +34,27 @@ void printVolumeTable(const control::VolumeListReply& reply) {
   std::printf("%s", table.text().c_str());
 }
 
+void printTransfer(const control::TransferStatus& transfer) {
+  std::printf("  transfer     %s the state at record %s from %s, for %s s\n",
+              transfer.phase().c_str(), countText(transfer.position()).c_str(),
+              transfer.source().empty() ? "nobody" : transfer.source().c_str(),
+              countText(transfer.seconds()).c_str());
+  std::printf("               files %s of %s (%s of %s), packs %s of %s (%s of %s)\n",
+              countText(transfer.files_done()).c_str(), countText(transfer.files()).c_str(),
+              bytesText(transfer.file_bytes_done()).c_str(),
+              bytesText(transfer.file_bytes()).c_str(), countText(transfer.extents_done()).c_str(),
+              countText(transfer.extents()).c_str(),
+              bytesText(transfer.extent_bytes_done()).c_str(),
+              bytesText(transfer.extent_bytes()).c_str());
+  std::printf("               fetched %s, %s a second, %s blocks again\n",
+              bytesText(transfer.bytes_fetched()).c_str(),
+              bytesText(transfer.bytes_per_second()).c_str(),
+              countText(transfer.blocks_refetched()).c_str());
+  if (!transfer.problem().empty()) {
+    std::printf("               last attempt: %s\n", plain(transfer.problem()).c_str());
+  }
+}
+
 void printVolume(const control::VolumeStatus& volume) {
   std::printf("Volume %s\n", volume.name().c_str());
   std::printf("  id           %s\n", volume.id().c_str());
@@ -59,6 +80,12 @@ void printVolume(const control::VolumeStatus& volume) {
                 countText(volume.proposals()).c_str(), countText(volume.rejections()).c_str(),
                 countText(volume.read_barriers()).c_str(),
                 countText(volume.confirm_rounds()).c_str());
+  }
+  if (volume.has_transfer()) printTransfer(volume.transfer());
+  if (volume.has_brake()) {
+    std::printf("  slowed down  member %s lags %s; at most %s a second are ordered until it is nearer\n",
+                volume.brake().member().c_str(), bytesText(volume.brake().lag_bytes()).c_str(),
+                bytesText(volume.brake().bytes_per_second()).c_str());
   }
   bool primary = volume.role() == "primary";
   Table table({"MEMBER", "STATE", "COUNTED", ">DURABLE", ">BEHIND", "PROBLEM"});

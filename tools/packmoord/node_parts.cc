@@ -54,6 +54,8 @@ replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config) {
   options.checkpointBytes = config.replication.checkpointBytes;
   options.checkpointIntervalMs = config.replication.checkpointIntervalMs;
   options.logRetainBytes = config.replication.logRetainBytes;
+  options.lagBytesMax = config.replication.lagBytesMax;
+  options.transferBytesPerSecond = config.replication.transferBytesPerSecond;
   return options;
 }
 

@@ -18,6 +18,7 @@
 #include "replicator/types.h"
 
 #include <kj/async.h>
+#include <kj/debug.h>
 
 namespace packmoor::replicator {
 
@@ -36,6 +37,9 @@ struct AppendRequest {
   std::vector<RecordRef> records;    // consecutive, from previous.index + 1
   RecordIndex committed;             // announced as committed in this epoch; 0 before activation
   RecordIndex everywhere;            // durable on every counted member: no one asks for less
+  // A position of the receiver's log, as the receiver has told it, from which this primary's log
+  // does not go on any more: the receiver needs a checkpoint.
+  std::optional<LogPosition> behind;
 };
 struct AppendReply {
   enum class Outcome : uint8_t {
@@ -154,6 +158,30 @@ struct ExtentBlockReply {
   Hash128 checksum;
 };
 
+// State transfer: a member that needs records which nobody's log holds any more asks for a checkpoint
+// of the volume, which is kept for it while it reads (checkpoint_offers.h).
+struct OpenCheckpointRequest {
+  VolumeId volume;
+  Uuid member;                       // journal of the asker
+  Uuid resume;                       // a checkpoint that it has begun to read; null: none
+};
+struct OpenCheckpointReply {
+  Uuid checkpoint;                   // `resume` when that is still kept
+  LogPosition position;
+  uint64_t manifestBytes = 0;        // read as file 0 (checkpoint_manifest.h)
+  Hash128 manifestHash;
+};
+struct CheckpointBlockRequest {
+  VolumeId volume;
+  Uuid checkpoint;
+  uint32_t file = 0;                 // 0: the manifest; then its files in order, from 1
+  uint64_t block = 0;                // of kBlockBytes
+};
+struct CloseCheckpointRequest {
+  VolumeId volume;
+  Uuid checkpoint;
+};
+
 class Peer {
  public:
   virtual ~Peer() noexcept(false) {}
@@ -183,6 +211,17 @@ class Peer {
   virtual kj::Promise<ExtentBlockReply> readExtentBlock(ExtentId id, uint64_t block) = 0;
   // Size 0 and a null root: not sealed there.
   virtual kj::Promise<std::pair<uint64_t, Hash128>> extentInfo(ExtentId id) = 0;
+
+  // Checkpoints travel on the bulk connection too. Opening one takes as long as making it.
+  virtual kj::Promise<OpenCheckpointReply> openCheckpoint(OpenCheckpointRequest request) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no checkpoints here");
+  }
+  virtual kj::Promise<ExtentBlockReply> readCheckpointBlock(CheckpointBlockRequest request) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no checkpoints here");
+  }
+  virtual kj::Promise<void> closeCheckpoint(CloseCheckpointRequest request) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no checkpoints here");
+  }
 
   // A question to the state machine or the node (`volume` null), answered by name; what the
   // bytes mean is between the two ends.
@@ -227,6 +266,17 @@ class PeerService {
                                                         uint64_t block) = 0;
   virtual kj::Promise<std::pair<uint64_t, Hash128>> extentInfo(const NodeId& from,
                                                                ExtentId id) = 0;
+  virtual kj::Promise<OpenCheckpointReply> openCheckpoint(const NodeId& from,
+                                                          OpenCheckpointRequest request) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no checkpoints here");
+  }
+  virtual kj::Promise<ExtentBlockReply> readCheckpointBlock(const NodeId& from,
+                                                            CheckpointBlockRequest request) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no checkpoints here");
+  }
+  virtual kj::Promise<void> closeCheckpoint(const NodeId& from, CloseCheckpointRequest request) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no checkpoints here");
+  }
   virtual kj::Promise<kj::Array<kj::byte>> query(const NodeId& from, VolumeId volume,
                                                  std::string name,
                                                  kj::Array<const kj::byte> question) = 0;

@@ -14,6 +14,7 @@
 #include "replicator/types.h"
 
 #include <kj/async.h>
+#include <kj/debug.h>
 #include <kj/memory.h>
 
 namespace packmoor::replicator {
@@ -39,6 +40,12 @@ struct Verdict {
 struct TxnResult {
   RecordIndex index;
   kj::Array<const kj::byte> result;
+};
+
+// What a checkpoint that is handed to another member holds besides its files.
+struct CheckpointContent {
+  LogPosition position;               // everything up to here is applied in it, and nothing more
+  std::vector<ExtentId> extents;      // that its state names
 };
 
 class StateMachine {
@@ -73,6 +80,29 @@ class StateMachine {
   virtual kj::Promise<LogPosition> flush() = 0;
   // Bytes applied since the last flush, for deciding when to make a checkpoint.
   virtual uint64_t unflushedBytes() = 0;
+
+  // ---- State transfer. None of these is concurrent with apply() or flush(). The defaults are for a
+  // state machine whose state cannot be transferred.
+
+  // Told before open(): the volume's last checkpoint by the journal. Of the states that were staged
+  // here, open() takes the newest that is not above it, and removes all others. So one record
+  // of the journal, durable or not, decides which state there is.
+  virtual void journalCheckpoint(LogPosition position) {}
+  // Writes the applied state as files that never change into `folder` (below the disk's root; its
+  // parent is there, it is not), which has no folders in it. They need not be durable.
+  virtual kj::Promise<CheckpointContent> makeCheckpoint(std::string folder) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "this state cannot be transferred");
+  }
+  // Moves files that a makeCheckpoint() gave, durably, from `folder` to where open() looks for
+  // them. The running state stays as it is.
+  virtual kj::Promise<void> stageCheckpoint(std::string folder, LogPosition position) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "this state cannot be transferred");
+  }
+  // The journal names `position` as the checkpoint, durably: goes on with what was staged, and
+  // links the extents that it names. Readers of the state before keep what they have.
+  virtual kj::Promise<void> switchToStaged(LogPosition position) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "this state cannot be transferred");
+  }
 
   // Answers Peer::query for this volume.
   virtual kj::Promise<kj::Array<kj::byte>> query(std::string name,

@@ -29,6 +29,29 @@ struct MemberStatus {
   std::string problem;           // empty, or a sentence: why it does not follow
 };
 
+// A checkpoint on its way to this node.
+struct TransferStatus {
+  bool running = false;
+  NodeId source;
+  RecordIndex position;          // of the checkpoint
+  std::string phase;             // "asking", "comparing", "fetching", "installing"
+  uint64_t files = 0, filesDone = 0, fileBytes = 0, fileBytesDone = 0;
+  uint64_t extents = 0, extentsDone = 0, extentBytes = 0, extentBytesDone = 0;
+  uint64_t bytesFetched = 0;     // since this process began it
+  uint64_t bytesPerSecond = 0;   // of late
+  uint64_t blocksRefetched = 0;  // that came damaged or not at all
+  int64_t seconds = 0;           // since this process began it
+  uint64_t installed = 0;        // transfers that this process has completed
+  std::string problem;           // the last attempt's; empty: none
+};
+
+// What the primary does for members that are behind.
+struct BrakeStatus {
+  bool on = false;
+  NodeId member;                 // the one that it waits for
+  uint64_t lagBytes = 0, bytesPerSecond = 0;  // what is ordered at most
+};
+
 struct VolumeStatus {
   VolumeId id;
   std::string name;
@@ -41,6 +64,8 @@ struct VolumeStatus {
   VolumeTraits traits;
   std::string problem;           // empty, or a sentence: why it does not serve
   std::vector<MemberStatus> members;
+  TransferStatus transfer;
+  BrakeStatus brake;
   uint64_t proposals = 0, rejections = 0, readBarriers = 0, confirmRounds = 0;
 };
 

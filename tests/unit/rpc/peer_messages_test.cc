@@ -77,6 +77,7 @@ TEST_F(PeerMessagesTest, Append) {
   request.records = chain(RecordIndex(42), request.previous.hash, 5, 100);
   request.committed = RecordIndex(40);
   request.everywhere = RecordIndex(39);
+  request.behind = LogPosition{RecordIndex(7), Epoch(2), Hash128{8, 9}};
   b.service.appendReply = {AppendReply::Outcome::kMismatch, Epoch(7), Epoch(8),
                            {RecordIndex(9), Epoch(6), Hash128{13, 14}}};
   auto records = request.records;
@@ -92,6 +93,7 @@ TEST_F(PeerMessagesTest, Append) {
   expectSame(records, got.records);
   EXPECT_EQ(got.committed, RecordIndex(40));
   EXPECT_EQ(got.everywhere, RecordIndex(39));
+  EXPECT_EQ(got.behind, (LogPosition{RecordIndex(7), Epoch(2), Hash128{8, 9}}));
   EXPECT_EQ(reply.outcome, AppendReply::Outcome::kMismatch);
   EXPECT_EQ(reply.epoch, Epoch(7));
   EXPECT_EQ(reply.promised, Epoch(8));

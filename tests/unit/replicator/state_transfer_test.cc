@@ -1,0 +1,280 @@
+// Goal: a member that needs records which no log holds any more gets a checkpoint and follows again,
+// whatever is killed, cut or damaged on the way, and the switch to it is all or nothing. Method:
+// whole nodes under virtual time with small journals; member "c" is stopped, the log is recycled
+// below it, and it comes back.
+#include "sim_load.h"
+#include "state_transfer.h"
+
+#include <gtest/gtest.h>
+
+namespace packmoor::replicator {
+namespace {
+
+constexpr uint64_t kFillerBytes = 3'000'000;   // of each checkpoint: a dozen blocks
+
+ReplicatorOptions smallLogs() {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.logRetainBytes = 100u << 10;
+  return options;
+}
+
+// So slow that there is time to look at it: 3 MB in 3 seconds.
+ReplicatorOptions slow() {
+  ReplicatorOptions options = smallLogs();
+  options.transferBytesPerSecond = 1'000'000;
+  return options;
+}
+
+class StateTransferTest : public testing::Test {
+ protected:
+  // Three nodes; "c" is down and the log of the others begins above what it has.
+  void beginWithOneBehind(SimCluster& cluster) {
+    cluster.kvOptions.checkpointBytes = kFillerBytes;
+    cluster.begin(2);
+    for (int i = 0; i < 5; ++i) cluster.put(0, "early", std::to_string(i));
+    cluster.settle();
+    cluster.node(2).stop();
+    recycle(cluster, cluster.node(2).disk.durable.applied.index);
+  }
+
+  // Until the primary's log begins above `index`.
+  void recycle(SimCluster& cluster, RecordIndex index) {
+    SimLoad load(cluster, {0, 0, 1, 1}, 1);
+    cluster.until([&]() {
+      auto primary = cluster.primary();
+      return primary != nullptr && primary->volume().status().base.value > index.value + 100;
+    }, 120'000, "the log is recycled");
+    load.join();
+    EXPECT_EQ(load.failed, 0u) << load.lastFailure;
+  }
+
+  void startC(SimCluster& cluster) { cluster.restart(2); }
+
+  void settleAndVerify(SimCluster& cluster) {
+    cluster.settle(120'000);
+    cluster.verify();
+    for (size_t n = 0; n < 3; ++n) EXPECT_EQ(cluster.get(n, "early"), "4");
+  }
+
+  void awaitPhase(SimCluster& cluster, const char* phase) {
+    cluster.until([&]() {
+      return cluster.node(2).hasVolume() &&
+             cluster.node(2).volume().status().transfer.phase == phase;
+    }, 60'000, phase);
+  }
+
+  uint64_t installedAtC(SimCluster& cluster) {
+    return cluster.node(2).volume().status().transfer.installed;
+  }
+};
+
+TEST_F(StateTransferTest, AMemberBelowTheLogOfThePrimaryConverges) {
+  SimCluster cluster(501, 3, smallLogs());
+  beginWithOneBehind(cluster);
+  startC(cluster);
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+  const VolumeStatus status = cluster.node(2).volume().status();
+  EXPECT_TRUE(status.problem.empty()) << status.problem;
+  // It counts again: with one of the others down, a write quorum is there.
+  cluster.node(1).stop();
+  cluster.awaitPrimary();
+  cluster.put(0, "late", "1");
+  EXPECT_EQ(cluster.get(2, "late"), "1");
+}
+
+TEST_F(StateTransferTest, ThePrimaryServesMeanwhile) {
+  SimCluster cluster(502, 3, slow());
+  beginWithOneBehind(cluster);
+  SimLoad load(cluster, {0, 0, 1}, 5);
+  startC(cluster);
+  awaitPhase(cluster, "fetching");
+  const uint64_t before = load.done;
+  cluster.loop().runFor(500 * kj::MILLISECONDS);
+  EXPECT_EQ(cluster.node(2).volume().status().transfer.phase, "fetching");
+  EXPECT_GT(load.done, before + 50);
+  // The primary says what the member does; the member says how far it is.
+  SimNode& primary = cluster.awaitPrimary();
+  bool told = false;
+  for (const MemberStatus& member : primary.volume().status().members) {
+    told = told || (member.node == "c" && member.problem.find("checkpoint") != std::string::npos);
+  }
+  EXPECT_TRUE(told);
+  const TransferStatus transfer = cluster.node(2).volume().status().transfer;
+  EXPECT_EQ(transfer.source, primary.id());
+  EXPECT_GT(transfer.fileBytesDone, 0u);
+  EXPECT_LT(transfer.fileBytesDone, transfer.fileBytes);
+  load.join();
+  EXPECT_EQ(load.failed, 0u) << load.lastFailure;
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+}
+
+TEST_F(StateTransferTest, ANewMemberWithoutDataGetsItsStateTheSameWay) {
+  SimCluster cluster(503, 3, smallLogs());
+  cluster.kvOptions.checkpointBytes = kFillerBytes;
+  cluster.startAll();
+  cluster.node(2).stop();   // it is registered, and has never heard of the volume
+  cluster.loop().wait(cluster.node(0).replicator().createVolume("main", cluster.nodeIds(), 2));
+  cluster.awaitPrimary();
+  for (int i = 0; i < 5; ++i) cluster.put(0, "early", std::to_string(i));
+  recycle(cluster, RecordIndex(10));
+  startC(cluster);
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+}
+
+// The receiver is killed, or loses power, again and again; what it has fetched is not fetched again.
+TEST_F(StateTransferTest, ARestartOfTheReceiverKeepsWhatItHas) {
+  SimCluster cluster(504, 3, slow());
+  beginWithOneBehind(cluster);
+  startC(cluster);
+  uint64_t fetched = 0;
+  for (int kills = 0; kills < 6; ++kills) {
+    awaitPhase(cluster, "fetching");
+    cluster.loop().runFor(120 * kj::MILLISECONDS);
+    const TransferStatus status = cluster.node(2).volume().status().transfer;
+    EXPECT_GE(status.fileBytesDone, fetched) << "restart " << kills;
+    fetched = status.fileBytesDone;
+    startC(cluster);
+  }
+  EXPECT_GT(fetched, kFillerBytes / 4);
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+}
+
+// Its checkpoints go with the source; the receiver begins a new one and keeps the blocks that are equal.
+TEST_F(StateTransferTest, ARestartOfTheSourceCostsOnlyWhatHasChanged) {
+  SimCluster cluster(505, 3, slow());
+  beginWithOneBehind(cluster);
+  startC(cluster);
+  for (int kills = 0; kills < 4; ++kills) {
+    awaitPhase(cluster, "fetching");
+    cluster.loop().runFor(200 * kj::MILLISECONDS);
+    const uint64_t before = cluster.node(2).volume().status().transfer.fileBytesDone;
+    SimNode& primary = cluster.awaitPrimary();
+    primary.stop();
+    // Nothing commits: of the two that are left, one has no log to count with.
+    cluster.loop().runFor(700 * kj::MILLISECONDS);
+    cluster.loop().wait(primary.start().promise());
+    cluster.awaitPrimary();
+    awaitPhase(cluster, "fetching");
+    // The state's own file has changed; the others have not.
+    const uint64_t after = cluster.node(2).volume().status().transfer.fileBytesDone;
+    EXPECT_GE(after + (600u << 10), before) << "restart " << kills;
+  }
+  settleAndVerify(cluster);
+}
+
+// The newest log but one is all that is left: its holder cannot lead alone, and the member that is
+// behind cannot lead at all. It fetches from the candidate, and then they are two.
+TEST_F(StateTransferTest, TheSourceMayBeLostForGood) {
+  SimCluster cluster(508, 3, slow());
+  beginWithOneBehind(cluster);
+  startC(cluster);
+  awaitPhase(cluster, "fetching");
+  cluster.loop().runFor(500 * kj::MILLISECONDS);
+  cluster.node(0).stop();
+  cluster.awaitPrimary(60'000);
+  EXPECT_EQ(cluster.primary(), &cluster.node(1));
+  cluster.put(1, "late", "1");
+  EXPECT_EQ(cluster.get(2, "late"), "1");
+  cluster.startAll();
+  settleAndVerify(cluster);
+}
+
+TEST_F(StateTransferTest, ACorruptedBlockIsFetchedAgain) {
+  SimCluster cluster(506, 3, smallLogs());
+  beginWithOneBehind(cluster);
+  cluster.network().links.corruptPerMillion = 200'000;
+  startC(cluster);
+  cluster.until([&]() {
+    return cluster.node(2).volume().status().transfer.blocksRefetched > 0 ||
+           installedAtC(cluster) > 0;
+  }, 60'000, "a block comes damaged");
+  EXPECT_GT(cluster.node(2).volume().status().transfer.blocksRefetched, 0u);
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+}
+
+// What has rotted in the staging folder while the receiver was down is seen and fetched again.
+TEST_F(StateTransferTest, AStagedBlockThatRotsIsFetchedAgain) {
+  SimCluster cluster(507, 3, slow());
+  beginWithOneBehind(cluster);
+  startC(cluster);
+  awaitPhase(cluster, "fetching");
+  cluster.loop().runFor(400 * kj::MILLISECONDS);
+  const uint64_t before = cluster.node(2).volume().status().transfer.fileBytesDone;
+  const std::string folder =
+      StateTransfer::folderOf(cluster.node(2).volume().id()) + "/files/filler-0";
+  cluster.node(2).stop();
+  cluster.node(2).storage().rot(folder.c_str(), 8192, 4096);
+  startC(cluster);
+  awaitPhase(cluster, "fetching");
+  EXPECT_LT(cluster.node(2).volume().status().transfer.fileBytesDone, before);
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+}
+
+// Cuts the power of "c", which has begun to fetch, at its write `step` from now on. False: it has
+// converged without that many.
+bool cutPowerAtWrite(SimCluster& cluster, uint64_t step) {
+  SimNode& c = cluster.node(2);
+  c.storage().cutPowerAt(c.storage().writeBoundaries() + step + 1,
+                         step % 2 == 0 ? kernelio::PowerCut::kDuring : kernelio::PowerCut::kAfter);
+  cluster.until([&]() {
+    return !c.storage().powered() ||
+           (c.hasVolume() && c.volume().status().transfer.installed > 0 &&
+            !c.volume().status().transfer.running);
+  }, 60'000, "the power cut or the end");
+  const bool cut = !c.storage().powered();
+  c.losePower();
+  return cut;
+}
+
+// Power is cut at one write after another around the installation: whatever is found, it is the old
+// state or the new one, and the member converges.
+TEST_F(StateTransferTest, APowerCutAroundTheSwitchLeavesTheOldStateOrTheNew) {
+  size_t old = 0, installed = 0;
+  bool cut = true;
+  for (uint64_t step = 0; cut; ++step) {
+    SCOPED_TRACE(step);
+    SimCluster cluster(520, 3, smallLogs());
+    beginWithOneBehind(cluster);
+    startC(cluster);
+    awaitPhase(cluster, "installing");
+    cut = cutPowerAtWrite(cluster, step);
+    startC(cluster);
+    // Before it has heard anything that would change it.
+    const VolumeStatus status = cluster.node(2).volume().status();
+    EXPECT_EQ(status.problem, "");
+    EXPECT_GE(status.checkpoint, status.base);
+    ++(status.base.value > 100 ? installed : old);
+    settleAndVerify(cluster);
+    ASSERT_LT(step, 1000u);
+  }
+  EXPECT_GT(old, 1u);
+  EXPECT_GT(installed, 1u);
+}
+
+// A receiver that has lost power at any write of the whole transfer converges.
+TEST_F(StateTransferTest, APowerCutAnywhereOnTheWayIsSurvived) {
+  bool cut = true;
+  uint64_t step = 0;
+  for (; cut; ++step) {
+    SCOPED_TRACE(step);
+    SimCluster cluster(540 + step, 3, smallLogs());
+    beginWithOneBehind(cluster);
+    cluster.startsMayFail = true;
+    cluster.node(2).boot();
+    cut = cutPowerAtWrite(cluster, step);
+    cluster.startsMayFail = false;
+    startC(cluster);
+    settleAndVerify(cluster);
+    ASSERT_LT(step, 1000u);
+  }
+  EXPECT_GT(step, 30u);
+}
+
+}  // namespace
+}  // namespace packmoor::replicator
