@@ -377,7 +377,7 @@ VolumeStatus VolumeImpl::status() {
     status.problem = problem_;
   } else if (!takeoverProblem_.empty() && status.role != VolumeRole::kPrimary && !hearsPrimary()) {
     status.problem = takeoverProblem_;
-  } else if (!noConsent_.empty()) {
+  } else if (!noConsent_.empty() && !hearsPrimary()) {
     const std::string whom = primaryNode_.empty() ? "a primary" : "the primary " + primaryNode_;
     status.problem = "this node does not hear from " + whom +
                      ", and the members do not consent to a takeover: " + noConsent_;
