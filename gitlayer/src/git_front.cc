@@ -91,6 +91,8 @@ std::string_view withoutGitSuffix(std::string_view name) {
   return name;
 }
 
+constexpr int64_t kAtLeastTimeoutMs = 10'000;
+
 class GitFrontImpl final : public GitFront {
  public:
   explicit GitFrontImpl(GitNode& node)
@@ -116,20 +118,53 @@ class GitFrontImpl final : public GitFront {
   // What is fetched or shown must be as new as any earlier answer. A push is ordered by the primary
   // and looks again by itself, so it begins with what is at hand.
   Co<OpenedSession> find(GitRequest request) {
-    bool fresh = request.service == GitService::kUploadPack || request.advertise;
+    using Kind = ReadPolicy::Kind;
+    const bool fetches = request.service == GitService::kUploadPack;
+    const Kind kind = fetches ? request.read.kind : Kind::kLinearizable;
+    if (kind == Kind::kAtLeast) {
+      auto volume = node_.replicator().findVolume(request.read.volume.c_str());
+      if (volume == nullptr) {
+        co_return refused(Refusal::Reason::kBadRequest,
+                          "there is no volume '" + request.read.volume + "' on this node");
+      }
+      auto reached = reach(KJ_ASSERT_NONNULL(volume), request.read);
+      co_await kj::mv(reached);
+    }
+    const bool fresh = (fetches || request.advertise) && kind == Kind::kLinearizable;
     auto finding = node_.view(request.repository, fresh);
     auto view = co_await kj::mv(finding);
-    if (view == nullptr && !fresh) {
+    if (view == nullptr && !fresh && kind == Kind::kLinearizable) {
       auto again = node_.view(request.repository, true);
       view = co_await kj::mv(again);
     }
     KJ_IF_MAYBE(found, view) {
       OpenedSession opened;
+      if (kind == Kind::kAvailable) opened.readNote = readNote(**found);
       opened.session = makeSession(kj::mv(request), kj::mv(*found));
       co_return opened;
     }
     co_return refused(Refusal::Reason::kNotFound,
                       "there is no repository '" + request.repository + "'");
+  }
+
+  // Until this node has applied what the policy names.
+  kj::Promise<void> reach(replicator::Volume& volume, const ReadPolicy& policy) {
+    auto late = node_.env().timer.afterDelay(kAtLeastTimeoutMs * kj::MILLISECONDS)
+                    .then([policy]() -> kj::Promise<void> {
+                      return KJ_EXCEPTION(OVERLOADED, "this node has not got as far in time",
+                                          policy.volume.c_str(), policy.index);
+                    });
+    return volume.whenApplied(policy.index).exclusiveJoin(kj::mv(late));
+  }
+
+  std::string readNote(RepositoryView& view) {
+    auto volume = node_.volumeOf(view.info().id);
+    KJ_IF_MAYBE(held, volume) {
+      const int64_t staleMs = held->status().staleMs;
+      return kj::str("available=", held->name().c_str(), ":", view.index(), "; stale-ms=",
+                     staleMs < 0 ? kj::str("unknown") : kj::str(staleMs)).cStr();
+    }
+    return "available";
   }
 
   kj::Own<GitSession> makeSession(GitRequest request, kj::Own<RepositoryView> view) {

@@ -125,10 +125,12 @@ kj::Maybe<replicator::Volume&> GitNodeImpl::volumeWith(std::string_view name) {
 
 kj::Maybe<replicator::Volume&> GitNodeImpl::emptiestVolume() {
   replicator::Volume* best = nullptr;
-  uint64_t fewest = UINT64_MAX;
+  double fewest = 0;  // for its weight
   for (auto* volume : replicator().volumes()) {
-    const uint64_t count = machineOf(*volume).repositoryCount();
-    if (count < fewest) {
+    const uint32_t weight = volume->status().traits.weight;
+    if (weight == 0) continue;  // it gets those that name it
+    const double count = static_cast<double>(machineOf(*volume).repositoryCount()) / weight;
+    if (best == nullptr || count < fewest) {
       best = volume;
       fewest = count;
     }

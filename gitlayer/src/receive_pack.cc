@@ -399,8 +399,11 @@ std::string ReceivePackSession::durableNotice(const Push& push) {
   if (push.index.value == 0 || push.request.capabilities().quiet) return {};
   KJ_IF_MAYBE(volume, node_.volumeOf(repository_)) {
     auto status = volume->status();
-    return kj::str("Packmoor: durable on ", status.writeQuorum, " of ", status.members.size(),
-                   " members at index ", push.index).cStr();
+    size_t counted = 0;
+    for (const auto& member : status.members) counted += member.counted;
+    // What a later read may ask for: Packmoor-Read: at-least=VOLUME:INDEX.
+    return kj::str("Packmoor: durable on ", status.writeQuorum, " of ", counted, " members at ",
+                   volume->name().c_str(), ":", push.index).cStr();
   }
   return kj::str("Packmoor: durable at index ", push.index).cStr();
 }

@@ -101,7 +101,8 @@ Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
     }
     refused = work_->refusedWant();
     if (!refused) co_return true;
-    if (fresh) break;
+    // Who asked for no more than what is here gets no more.
+    if (fresh || request_.read.kind != ReadPolicy::Kind::kLinearizable) break;
   }
   co_await refuse(writer, "upload-pack: not our ref " + std::string(refused->hex().cStr()));
   co_return false;

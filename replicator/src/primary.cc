@@ -355,6 +355,15 @@ std::vector<MemberStatus> Primary::memberStatus() {
   return members;
 }
 
+int64_t Primary::quorumSilentMs() {
+  std::vector<int64_t> silent(1, 0);
+  for (auto& stream : streams_) {
+    if (stream->counted()) silent.push_back(monotonicMs(timer()) - stream->lastHeardMs());
+  }
+  std::sort(silent.begin(), silent.end());
+  return silent[configuration_.writeQuorum - 1];
+}
+
 void Primary::addTo(VolumeStatus& status) {
   status.members = memberStatus();
   status.brake = brake_.status();

@@ -91,6 +91,8 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   // The lowest index that a counted member which is behind and gets on has; UINT64_MAX: none.
   RecordIndex neededByFollowers();
   std::vector<MemberStatus> memberStatus();
+  // How long ago W members, this one among them, were last heard to follow.
+  int64_t quorumSilentMs();
   void addTo(VolumeStatus& status);
 
  private:

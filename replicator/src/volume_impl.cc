@@ -334,6 +334,18 @@ void VolumeImpl::addMembers(VolumeStatus& status) {
   for (const MemberIdentity& member : record_.current.async) add(member, false);
 }
 
+void VolumeImpl::noteLevel() {
+  if (heardCommitted_.value > 0 && applier_ != nullptr && applier_->applied() >= heardCommitted_) {
+    levelMs_ = heardCommittedMs_;
+  }
+}
+
+int64_t VolumeImpl::staleMs() {
+  if (primary_ != nullptr && primary_->active()) return primary_->quorumSilentMs();
+  noteLevel();
+  return levelMs_ == 0 ? -1 : nowMs() - levelMs_;
+}
+
 VolumeStatus VolumeImpl::status() {
   VolumeStatus status;
   status.id = record_.id;
@@ -350,6 +362,7 @@ VolumeStatus VolumeImpl::status() {
     status.applied = applier_->applied();
     status.checkpoint = applier_->checkpointed();
   }
+  status.staleMs = staleMs();
   status.repairing = member_.repairing();
   status.traits = record_.traits;
   status.proposals = proposals_;

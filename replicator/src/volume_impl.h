@@ -54,6 +54,7 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kConsentPauseMsMin = 25, kConsentPauseMsMax = 100;
   static constexpr int64_t kStaggerMs = 60;           // between members that could try to lead
   static constexpr int64_t kJitterMs = 15;
+  static constexpr int64_t kDrainedRanks = 3;         // a drained member lets so many others go first
   // An epoch that is not active by then is not left to its candidate any longer.
   static constexpr int64_t kStalledTakeoverMs = 10'000;
   static constexpr int64_t kParkMs = 2000;            // a candidate keeps requests so long
@@ -219,6 +220,8 @@ class VolumeImpl final : public Volume,
   Co<ProposeReply> proposeWhenLeading(ProposeRequest request);
   Co<ReadIndexReply> readIndexWhenLeading(NodeId from, ReadIndexRequest request);
   void addMembers(VolumeStatus& status);
+  void noteLevel();
+  int64_t staleMs();
   int64_t nowMs() { return monotonicMs(parts_.env.timer); }
 
   VolumeParts parts_;
@@ -254,6 +257,9 @@ class VolumeImpl final : public Volume,
   bool stalledTogether_ = false;        // a pair's last attempt with both of them did not succeed
   int64_t changeAfterMs_ = 0;           // no change that nobody ordered before
   int64_t openedMs_ = 0;
+  // What the primary said last, when, and when this node had applied what it had said.
+  RecordIndex heardCommitted_;
+  int64_t heardCommittedMs_ = 0, levelMs_ = 0;
   int64_t partnerSilentSinceMs_ = 0;    // to questions for consent; 0: it answers
   int64_t partnerAwaySinceMs_ = 0;      // no connection to the other of the pair; 0: there is one
   Signal moved_;                        // role, primary or promise changed

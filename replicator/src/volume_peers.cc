@@ -96,6 +96,11 @@ bool VolumeImpl::writeRecords(const AppendRequest& request, const AppendPlan& pl
   const RecordIndex agreed(request.previous.index.value + plan.have + records.size());
   member_.verified(request.epoch, agreed);
   announced(request.epoch, request.committed);
+  if (request.committed.value > 0) {
+    noteLevel();
+    heardCommitted_ = request.committed;
+    heardCommittedMs_ = nowMs();
+  }
   return complete;
 }
 

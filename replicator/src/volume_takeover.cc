@@ -50,6 +50,10 @@ int64_t VolumeImpl::staggerMs() {
     if (member == parts_.self) break;
     if (member.node != primaryNode_ && parts_.peers.peer(member.node).connected()) ++rank;
   }
+  const auto& drained = record_.traits.drained;
+  if (std::find(drained.begin(), drained.end(), parts_.self.node) != drained.end()) {
+    rank += kDrainedRanks;
+  }
   return rank * kStaggerMs + static_cast<int64_t>(parts_.env.random.below(kJitterMs));
 }
 

@@ -54,6 +54,9 @@ struct VolumeRecord {
   active @3 :Bool;
   lastActive @4 :Configuration;   # null: never active
   revision @5 :Int64;
+  pair @6 :Bool;
+  weight @7 :UInt32 = 100;
+  drained @8 :List(Text);
 }
 
 # Index and previous hash follow from the record before it. The hash is what the receiver's own

@@ -81,7 +81,8 @@ std::string volumeToJson(const replicator::VolumeRecord& record) {
       {"current", toJson(record.current)},
       {"lastActive", record.lastActive ? toJson(*record.lastActive) : json(nullptr)},
       {"pair", record.traits.pair},
-      {"weight", record.traits.weight}};
+      {"weight", record.traits.weight},
+      {"drained", record.traits.drained}};
   const uint64_t generation = generationOf(record.revision);
   if (generation > 0) value["generation"] = generation;
   return dumpJson(value);
@@ -111,6 +112,18 @@ replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t modRevis
   }
   record.revision = revisionOf(generation, modRevision);
   // Not in records of versions before these.
+  if (object.contains("drained")) {
+    auto& drained = object["drained"];
+    if (!drained.is_array() || drained.size() > kEtcdMembersMax) {
+      refuseJson("\"drained\" is not a list of nodes");
+    }
+    for (auto& node : drained) {
+      if (!node.is_string() || !replicator::isValidNodeId(node.get<std::string>().c_str())) {
+        refuseJson("\"drained\" is not a list of nodes");
+      }
+      record.traits.drained.push_back(node.get<std::string>());
+    }
+  }
   if (object.contains("pair")) {
     if (!object["pair"].is_boolean()) refuseJson("\"pair\" is neither true nor false");
     record.traits.pair = object["pair"].get<bool>();

@@ -79,6 +79,7 @@ class AnswerStream final : public kj::AsyncOutputStream {
   }
   kj::Promise<void> whenWriteDisconnected() override { return kj::NEVER_DONE; }
 
+  void setReadNote(std::string note) { readNote_ = kj::mv(note); }
   bool begun() const { return inner_ != nullptr; }
   void end() {
     stream();
@@ -93,12 +94,14 @@ class AnswerStream final : public kj::AsyncOutputStream {
     headers.set(names_.cacheControl, "no-cache, max-age=0, must-revalidate");
     headers.set(names_.expires, "Fri, 01 Jan 1980 00:00:00 GMT");
     headers.set(names_.pragma, "no-cache");
+    if (!readNote_.empty()) headers.set(names_.packmoorRead, kj::str(readNote_.c_str()));
     return *inner_.emplace(response_.send(200, "OK", headers));
   }
 
   GitHttpHeaders& names_;
   kj::HttpService::Response& response_;
   kj::String contentType_;
+  std::string readNote_;
   kj::Maybe<kj::Own<kj::AsyncOutputStream>> inner_;
 };
 
@@ -138,9 +141,11 @@ class Connection final : public kj::HttpService {
                                 "Use git 1.6.6 or newer."));
       case GitTarget::kInfoRefs:
         if (!read) return wrongMethod(response, "GET, HEAD");
+        if (!readPolicy(headers)) return wrongPolicy(response);
         return guarded(advertise(kj::mv(target), headers, response));
       case GitTarget::kService:
         if (method != kj::HttpMethod::POST) return wrongMethod(response, "POST");
+        if (!readPolicy(headers)) return wrongPolicy(response);
         return guarded(serve(kj::mv(target), headers, body, response));
     }
     KJ_UNREACHABLE;
@@ -150,6 +155,18 @@ class Connection final : public kj::HttpService {
   kj::Promise<void> wrongMethod(Response& response, kj::StringPtr allow) {
     return sendText(shared_.headers, response, 405, "Method Not Allowed",
                     kj::str("This path takes ", allow, " only."), allow);
+  }
+
+  std::optional<gitlayer::ReadPolicy> readPolicy(const kj::HttpHeaders& headers) {
+    KJ_IF_MAYBE(text, headers.get(shared_.headers.packmoorRead)) {
+      return gitlayer::parseReadPolicy(view(*text));
+    }
+    return gitlayer::ReadPolicy();
+  }
+  kj::Promise<void> wrongPolicy(Response& response) {
+    return sendText(shared_.headers, response, 400, "Bad Request",
+                    kj::str("Packmoor-Read must be linearizable, at-least=VOLUME:INDEX or "
+                            "available."));
   }
 
   // A client that is gone takes its request with it.
@@ -167,6 +184,7 @@ class Connection final : public kj::HttpService {
     KJ_IF_MAYBE(protocol, headers.get(shared_.headers.gitProtocol)) {
       request.protocolVersion = protocolVersion(*protocol);
     }
+    request.read = *readPolicy(headers);
     request.requestId = "r" + std::to_string(++shared_.requestCount);
     return request;
   }
@@ -204,6 +222,7 @@ class Connection final : public kj::HttpService {
   Co<void> advertiseInto(gitlayer::GitRequest request, AnswerStream& answer, Response& response) {
     auto opened = co_await shared_.front.open(kj::mv(request));
     KJ_IF_MAYBE(session, opened.session) {
+      answer.setReadNote(opened.readNote);
       co_await (*session)->advertise(answer, true);
       answer.end();
     } else {
@@ -289,6 +308,7 @@ class Connection final : public kj::HttpService {
     auto opened = co_await shared_.front.open(kj::mv(request));
     KJ_IF_MAYBE(session, opened.session) {
       if (expectsContinue) co_await stream_.write(kContinue.begin(), kContinue.size());
+      answer.setReadNote(opened.readNote);
       co_await (*session)->serve(body, answer);
       answer.end();
     } else {
@@ -329,6 +349,7 @@ GitHttpHeaders::GitHttpHeaders()
       expect(builder_.add("Expect")), cacheControl(builder_.add("Cache-Control")),
       expires(builder_.add("Expires")), pragma(builder_.add("Pragma")),
       allow(builder_.add("Allow")), retryAfter(builder_.add("Retry-After")),
+      packmoorRead(builder_.add("Packmoor-Read")),
       table_(builder_.build()) {}
 
 kj::Promise<void> sendText(GitHttpHeaders& names, kj::HttpService::Response& response,

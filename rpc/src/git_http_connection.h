@@ -19,7 +19,7 @@ class GitHttpHeaders {
 
  public:
   const kj::HttpHeaderId contentEncoding, gitProtocol, expect, cacheControl, expires, pragma, allow,
-      retryAfter;
+      retryAfter, packmoorRead;
 
  private:
   kj::Own<kj::HttpHeaderTable> table_;

@@ -191,6 +191,12 @@ void write(const replicator::VolumeRecord& record, wire::VolumeRecord::Builder o
   out.setActive(record.phase == replicator::VolumePhase::kActive);
   if (record.lastActive) writeConfiguration(*record.lastActive, out.initLastActive());
   out.setRevision(record.revision);
+  out.setPair(record.traits.pair);
+  out.setWeight(record.traits.weight);
+  auto drained = out.initDrained(record.traits.drained.size());
+  for (size_t i = 0; i < record.traits.drained.size(); ++i) {
+    drained.set(i, asStringPtr(record.traits.drained[i]));
+  }
 }
 replicator::VolumeRecord read(wire::VolumeRecord::Reader in) {
   replicator::VolumeRecord record;
@@ -201,6 +207,9 @@ replicator::VolumeRecord read(wire::VolumeRecord::Reader in) {
       in.getActive() ? replicator::VolumePhase::kActive : replicator::VolumePhase::kRecovering;
   if (in.hasLastActive()) record.lastActive = readConfiguration(in.getLastActive());
   record.revision = in.getRevision();
+  record.traits.pair = in.getPair();
+  record.traits.weight = in.getWeight();
+  for (auto node : in.getDrained()) record.traits.drained.push_back(asString(node));
   return record;
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "gitlayer/git_node.h"
+#include "gitlayer/read_policy.h"
 
 #include <kj/async-io.h>
 
@@ -23,6 +24,7 @@ struct GitRequest {
   GitService service = GitService::kUploadPack;
   uint32_t protocolVersion = 0;    // 0, 1 or 2, from Git-Protocol; receive-pack speaks 0 and 1
   bool advertise = false;          // the request asks for the refs, and nothing else
+  ReadPolicy read;                 // of upload-pack
   std::string principal;           // who, for the log; empty: anonymous
   std::string requestId;           // for log lines
 };
@@ -47,6 +49,9 @@ class GitSession {
 struct OpenedSession {
   kj::Maybe<kj::Own<GitSession>> session;
   Refusal refusal;                 // when there is no session
+  // With ReadPolicy::kAvailable: what is shown, and how old it may be, for the client's programs:
+  // "available=main:1234; stale-ms=40".
+  std::string readNote;
 };
 
 struct FrontStatistics {

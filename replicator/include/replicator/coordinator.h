@@ -34,7 +34,7 @@ struct VolumeConfiguration {
   std::vector<MemberIdentity> members;    // counted ones, in the order given at creation
   std::vector<MemberIdentity> async;      // never counted
   uint32_t writeQuorum = 0;
-  std::vector<MemberIdentity> joining;    // of `async`: to be counted once they have caught up
+  std::vector<MemberIdentity> joining = {};  // of `async`: to be counted once they have caught up
 
   bool hasMember(const NodeId& node) const;
   bool operator==(const VolumeConfiguration&) const = default;
@@ -47,6 +47,7 @@ struct VolumeTraits {
   // Two members that both acknowledge; when one is lost, the other goes on alone (rule 19).
   bool pair = false;
   uint32_t weight = 100;                   // of new repositories that name no volume; 0: none
+  std::vector<NodeId> drained = {};        // members that lead only where no other can
   bool operator==(const VolumeTraits&) const = default;
 };
 

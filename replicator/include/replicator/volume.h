@@ -66,6 +66,9 @@ struct VolumeStatus {
   std::vector<MemberStatus> members;
   TransferStatus transfer;
   BrakeStatus brake;
+  // How long ago this node knew its state to be all that was committed, as far as it can tell; -1: it
+  // never did.
+  int64_t staleMs = -1;
   uint64_t proposals = 0, rejections = 0, readBarriers = 0, confirmRounds = 0;
 };
 

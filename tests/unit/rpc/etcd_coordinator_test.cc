@@ -111,11 +111,15 @@ TEST_F(EtcdCoordinatorTest, SwapsOnlyTheRevisionThatWasRead) {
   auto now = *wait(second->readVolume("main"));
   EXPECT_EQ(now.current, seenByFirst.current);
   now.phase = VolumePhase::kActive;
+  now.current.async = {{"far", now.current.members.front().journal}};
+  now.current.joining = now.current.async;
+  now.traits = {true, 7, {"far"}};
   now.lastActive = now.current;
   EXPECT_TRUE(wait(second->compareAndSwap(now)));
   auto after = *wait(first->readVolume("main"));
   EXPECT_EQ(after.phase, VolumePhase::kActive);
   EXPECT_EQ(after.lastActive, now.current);
+  EXPECT_EQ(after.traits, now.traits);
   EXPECT_GT(after.revision, now.revision);
 }
 

@@ -124,6 +124,7 @@ TEST_F(PeerMessagesTest, Fence) {
   record.name = "main";
   record.current = {Epoch(5), {"a", uuid(2)}, uuid(3), {{"a", uuid(2)}, {"b", uuid(4)}},
                     {{"far", uuid(5)}, {"new", uuid(7)}}, 2, {{"new", uuid(7)}}};
+  record.traits = VolumeTraits{true, 7, {"b"}};
   record.lastActive = VolumeConfiguration{Epoch(4), {"b", uuid(4)}, uuid(6), {{"b", uuid(4)}}, {}, 1, {}};
   record.revision = 77;
   b.service.fenceReply = {true, Epoch(5), true, {"b", uuid(4)},
@@ -137,6 +138,7 @@ TEST_F(PeerMessagesTest, Fence) {
   EXPECT_EQ(got.phase, VolumePhase::kRecovering);
   EXPECT_EQ(got.lastActive, record.lastActive);
   EXPECT_EQ(got.revision, 77);
+  EXPECT_EQ(got.traits, record.traits);
   EXPECT_TRUE(reply.promised);
   EXPECT_TRUE(reply.repairing);
   EXPECT_EQ(reply.highest, Epoch(5));
