@@ -30,6 +30,7 @@ bool changes(const control::Request& request) {
     case control::Request::kVolumeSetWeight:
     case control::Request::kClusterBalance:
     case control::Request::kCoordinatorAccept:
+    case control::Request::kNodeDrain:
       return true;
     default:
       return false;

@@ -181,6 +181,7 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
     brake.set_lag_bytes(from.brake.lagBytes);
     brake.set_bytes_per_second(from.brake.bytesPerSecond);
   }
+  for (const auto& node : from.traits.drained) to.add_drained(node);
   for (const replicator::MemberStatus& member : from.members) {
     control::MemberStatus& entry = *to.add_members();
     entry.set_node(member.node);
@@ -205,6 +206,7 @@ void fillVolumeRecord(const replicator::VolumeRecord& from, control::VolumeStatu
   to.set_phase(text(phaseText(from.phase)));
   to.set_pair(from.traits.pair);
   to.set_weight(from.traits.weight);
+  for (const auto& node : from.traits.drained) to.add_drained(node);
   for (const auto& member : from.current.members) {
     control::MemberStatus& entry = *to.add_members();
     entry.set_node(member.node);

@@ -25,6 +25,9 @@ std::string failureOf(const Request& request) {
     case Request::kVolumeChange: return "Volume " + request.volume_change().name() + " was not changed.";
     case Request::kVolumeSetWeight:
       return "The weight of volume " + request.volume_set_weight().name() + " was not changed.";
+    case Request::kNodeDrain: return "The leads of " + request.node_drain().node() + " were not all moved.";
+    case Request::kNodeOkToStop:
+      return "Whether " + request.node_ok_to_stop().node() + " may stop cannot be told.";
     default: return "The leads were not moved.";
   }
 }
@@ -49,6 +52,8 @@ bool VolumeControl::answers(const Request& request) {
   switch (request.body_case()) {
     case Request::kVolumeChange:
     case Request::kVolumeSetWeight:
+    case Request::kNodeDrain:
+    case Request::kNodeOkToStop:
     case Request::kClusterBalance: return true;
     default: return false;
   }
@@ -63,6 +68,8 @@ kj::Promise<void> VolumeControl::handle(const Request& request, Response& respon
   Co<void> work = request.has_volume_change() ? change(request, true, response)
                   : request.has_volume_set_weight()
                       ? setWeight(request.volume_set_weight(), response)
+                  : request.has_node_drain() ? drain(request.node_drain(), response)
+                  : request.has_node_ok_to_stop() ? okToStop(request.node_ok_to_stop(), response)
                       : balance(response);
   return kj::mv(work).promise().catch_([&request, &response](kj::Exception&& e) {
     failFrom(e, true, failureOf(request), response);
@@ -160,11 +167,14 @@ Co<kj::Array<kj::byte>> VolumeControl::forwarded(kj::Array<const kj::byte> quest
   Request request;
   Response response;
   KJ_REQUIRE(request.ParseFromArray(question.begin(), static_cast<int>(question.size())) &&
-                 request.has_volume_change(),
+                 (request.has_volume_change() || request.has_volume_switchover()),
              "another node asked what this one does not know");
   KJ_REQUIRE(view_.replicator != nullptr && view_.coordinator != nullptr,
              "the node is still starting");
-  auto work = change(request, false, response).promise().catch_(
+  auto asked = request.has_volume_switchover()
+                   ? takeOverHere(request.volume_switchover().name())
+                   : change(request, false, response).promise();
+  auto work = asked.catch_(
       [&request, &response](kj::Exception&& e) {
     failFrom(e, true, failureOf(request), response);
   });
@@ -209,15 +219,13 @@ Co<void> VolumeControl::balance(Response& response) {
     if (record.phase != replicator::VolumePhase::kActive) continue;
     const std::string from = record.current.primary.node;
     std::string to = from;
+    const auto& drained = record.traits.drained;
     for (const auto& member : record.current.members) {
-      const bool there = member.node == view_.config->node.id ||
-                         view_.peers->peer(member.node).connected();
-      if (there && leads[member.node] < leads[to]) to = member.node;
+      if (std::find(drained.begin(), drained.end(), member.node) != drained.end()) continue;
+      if (isThere(member.node) && leads[member.node] < leads[to]) to = member.node;
     }
     if (leads[from] < leads[to] + 2) continue;
-    auto moved = to == view_.config->node.id
-                     ? takeOverHere(record.name)
-                     : view_.peers->peer(to).takeOver(record.id);
+    auto moved = moveLead(record, to);
     co_await kj::mv(moved);
     --leads[from];
     ++leads[to];

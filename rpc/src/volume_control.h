@@ -3,6 +3,7 @@
 // Why: a change of members is made by the volume's primary, and an operator asks any node. What is not
 // for this node is sent on to the primary as a question (kControlQuery) and answered there.
 //
+// Sources: volume_control.cc and node_drain.cc (whole nodes).
 // Loop: the node's. Lifetime: that of NodeControl.
 #pragma once
 
@@ -31,6 +32,14 @@ class VolumeControl final {
   Co<void> ask(std::string node, const control::Request& request, control::Response& response);
   Co<void> setWeight(const control::VolumeSetWeightRequest& request, control::Response& response);
   Co<void> balance(control::Response& response);
+  // node_drain.cc
+  Co<void> drain(const control::NodeDrainRequest& request, control::Response& response);
+  Co<void> okToStop(const control::NodeOkToStopRequest& request, control::Response& response);
+  Co<std::string> stopProblem(replicator::VolumeRecord record, std::string node);
+  Co<void> setDrained(std::string name, std::string node, bool drained);
+  Co<void> requireNode(std::string node);
+  Co<void> moveLead(replicator::VolumeRecord record, std::string to);
+  bool isThere(const std::string& node);
   kj::Promise<void> takeOverHere(const std::string& name);
   Co<std::string> primaryOf(std::string name);
   void addVolume(const replicator::VolumeRecord& record, control::Response& response);

@@ -152,14 +152,43 @@ class Membership(PackmoorTest):
         counts = sorted(list(before.values()).count(n["id"]) for n in (n1, n2, n3))
         self.assertEqual(counts, [1, 1, 2])
         self.assertIn("nothing was moved", self.ctl(n2, "cluster", "balance").stdout)
+        self.assertIn("may stop", self.ctl(n1, "node", "ok-to-stop", "n3").stdout)
+        self.assertTrue(self.ask(n2, "node", "ok-to-stop", "n3")["ok"])
+        self.refused(n1, "no node of this name", "node", "ok-to-stop", "x")
         cluster.kill_node(n3)
         wait_for(lambda: "n3" not in leads().values(), "the leads of n3 do not move", 60)
+        self.refused(n1, "only 1 would be there", "node", "ok-to-stop", "n2")
         after = leads()
         for name, primary in before.items():
             if primary != "n3":
                 self.assertEqual(after[name], primary)
         cluster.start_node(n3)
+        for name in ("a", "b", "c"):
+            self.wait_follows(cluster, n3, name)
+        # A drained node leads nothing, and balance does not change that.
+        self.assertIn("drained", self.ctl(n3, "node", "drain", "n1").stdout)
+        self.assertNotIn("n1", leads().values())
+        self.ctl(n2, "cluster", "balance")
+        self.assertNotIn("n1", leads().values())
+        self.ctl(n3, "node", "undrain", "n1")
+        self.ctl(n2, "cluster", "balance")
+        self.assertIn("n1", leads().values())
+
+        # New repositories go by weight.
         self.assertEqual(self.ask(n1, "volume", "set-weight", "a", "0")["weight"], 0)
+        self.ask(n1, "volume", "set-weight", "main", "0")
+        self.ask(n1, "volume", "set-weight", "b", "200")
+        self.ask(n1, "volume", "set-weight", "c", "100")
+
+        def weights():
+            status = cluster.status(n1)
+            return {v["name"]: v["weight"] for v in status["volumes"]}
+        wait_for(lambda: weights() == {"a": 0, "b": 200, "c": 100, "main": 0},
+                 "the weights are not seen", 60)
+        for number in range(6):
+            self.ctl(n1, "repo", "create", f"r{number}")
+        held = [r["volume"] for r in self.ask(n1, "repo", "list")["repositories"]]
+        self.assertEqual(sorted(held), ["b"] * 4 + ["c"] * 2)
         self.refused(n1, "no volume of this name", "volume", "set-weight", "nothing", "1")
 
 

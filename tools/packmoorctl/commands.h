@@ -53,6 +53,8 @@ int volumeSetQuorum(const Session& session, const VolumeArguments& arguments);
 int volumePromote(const Session& session, const VolumeArguments& arguments);
 int volumeSetWeight(const Session& session, const VolumeArguments& arguments);
 int clusterBalance(const Session& session);
+int nodeDrain(const Session& session, const std::string& node, bool undrain);
+int nodeOkToStop(const Session& session, const std::string& node);
 int volumeSwitchover(const Session& session, const std::string& name, const std::string& to);
 int volumeVerify(const Session& session, const std::string& name);
 

@@ -179,6 +179,16 @@ int run(int argc, char** argv) {
   node->require_subcommand(1)->fallthrough();
   verb(node, "list", "List all nodes that ever registered", chosen,
        [&]() { return nodeList(arguments.session); });
+  auto forNode = [&](const char* name, const char* help, Action action) {
+    verb(node, name, help, chosen, std::move(action))
+        ->add_option("NODE", arguments.to, "The node")->required();
+  };
+  forNode("drain", "Let others lead what the node leads, until it is undrained",
+          [&]() { return nodeDrain(arguments.session, arguments.to, false); });
+  forNode("undrain", "Let the node lead again",
+          [&]() { return nodeDrain(arguments.session, arguments.to, true); });
+  forNode("ok-to-stop", "Does every volume go on without the node?",
+          [&]() { return nodeOkToStop(arguments.session, arguments.to); });
   addRepo(app, arguments, chosen);
   addVolume(app, arguments, chosen);
   addCoordinator(app, arguments, chosen);

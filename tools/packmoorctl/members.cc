@@ -132,4 +132,48 @@ int clusterBalance(const Session& session) {
   return kDone;
 }
 
+int nodeDrain(const Session& session, const std::string& node, bool undrain) {
+  control::Request request;
+  control::Response response;
+  request.mutable_node_drain()->set_node(node);
+  request.mutable_node_drain()->set_undrain(undrain);
+  int code = session.ask(request, false, response);
+  if (code != kDone) return code;
+  const auto& moved = response.volume_list();
+  if (session.json) {
+    std::printf("%s", jsonText(moved).c_str());
+    return kDone;
+  }
+  for (const auto& volume : moved.volumes()) {
+    std::printf("Volume %s is led by %s now.\n", volume.name().c_str(), volume.primary().c_str());
+  }
+  if (undrain) {
+    std::printf("Node %s may lead again; see `packmoorctl cluster balance`.\n", node.c_str());
+  } else {
+    std::printf("Node %s is drained: it leads nothing while another member can.\n", node.c_str());
+  }
+  return kDone;
+}
+
+int nodeOkToStop(const Session& session, const std::string& node) {
+  control::Request request;
+  control::Response response;
+  request.mutable_node_ok_to_stop()->set_node(node);
+  int code = session.ask(request, true, response);
+  if (code != kDone) return code;
+  const auto& reply = response.node_ok_to_stop();
+  if (session.json) {
+    std::printf("%s", jsonText(reply).c_str());
+    return reply.ok() ? kDone : kRefused;
+  }
+  if (reply.ok()) {
+    std::printf("Node %s may stop: every volume goes on without it.\n", node.c_str());
+    return kDone;
+  }
+  std::string problems;
+  for (const auto& problem : reply.problems()) problems += (problems.empty() ? "" : " ") + problem;
+  printError("Node " + node + " should not stop now.", problems, "");
+  return kRefused;
+}
+
 }  // namespace packmoor::ctl
