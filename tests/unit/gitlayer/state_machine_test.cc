@@ -361,5 +361,65 @@ TEST_F(StateMachineTest, ReflogKeepsTheNewest) {
   EXPECT_EQ(newest, "refs/heads/main");
 }
 
+// A checkpoint of one machine becomes the state of another; the journal says which state there is.
+TEST_F(StateMachineTest, ACheckpointIsInstalledByTheJournalsWord) {
+  submit(createProposal(1, 1, "project"));
+  push(transaction(2, {update("refs/heads/a", 0, 1)}));
+  const replicator::LogPosition position = machine->applied();
+  auto content = machine->makeCheckpoint("taken").wait(loop.waitScope());
+  EXPECT_EQ(content.position, position);
+  push(transaction(3, {update("refs/heads/a", 1, 2)}));
+  const std::string newest = dump();
+  auto records = log->records;
+
+  // Another node: empty, then with the checkpoint staged.
+  kernelio::SimStorage elsewhere{8};
+  auto otherEnv = kj::heap<kernelio::SimEnv>(loop, elsewhere, 3);
+  auto copyAcross = [&]() {
+    auto bytes = kernelio::readWholeFile(env->env().disk, "taken/map", 1u << 20)
+                     .wait(loop.waitScope());
+    otherEnv->env().disk.makeFolders("files").wait(loop.waitScope());
+    kernelio::replaceFile(otherEnv->env().disk, "files/map", KJ_ASSERT_NONNULL(bytes))
+        .wait(loop.waitScope());
+  };
+  LinkedExtents otherExtents;
+  PackStore otherPacks(otherEnv->env(), otherExtents);
+  auto open = [&](replicator::LogPosition checkpoint) {
+    auto other = kj::heap<GitStateMachine>(otherEnv->env(), otherExtents, otherPacks, options,
+                                           volumeId(), []() {});
+    other->journalCheckpoint(checkpoint);
+    other->open().wait(loop.waitScope());
+    return other;
+  };
+  copyAcross();
+  auto other = open({});
+  EXPECT_EQ(other->applied().index.value, 0u);
+  other->stageCheckpoint("files", position).wait(loop.waitScope());
+  EXPECT_EQ(other->applied().index.value, 0u);
+  // A crash before the journal's entry: the old state, and nothing is left of the other.
+  other = nullptr;
+  other = open({});
+  EXPECT_EQ(other->applied().index.value, 0u);
+  copyAcross();
+  other->stageCheckpoint("files", position).wait(loop.waitScope());
+  other->switchToStaged(position).wait(loop.waitScope());
+  EXPECT_EQ(other->applied(), position);
+  EXPECT_EQ(other->repositoryCount(), 1u);
+  EXPECT_TRUE(other->findByName("project").has_value());
+  // It goes on from there, and comes to the same.
+  std::vector<replicator::RecordRef> tail(records.begin() + position.index.value, records.end());
+  other->apply(tail).wait(loop.waitScope());
+  std::string others;
+  other->snapshot()->scan("", "", [&](std::string_view key, std::string_view value) {
+    others.append(key).append("=").append(value).append("\n");
+    return true;
+  });
+  EXPECT_EQ(others, newest);
+  // After a restart, the journal's checkpoint names the new state.
+  other = nullptr;
+  other = open(position);
+  EXPECT_EQ(other->applied(), position);
+}
+
 }  // namespace
 }  // namespace packmoor::gitlayer

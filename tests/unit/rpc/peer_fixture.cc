@@ -134,6 +134,24 @@ kj::Promise<std::pair<uint64_t, Hash128>> FakeService::extentInfo(const NodeId& 
   extent = id;
   return std::pair<uint64_t, Hash128>(sealedBytes, checksum);
 }
+kj::Promise<replicator::OpenCheckpointReply> FakeService::openCheckpoint(
+    const NodeId& from, replicator::OpenCheckpointRequest request) {
+  note(from, "openCheckpoint");
+  checkpointAsked = request;
+  return checkpointReply;
+}
+kj::Promise<ExtentBlockReply> FakeService::readCheckpointBlock(
+    const NodeId& from, replicator::CheckpointBlockRequest request) {
+  note(from, "readCheckpointBlock");
+  checkpointBlock = request;
+  return ExtentBlockReply{blockData, checksum};
+}
+kj::Promise<void> FakeService::closeCheckpoint(const NodeId& from,
+                                               replicator::CloseCheckpointRequest request) {
+  note(from, "closeCheckpoint");
+  checkpointClosed = request;
+  return kj::READY_NOW;
+}
 kj::Promise<kj::Array<kj::byte>> FakeService::query(const NodeId& from, VolumeId asked,
                                                     std::string name,
                                                     kj::Array<const kj::byte> text) {

@@ -55,6 +55,10 @@ class FakeService final : public replicator::PeerService {
   replicator::ConfirmReply confirmReply;
   replicator::ConsentRequest consentAsked;
   replicator::ConsentReply consentReply;
+  replicator::OpenCheckpointRequest checkpointAsked;
+  replicator::OpenCheckpointReply checkpointReply;
+  replicator::CheckpointBlockRequest checkpointBlock;
+  replicator::CloseCheckpointRequest checkpointClosed;
   replicator::VolumeId volume;
   replicator::ExtentId extent;
   uint64_t block = 0, sealedBytes = 0;
@@ -101,6 +105,12 @@ class FakeService final : public replicator::PeerService {
                                                             uint64_t block) override;
   kj::Promise<std::pair<uint64_t, replicator::Hash128>> extentInfo(
       const replicator::NodeId& from, replicator::ExtentId id) override;
+  kj::Promise<replicator::OpenCheckpointReply> openCheckpoint(
+      const replicator::NodeId& from, replicator::OpenCheckpointRequest request) override;
+  kj::Promise<replicator::ExtentBlockReply> readCheckpointBlock(
+      const replicator::NodeId& from, replicator::CheckpointBlockRequest request) override;
+  kj::Promise<void> closeCheckpoint(const replicator::NodeId& from,
+                                    replicator::CloseCheckpointRequest request) override;
   kj::Promise<kj::Array<kj::byte>> query(const replicator::NodeId& from,
                                          replicator::VolumeId volume, std::string name,
                                          kj::Array<const kj::byte> question) override;

@@ -291,6 +291,35 @@ TEST_F(PeerMessagesTest, Extents) {
   EXPECT_EQ(b.service.extent, uuid(3));
 }
 
+TEST_F(PeerMessagesTest, Checkpoints) {
+  b.service.checkpointReply = {uuid(4), {RecordIndex(41), Epoch(3), Hash128{11, 12}}, 70'000,
+                               Hash128{5, 6}};
+  auto offer = wait(toB().openCheckpoint({uuid(1), uuid(2), uuid(3)}));
+  expectCall("openCheckpoint");
+  EXPECT_EQ(b.service.checkpointAsked.volume, uuid(1));
+  EXPECT_EQ(b.service.checkpointAsked.member, uuid(2));
+  EXPECT_EQ(b.service.checkpointAsked.resume, uuid(3));
+  EXPECT_EQ(offer.checkpoint, uuid(4));
+  EXPECT_EQ(offer.position, (LogPosition{RecordIndex(41), Epoch(3), Hash128{11, 12}}));
+  EXPECT_EQ(offer.manifestBytes, 70'000u);
+  EXPECT_EQ(offer.manifestHash, (Hash128{5, 6}));
+
+  b.service.blockData = kernelio::IoBuffer::copyOf(bytesOf("a block of a file"));
+  b.service.checksum = Hash128{7, 8};
+  auto block = wait(toB().readCheckpointBlock({uuid(1), uuid(4), 9, 1ull << 40}));
+  expectCall("readCheckpointBlock");
+  EXPECT_EQ(b.service.checkpointBlock.volume, uuid(1));
+  EXPECT_EQ(b.service.checkpointBlock.checkpoint, uuid(4));
+  EXPECT_EQ(b.service.checkpointBlock.file, 9u);
+  EXPECT_EQ(b.service.checkpointBlock.block, 1ull << 40);
+  EXPECT_TRUE(block.data.bytes() == b.service.blockData.bytes());
+  EXPECT_EQ(block.checksum, (Hash128{7, 8}));
+
+  wait(toB().closeCheckpoint({uuid(1), uuid(4)}));
+  expectCall("closeCheckpoint");
+  EXPECT_EQ(b.service.checkpointClosed.checkpoint, uuid(4));
+}
+
 TEST_F(PeerMessagesTest, ExceptionsKeepTheirKind) {
   b.service.onTakeOver = [](VolumeId) -> kj::Promise<void> {
     return KJ_EXCEPTION(OVERLOADED, "not so fast");
