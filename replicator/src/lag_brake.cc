@@ -52,7 +52,7 @@ bool LagBrake::sample(int64_t nowMs, const std::vector<Follower>& followers) {
     measure(pace, nowMs, follower);
     // On above the bound, off well below it, so that it does not go on and off.
     const uint64_t bound = pace.lags ? lagBytesMax_ - lagBytesMax_ / 4 : lagBytesMax_;
-    pace.lags = lagBytesMax_ > 0 && follower.lagBytes > bound && nowMs - pace.movedMs < kStillMs;
+    pace.lags = follower.counted && lagBytesMax_ > 0 && follower.lagBytes > bound && nowMs - pace.movedMs < kStillMs;
     if (!pace.lags) continue;
     const uint64_t rate = allowed(pace, follower.lagBytes);
     if (next.on && next.bytesPerSecond <= rate) continue;

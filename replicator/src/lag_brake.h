@@ -26,6 +26,7 @@ class LagBrake final {
 
   struct Follower {
     NodeId node;
+    bool counted = true;          // one that is not is measured, and not waited for
     uint64_t lagBytes = 0;        // of the log, behind what the member has
     uint64_t takenBytes = 0;      // that it has got so far; only differences count
     uint64_t progress = 0;        // any number that grows while it gets on
@@ -33,7 +34,7 @@ class LagBrake final {
 
   explicit LagBrake(uint64_t lagBytesMax) : lagBytesMax_(lagBytesMax) {}
 
-  // The counted members that are connected. True: what status() says has changed.
+  // The members that are connected. True: what status() says has changed.
   bool sample(int64_t nowMs, const std::vector<Follower>& followers);
   const BrakeStatus& status() const { return status_; }
   // Has the member got on of late?

@@ -264,12 +264,14 @@ void Primary::sampleLag() {
   MemberLog& log = host_.log();
   std::vector<LagBrake::Follower> followers;
   for (auto& stream : streams_) {
-    if (!stream->counted() || !stream->connected()) continue;
+    if (!stream->connected()) continue;
     RecordIndex has = stream->acknowledgedIndex(), position;
     uint64_t given = 0;
     // While it fetches a checkpoint, it has what that holds.
     if (host_.transferTo(stream->member().node, given, position)) has = std::max(has, position);
-    LagBrake::Follower follower{stream->member().node, 0, 0, 0};
+    LagBrake::Follower follower;
+    follower.node = stream->member().node;
+    follower.counted = stream->counted();
     follower.lagBytes = has >= log.last().index ? 0 : log.bytesAfter(has);
     follower.takenBytes = given + log.bytesWritten() - log.bytesAfter(has);
     follower.progress = given + stream->acknowledgedIndex().value;
@@ -293,7 +295,7 @@ RecordIndex Primary::neededByFollowers() {
   const int64_t now = monotonicMs(timer());
   for (auto& stream : streams_) {
     const RecordIndex has = stream->acknowledgedIndex();
-    if (!stream->counted() || !stream->connected() || has.value == 0) continue;
+    if (!stream->connected() || has.value == 0) continue;
     if (brake_.getsOn(stream->member().node, now)) lowest = std::min(lowest, has);
   }
   return lowest;

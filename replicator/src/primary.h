@@ -88,7 +88,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   RecordIndex everywhere() const;
   // Has the async standby everything that is committed? With `all`: everything that is ordered.
   bool hasCaughtUp(const MemberIdentity& standby, bool all);
-  // The lowest index that a counted member which is behind and gets on has; UINT64_MAX: none.
+  // The lowest index that a member which is behind and gets on has; UINT64_MAX: none.
   RecordIndex neededByFollowers();
   std::vector<MemberStatus> memberStatus();
   // How long ago W members, this one among them, were last heard to follow.

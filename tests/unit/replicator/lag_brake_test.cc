@@ -18,7 +18,7 @@ class LagBrakeTest : public testing::Test {
     for (int64_t i = 0; i < seconds * 4; ++i) {
       now_ += LagBrake::kSampleMs;
       taken_ += bytesPerSecond / 4;
-      LagBrake::Follower follower{"b", lagBytes, taken_, taken_};
+      LagBrake::Follower follower{"b", counted_, lagBytes, taken_, taken_};
       brake_.sample(now_, {follower});
     }
   }
@@ -26,6 +26,7 @@ class LagBrakeTest : public testing::Test {
   LagBrake brake_{10 * kMiB};
   int64_t now_ = 1000;
   uint64_t taken_ = 0;
+  bool counted_ = true;
 };
 
 TEST_F(LagBrakeTest, NobodyIsSlowedDownForAMemberThatIsNear) {
@@ -58,6 +59,13 @@ TEST_F(LagBrakeTest, AMemberThatDoesNotGetOnIsNotWaitedFor) {
   pass(16, 50 * kMiB, 0);
   EXPECT_FALSE(brake_.status().on);
   EXPECT_FALSE(brake_.getsOn("b", now_));
+}
+
+TEST_F(LagBrakeTest, NobodyIsSlowedDownForAnAsyncStandby) {
+  counted_ = false;
+  pass(10, 50 * kMiB, kMiB);
+  EXPECT_FALSE(brake_.status().on);
+  EXPECT_TRUE(brake_.getsOn("b", now_));  // but the log is kept for it
 }
 
 TEST_F(LagBrakeTest, ASlowMemberStopsNobody) {
