@@ -40,6 +40,7 @@ void StandbyStream::pump() {
     // few positions). What is below the base cannot be sent; the standby's answer to a probe there
     // tells whether it needs that.
     if (previous_.index < log.base().index) goBackTo(log.base(), Mode::kProbing);
+    if (previous_.index >= limit) return;  // there is nothing above the base to send
     std::vector<RecordRef> records;
     // While one request probes, little is lost if the standby refuses it.
     if (!log.recent(previous_.index.next(), limit, kAppendBytesMax, kInFlightRecordsMax, records)) {
