@@ -50,7 +50,7 @@ void MemberCore::promiseIsDurable(Epoch epoch) {
 
 AppendPlan MemberCore::plan(const AppendRequest& request, const LogView& log) const {
   AppendPlan plan;
-  if (repairing_) {
+  if (repairing_ && !accepts_) {
     plan.outcome = AppendReply::Outcome::kRepairing;
     return plan;
   }
@@ -133,6 +133,12 @@ LogPosition MemberCore::acknowledgement(const LogView& log) const {
   PACKMOOR_CHECK(upTo <= verified_, "acknowledging what was not verified", upTo, verified_);
   PACKMOOR_CHECK(upTo <= log.last().index, "acknowledging what is not there", upTo);
   if (upTo < log.base().index) return LogPosition();
+  return KJ_ASSERT_NONNULL(log.position(upTo));
+}
+
+LogPosition MemberCore::repairedUpTo(const LogView& log) const {
+  const RecordIndex upTo = std::min(verified_, log.durable());
+  if (!accepts_ || !promiseDurable() || upTo < log.base().index) return LogPosition();
   return KJ_ASSERT_NONNULL(log.position(upTo));
 }
 

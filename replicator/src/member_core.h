@@ -40,7 +40,16 @@ class MemberCore {
   const FencePromise& promise() const { return promise_; }
   bool promiseDurable() const { return promiseDurable_ == promise_.epoch; }
   bool repairing() const { return repairing_; }
-  void beginRepair() { repairing_ = true; }
+  void beginRepair() {
+    repairing_ = true;
+    accepts_ = false;
+  }
+  // Rule 17: from now on records are accepted, though not acknowledged.
+  void acceptRepairs() { accepts_ = true; }
+  // Rule 17: everything that it may have forgotten is here again, and that is durable.
+  void whole() { repairing_ = accepts_ = false; }
+  // In repair: verified in this epoch and durable up to here. Zeros unless records are accepted.
+  LogPosition repairedUpTo(const LogView& log) const;
 
   // Rule 13. The request is of the promised epoch. Changes nothing.
   AppendPlan plan(const AppendRequest& request, const LogView& log) const;
@@ -71,7 +80,7 @@ class MemberCore {
   Epoch promiseDurable_;
   RecordIndex verified_, announced_;  // in the promised epoch
   RecordIndex committed_;
-  bool repairing_;
+  bool repairing_, accepts_ = false;  // whether records are accepted while in repair
 };
 
 }  // namespace packmoor::replicator

@@ -65,6 +65,19 @@ void MemberLog::truncate(LogPosition to) {
   wrote(true, journal_.truncate(volume_, to));
 }
 
+void MemberLog::reset(LogPosition to) {
+  recent_.clear();
+  recentBytes_ = 0;
+  marks_.clear();
+  unpinFrom(RecordIndex());
+  last_ = to;
+  committed_ = released_ = to.index;
+  durable_ = std::min(durable_, to.index);
+  wrote(true, journal_.checkpoint(volume_, to, true));
+}
+
+void MemberLog::markWhole() { wrote(false, journal_.markWhole(volume_)); }
+
 void MemberLog::promise(FencePromise promise) {
   wrote(false, journal_.promise(volume_, promise));
 }

@@ -59,6 +59,10 @@ class MemberLog final : public LogView {
   void append(kj::ArrayPtr<const RecordRef> records);
   // The log ends at `to`, which is a position of it.
   void truncate(LogPosition to);
+  // In repair: drops all records. The log goes on behind `to`, where the durable state stands.
+  void reset(LogPosition to);
+  // Writes that the volume is whole again (rule 17). Durable as a promise is.
+  void markWhole();
   // Writes the promise. It is durable when whenWritten() called after this resolves.
   void promise(FencePromise promise);
   // Resolves when everything written before this call is durable.

@@ -103,14 +103,18 @@ void StandbyStream::sendEmpty() {
   request.member = member_.journal;
   request.behind = behind_;
   // While records are on the way, only what is acknowledged is certain to be there already.
-  request.previous = inFlight_.empty() ? previous_ : acknowledged_;
+  request.previous = inFlight_.empty()                          ? previous_
+                     : acknowledged_.index >= repaired_.index ? acknowledged_
+                                                              : repaired_;
   // What is agreed on below the base of the log is no place to go on from.
   const LogPosition base = host_.log().base();
   if (request.previous.index < base.index) request.previous = base;
   announced_ = std::max(announced_, request.committed);
   lastSentMs_ = emptySentMs_ = nowMs();
   emptyInFlight_ = true;
-  const uint64_t generation = generation_;
+  // Nothing of its log is known, and records that will tell are on the way.
+  const uint64_t generation = request.previous.index < host_.log().base().index && !inFlight_.empty()
+                                  ? 0 : generation_;
   tasks_.add(peer_.append(kj::mv(request)).then(
       [this, generation](AppendReply&& reply) { repliedEmpty(generation, kj::mv(reply)); },
       [this, generation](kj::Exception&& e) {
@@ -194,8 +198,13 @@ bool StandbyStream::judge(uint64_t generation, const AppendReply& reply) {
     }
     case AppendReply::Outcome::kRepairing:
       problem_ = "is being repaired and may not acknowledge";
-      if (current) rest(kRestMsMax);
-      return false;
+      if (!current || stopped_) return false;
+      if (reply.position.index.value == 0) {  // it takes no records yet
+        rest(kRestMsMin);
+        return false;
+      }
+      repaired_ = reply.position;
+      return true;  // rule 17: it gets records as others do
     case AppendReply::Outcome::kNotMember:
       problem_ = "does not serve this volume with the journal that the configuration names";
       if (current) rest(kRestMsMax);
@@ -241,7 +250,7 @@ void StandbyStream::matched(uint64_t id, const AppendReply& reply) {
     inFlight_.pop_front();
   }
   restMs_ = kRestMsMin;
-  problem_.clear();
+  if (reply.outcome == AppendReply::Outcome::kDurable) problem_.clear();
   behind_.reset();
   if (reply.position.index < upTo) {
     // It took what comes before a record whose extent it still lacks. Ask again shortly.
@@ -258,7 +267,7 @@ void StandbyStream::repliedEmpty(uint64_t generation, AppendReply&& reply) {
   if (stopped_) return;
   if (!judge(generation, reply)) return;
   restMs_ = kRestMsMin;
-  problem_.clear();
+  if (reply.outcome == AppendReply::Outcome::kDurable) problem_.clear();
   behind_.reset();
   if (mode_ == Mode::kProbing && inFlight_.empty()) mode_ = Mode::kStreaming;
   pump();

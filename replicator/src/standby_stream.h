@@ -111,9 +111,10 @@ class StandbyStream final {
   bool stopped_ = false, reading_ = false, emptyInFlight_ = false, unreachable_ = false;
 
   Mode mode_ = Mode::kProbing;
-  uint64_t generation_ = 0, nextId_ = 0;
+  uint64_t generation_ = 1, nextId_ = 0;
   LogPosition previous_;        // the next record to send follows this
   LogPosition acknowledged_;
+  LogPosition repaired_;        // held by a standby in repair, which acknowledges nothing
   RecordIndex announced_;       // the highest committed index that was sent
   std::deque<InFlight> inFlight_;
   size_t inFlightRecords_ = 0, inFlightBytes_ = 0;

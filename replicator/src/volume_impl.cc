@@ -53,14 +53,21 @@ Co<void> VolumeImpl::open() {
   auto held = log_.position(durable.index);
   KJ_IF_MAYBE(position, held) { matches = position->hash == durable.hash; }
   RecordIndex applied = durable.index;
-  if (durable.index < base.index) {
+  stateAt_ = durable;
+  pinnedTo_ = applied;
+  journalSuspect_ = member_.repairing();
+  if (journalSuspect_) {
+    // What the state has applied is committed; of the log nothing else is certain.
+  } else if (durable.index < base.index) {
     damaged("the state of the volume is older than its journal");
   } else if (!matches) {
     damaged("the journal does not hold the record at which the state of the volume stands");
   }
   // What the state has applied, and what was a checkpoint, is committed (rule 15).
-  member_ = MemberCore(member_.promise(), std::max(applied, member_.committed()),
-                       member_.repairing());
+  const RecordIndex committed =
+      journalSuspect_ ? applied : std::max(applied, member_.committed());
+  const bool contradiction = member_.repairing() && !journalSuspect_;
+  member_ = MemberCore(member_.promise(), committed, member_.repairing());
   log_.keepCommitted(std::min(member_.committed(), log_.last().index));
   if (!member_.repairing()) co_await pinRecovered(applied);
   applier_ = std::make_unique<Applier>(log_, member_, *stateMachine_,
@@ -68,7 +75,11 @@ Co<void> VolumeImpl::open() {
   applier_->lastCheckpointMs = nowMs();
   openedMs_ = nowMs();
   watch_.follow(openedMs_);
-  if (!member_.repairing()) applier_->start();
+  if (!member_.repairing()) {
+    applier_->start();
+  } else if (!contradiction) {
+    beginRepair();
+  }
 }
 
 // Invariant 5, for what a restart finds. The other place is MemberLog::pin.
@@ -82,6 +93,7 @@ Co<void> VolumeImpl::pinRecovered(RecordIndex applied) {
         damaged(kj::str("an extent that record ", record->index, " names is lost here").cStr());
         co_return;
       }
+      pinnedTo_ = record->index;
     }
     next = records.back()->index.next();
   }
@@ -245,7 +257,10 @@ RecordIndex VolumeImpl::releasable(RecordIndex checkpoint) {
   if (primary_ != nullptr) everywhere_ = std::max(everywhere_, primary_->everywhere());
   // Members that are behind read from here, but the journal must not grow without end for them.
   const RecordIndex bound = log_.indexBeforeBytes(parts_.options.logRetainBytes);
-  const RecordIndex kept = std::min(std::max(everywhere_, bound), keptForTransfers());
+  // What all had acknowledged one may lose to rot, and needs again (rule 17).
+  const RecordIndex repair = log_.indexBeforeBytes(parts_.options.logRepairBytes);
+  const RecordIndex acknowledged = std::min(everywhere_, repair);
+  const RecordIndex kept = std::min(std::max(acknowledged, bound), keptForTransfers());
   return std::min(checkpoint, kept);
 }
 
@@ -386,7 +401,9 @@ VolumeStatus VolumeImpl::status() {
     addMembers(status);
   }
   addTransferTo(status);
-  if (!problem_.empty()) {
+  if (member_.repairing()) {
+    status.problem = repairProblem();
+  } else if (!problem_.empty()) {
     status.problem = problem_;
   } else if (!takeoverProblem_.empty() && status.role != VolumeRole::kPrimary && !hearsPrimary()) {
     status.problem = takeoverProblem_;

@@ -6,8 +6,9 @@
 // read goes to the primary, wherever it is, and again when the lead moves.
 //
 // Sources: volume_impl.cc (life, roles), volume_takeover.cc (when this node tries to lead),
-// volume_members.cc (changes of members, pairs), volume_peers.cc (what other nodes ask),
-// volume_front.cc (what fronts ask), volume_transfer.cc (checkpoints from and to other nodes).
+// volume_members.cc (changes of members, pairs), volume_repair.cc (how a damaged member becomes whole
+// again), volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask), volume_transfer.cc
+// (checkpoints from and to other nodes).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
@@ -199,6 +200,20 @@ class VolumeImpl final : public Volume,
   kj::Maybe<VolumeConfiguration> automaticTarget();
 
   void damaged(std::string problem);
+
+  // Repair (rule 17), in volume_repair.cc
+  void beginRepair();                   // once, from open()
+  Co<void> repair();
+  Co<bool> repairOnce();                // true: whole
+  Co<bool> followForRepair(VolumeConfiguration& primary);
+  Co<void> prepareRepair(const NodeId& primary);
+  Co<void> pinForRepair(const RecordRef& record, const NodeId& primary);
+  Co<RecordIndex> askLastIndex(const VolumeConfiguration& primary);
+  Co<void> becomeWhole();
+  ReadIndexReply lastIndexFor(const ReadIndexRequest& request);
+  void repairStep(std::string step);
+  std::string repairProblem();          // a sentence: what is damaged, and how far the repair is
+
   void advanced();
   Co<void> pinRecovered(RecordIndex applied);
 
@@ -272,6 +287,14 @@ class VolumeImpl final : public Volume,
 
   std::vector<kj::Own<kj::PromiseFulfiller<RecordIndex>>> forwardedReads_;
   bool forwarding_ = false;
+
+  bool journalSuspect_ = false;         // else it is extents that are to be repaired
+  bool repairPrepared_ = false;
+  LogPosition stateAt_;                 // where the durable state stood at start
+  RecordIndex pinnedTo_;                // what was found at start has its extents pinned up to here
+  RecordIndex repairTarget_;            // what the primary had; 0: not known
+  std::string repairStep_;              // what the repair does or waits for
+  Signal repaired_;                     // records came while in repair
 
   std::string problem_, takeoverProblem_;
   uint64_t proposals_ = 0, rejections_ = 0, readBarriers_ = 0, confirmRounds_ = 0;

@@ -67,7 +67,13 @@ Co<AppendReply> VolumeImpl::append(AppendRequest request) {
     reply.promised = member_.promise().epoch;
     co_return reply;
   }
-  reply.position = member_.acknowledgement(log_);
+  if (member_.repairing()) {
+    reply.outcome = AppendReply::Outcome::kRepairing;
+    reply.position = member_.repairedUpTo(log_);
+    repaired_.notify();
+  } else {
+    reply.position = member_.acknowledgement(log_);
+  }
   co_return reply;
 }
 
@@ -276,6 +282,7 @@ kj::Promise<ReadIndexReply> VolumeImpl::handleReadIndex(const NodeId& from,
   }
   const VolumeConfiguration& current = primary_->configuration();
   const Epoch epoch = current.epoch;
+  if (request.repairs) return lastIndexFor(request);
   const bool follows = request.follows == epoch && request.nonce == current.nonce;
   const MemberIdentity asker{from, request.member};
   auto confirmed = follows ? primary_->confirmRead(asker) : primary_->confirmRead();

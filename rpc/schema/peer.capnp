@@ -124,6 +124,7 @@ struct ReadIndexRequest {
   member @1 :Uuid;
   follows @2 :UInt64;
   nonce @3 :Uuid;
+  repairs @4 :Bool;
 }
 struct ReadIndexReply {
   ok @0 :Bool;
@@ -131,6 +132,7 @@ struct ReadIndexReply {
   committed @2 :UInt64;
   primary @3 :Text;
   reason @4 :Text;
+  last @5 :UInt64;
 }
 
 struct ConfirmReply {

@@ -340,9 +340,11 @@ void write(const replicator::ReadIndexRequest& request, wire::ReadIndexRequest::
   write(request.member, out.initMember());
   out.setFollows(request.follows.value);
   write(request.nonce, out.initNonce());
+  out.setRepairs(request.repairs);
 }
 replicator::ReadIndexRequest read(wire::ReadIndexRequest::Reader in) {
-  return {read(in.getVolume()), read(in.getMember()), Epoch(in.getFollows()), read(in.getNonce())};
+  return {read(in.getVolume()), read(in.getMember()), Epoch(in.getFollows()), read(in.getNonce()),
+          in.getRepairs()};
 }
 
 void write(const replicator::ReadIndexReply& reply, wire::ReadIndexReply::Builder out) {
@@ -351,10 +353,11 @@ void write(const replicator::ReadIndexReply& reply, wire::ReadIndexReply::Builde
   out.setCommitted(reply.committed.value);
   out.setPrimary(asStringPtr(reply.primary));
   out.setReason(asStringPtr(reply.reason));
+  out.setLast(reply.last.value);
 }
 replicator::ReadIndexReply read(wire::ReadIndexReply::Reader in) {
   return {in.getOk(), Epoch(in.getEpoch()), RecordIndex(in.getCommitted()),
-          asString(in.getPrimary()), asString(in.getReason())};
+          asString(in.getPrimary()), asString(in.getReason()), RecordIndex(in.getLast())};
 }
 
 void write(const replicator::ConsentRequest& request, wire::ConsentRequest::Builder out) {

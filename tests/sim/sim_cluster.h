@@ -57,6 +57,7 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   Replicator& replicator() { return *life_->replicator; }
   ExtentStore& extents() { return *life_->extents; }
   Journal& journal() { return *life_->journal; }
+  const RecoveryReport& recovered() const { return life_->report; }
   kernelio::SimStorage& storage() { return storage_; }
   // Each write takes so long; 0: as usual.
   void slowDisk(kj::Duration write);
@@ -183,6 +184,7 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
   JournalOptions journal = journalOptions();
   KvOptions kvOptions;
   SimWatcher* watcher = nullptr;
+  bool damageExpected = false;     // a test damages disks
   bool startsMayFail = false;      // disks refuse writes: a node may die while it starts
   // What happens, in words, with its time; part of the trace.
   void tell(const std::string& what);

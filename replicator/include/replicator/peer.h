@@ -113,6 +113,9 @@ struct ReadIndexRequest {
   Uuid member;                       // journal of the asker
   Epoch follows;                     // what it has promised; 0: it does not follow (in repair)
   Uuid nonce;                        // of that promise
+  // A member in repair (rule 17) has promised `follows` and asks for the last index. Nobody confirms
+  // the answer: that may need this member.
+  bool repairs = false;
 };
 struct ReadIndexReply {
   bool ok = false;                   // else not the primary, or could not be confirmed: `reason`
@@ -120,6 +123,7 @@ struct ReadIndexReply {
   RecordIndex committed;
   NodeId primary;                    // a hint when not ok
   std::string reason;
+  RecordIndex last;                  // of the primary's log, committed or not; only when it repairs
 };
 
 struct ConfirmRequest {              // a numbered round of a read (DESIGN section 6, Reads)

@@ -29,6 +29,7 @@ struct ReplicatorOptions {
   uint64_t checkpointBytes = 64ull << 20;   // journal bytes of a volume between checkpoints
   int64_t checkpointIntervalMs = 60'000;
   uint64_t logRetainBytes = 256ull << 20;   // kept below the checkpoint for members that are behind
+  uint64_t logRepairBytes = 32ull << 20;    // and though all have it, for one whose journal rots
   uint64_t transferBytesPerSecond = 1ull << 30;  // of one checkpoint that is fetched; 0: no bound
   // Of the log, that a counted member which gets on may lag before the primary slows down.
   uint64_t lagBytesMax = 128ull << 20;

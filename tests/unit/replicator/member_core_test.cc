@@ -239,6 +239,13 @@ TEST(MemberCoreTest, AMemberInRepairAcknowledgesNothing) {
   member.beginRepair();
   EXPECT_EQ(member.acknowledgement(log).index, RecordIndex(0));
   EXPECT_EQ(member.plan(request(1, at(all[1])), log).outcome, Outcome::kRepairing);
+  EXPECT_EQ(member.repairedUpTo(log).index, RecordIndex(0));
+  member.acceptRepairs();
+  EXPECT_EQ(member.plan(request(1, at(all[1])), log).outcome, Outcome::kDurable);
+  EXPECT_EQ(member.acknowledgement(log).index, RecordIndex(0));
+  EXPECT_EQ(member.repairedUpTo(log).index, RecordIndex(2));
+  member.whole();
+  EXPECT_EQ(member.acknowledgement(log).index, RecordIndex(2));
 }
 
 }  // namespace

@@ -200,13 +200,15 @@ TEST_F(PeerMessagesTest, Propose) {
 }
 
 TEST_F(PeerMessagesTest, ReadIndexAndConfirm) {
-  b.service.readIndexReply = {true, Epoch(3), RecordIndex(4), "c", "why"};
-  auto read = wait(toB().readIndex({uuid(9), uuid(10), Epoch(11), uuid(12)}));
+  b.service.readIndexReply = {true, Epoch(3), RecordIndex(4), "c", "why", RecordIndex(13)};
+  auto read = wait(toB().readIndex({uuid(9), uuid(10), Epoch(11), uuid(12), true}));
   expectCall("readIndex");
   EXPECT_EQ(b.service.readIndexAsked.volume, uuid(9));
   EXPECT_EQ(b.service.readIndexAsked.member, uuid(10));
   EXPECT_EQ(b.service.readIndexAsked.follows, Epoch(11));
   EXPECT_EQ(b.service.readIndexAsked.nonce, uuid(12));
+  EXPECT_TRUE(b.service.readIndexAsked.repairs);
+  EXPECT_EQ(read.last, RecordIndex(13));
   EXPECT_TRUE(read.ok);
   EXPECT_EQ(read.epoch, Epoch(3));
   EXPECT_EQ(read.committed, RecordIndex(4));
