@@ -148,7 +148,7 @@ void ExtentExchange::abandon(const NodeId& from, ExtentId id) {
 }
 
 kj::Promise<ExtentBlockReply> ExtentExchange::readBlock(ExtentId id, uint64_t block) {
-  return extents_.readBlock(id, block).then([](kernelio::IoBuffer&& data) {
+  return extents_.readBlockHere(id, block).then([](kernelio::IoBuffer&& data) {
     const Hash128 checksum = hashBytes(data.bytes());
     return ExtentBlockReply{kj::mv(data), checksum};
   });

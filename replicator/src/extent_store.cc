@@ -1,6 +1,8 @@
 #include "replicator/extent_store.h"
 
 #include "extent_store_impl.h"
+
+#include "replicator/outcome.h"
 #include "kernelio/check.h"
 
 namespace packmoor::replicator {
@@ -156,7 +158,35 @@ Co<ExtentStoreImpl::FileRef> ExtentStoreImpl::openData(ExtentId id) {
 }
 
 kj::Promise<IoBuffer> ExtentStoreImpl::readBlock(ExtentId id, uint64_t block) {
+  return readOrRepair(id, block);
+}
+
+kj::Promise<IoBuffer> ExtentStoreImpl::readBlockHere(ExtentId id, uint64_t block) {
   return readBlockBody(id, block);
+}
+
+Co<IoBuffer> ExtentStoreImpl::readOrRepair(ExtentId id, uint64_t block) {
+  auto here = readBlockBody(id, block).promise();
+  auto read = co_await outcomeOf(kj::mv(here));
+  if (read.ok()) co_return kj::mv(*read.value);
+  kj::Exception& problem = KJ_ASSERT_NONNULL(read.exception);
+  BlockSource* source = nullptr;
+  KJ_IF_MAYBE(given, source_) { source = given; }
+  if (source == nullptr || !isSealed(id)) kj::throwFatalException(kj::mv(problem));
+  KJ_LOG(WARNING, "a block of an extent is bad here and is fetched from another member",
+         problem.getDescription());
+  auto asked = (*source)(id, block);
+  auto fetched = co_await outcomeOf(kj::mv(asked));
+  if (!fetched.ok()) {
+    kj::throwFatalException(sentence(
+        kj::str(problem.getDescription(), " It cannot be repaired: ",
+                KJ_ASSERT_NONNULL(fetched.exception).getDescription())));
+  }
+  IoBuffer data = *fetched.value;
+  auto repaired = repairBlock(id, block, kj::mv(*fetched.value));
+  co_await kj::mv(repaired);
+  KJ_LOG(INFO, "a block of an extent is repaired", id, block);
+  co_return kj::mv(data);
 }
 
 Co<IoBuffer> ExtentStoreImpl::readBlockBody(ExtentId id, uint64_t block) {

@@ -30,6 +30,8 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   kj::Maybe<ExtentInfo> info(ExtentId id) override;
   kj::Promise<void> whenSealed(ExtentId id) override;
   kj::Promise<kernelio::IoBuffer> readBlock(ExtentId id, uint64_t block) override;
+  kj::Promise<kernelio::IoBuffer> readBlockHere(ExtentId id, uint64_t block) override;
+  void setBlockSource(kj::Maybe<BlockSource> source) override { source_ = kj::mv(source); }
   kj::Promise<void> repairBlock(ExtentId id, uint64_t block, kernelio::IoBuffer data) override;
   kj::Array<Hash128> blockChecksums(ExtentId id) override;
   void pin(ExtentId id) override;
@@ -69,6 +71,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   Co<kj::Own<ExtentWriter>> beginBody(ExtentId id);
   Co<FileRef> openData(ExtentId id);
   Co<kernelio::IoBuffer> readBlockBody(ExtentId id, uint64_t block);
+  Co<kernelio::IoBuffer> readOrRepair(ExtentId id, uint64_t block);
   Co<void> repairBlockBody(ExtentId id, uint64_t block, kernelio::IoBuffer data);
   Co<void> loadFolder(kj::String folder);
   Co<void> loadExtent(kj::String folder, kj::String name);
@@ -96,6 +99,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   std::set<std::string> foldersDurable_;
   std::map<ExtentId, FileRef> open_;
   kj::Vector<kj::String> damage_;
+  kj::Maybe<BlockSource> source_;
 
   bool expiryStarted_ = false, expiring_ = false;
   std::set<std::pair<int64_t, ExtentId>> idle_;           // by the time since when

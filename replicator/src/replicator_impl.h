@@ -1,5 +1,6 @@
 // ReplicatorImpl: opens a node's volumes, drives their clock, and routes what other nodes ask.
-// See replicator/replicator.h. Sources: replicator_impl.cc and replicator_service.cc.
+// See replicator/replicator.h. Sources: replicator_impl.cc, replicator_service.cc
+// and extent_repair.cc.
 #pragma once
 
 #include "extent_exchange.h"
@@ -76,6 +77,7 @@ class ReplicatorImpl final : public Replicator {
   Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum,
                           VolumeTraits traits);
   Co<void> stopAll();
+  Co<kernelio::IoBuffer> fetchBlock(ExtentId id, uint64_t block);  // extent_repair.cc
   VolumeImpl& route(const NodeId& from, VolumeId id);
 
   NodeParts parts_;

@@ -77,9 +77,17 @@ class ExtentStore {
   // Resolves when the extent is sealed here; at once when it is.
   virtual kj::Promise<void> whenSealed(ExtentId id) = 0;
 
-  // Reads one block and verifies its checksum. A bad block rejects with a sentence naming
-  // extent and block, and is counted.
+  // Reads one block and verifies its checksum. A bad block is counted, and repaired where a source
+  // of blocks is set; else, or when that has it not, it rejects with a sentence naming extent and
+  // block.
   virtual kj::Promise<kernelio::IoBuffer> readBlock(ExtentId id, uint64_t block) = 0;
+  // The same without repair: for those who would repair theirs with it.
+  virtual kj::Promise<kernelio::IoBuffer> readBlockHere(ExtentId id, uint64_t block) {
+    return readBlock(id, block);
+  }
+  // Asked for a block that reads bad here; nullptr: there is none any more.
+  using BlockSource = kj::Function<kj::Promise<kernelio::IoBuffer>(ExtentId id, uint64_t block)>;
+  virtual void setBlockSource(kj::Maybe<BlockSource> source) {}
   // Writes a block that reads bad anew, with the bytes that a peer gave; they must have the
   // block's checksum. Resolves when durable.
   virtual kj::Promise<void> repairBlock(ExtentId id, uint64_t block, kernelio::IoBuffer data) = 0;

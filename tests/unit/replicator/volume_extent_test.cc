@@ -89,6 +89,36 @@ TEST_F(VolumeExtentTest, StreamsToEveryMember) {
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(cluster.node(i).extents().statistics().quarantined, 0u);
 }
 
+TEST_F(VolumeExtentTest, ABadBlockIsRepairedFromAnotherMember) {
+  SimCluster cluster(107, 3);
+  cluster.begin(2);
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  put(cluster, 0, sealed, "1");
+  cluster.settle();
+  const ExtentId id = sealed.info.id;
+  auto rot = [&](size_t node, uint64_t block) {
+    cluster.node(node).storage().rot(cluster.node(node).extents().path(id), block * kBlockBytes, 1);
+  };
+  // One of the others has lost one of the two blocks as well.
+  rot(2, 1);
+  rot(2, 4);
+  rot(0, 4);
+  expectWhole(cluster, 2, id);
+  const ExtentStatistics statistics = cluster.node(2).extents().statistics();
+  EXPECT_EQ(statistics.blocksBad, 2u);
+  EXPECT_EQ(statistics.blocksRepaired, 2u);
+  // In place: it is not asked for again, also after a restart.
+  cluster.restart(2);
+  expectWhole(cluster, 2, id);
+  EXPECT_EQ(cluster.node(2).extents().statistics().blocksBad, 0u);
+  // Bad everywhere is said, and asks nobody in circles.
+  for (size_t node = 0; node < 3; ++node) rot(node, 0);
+  auto read = cluster.loop().wait(outcomeOf(cluster.node(1).extents().readBlock(id, 0)));
+  ASSERT_FALSE(read.ok());
+  const std::string why = KJ_ASSERT_NONNULL(read.exception).getDescription().cStr();
+  EXPECT_NE(why.find("cannot be repaired"), std::string::npos) << why;
+}
+
 TEST_F(VolumeExtentTest, OneNodeAloneNeedsNobody) {
   SimCluster cluster(102, 1);
   cluster.begin(1);
