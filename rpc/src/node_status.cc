@@ -45,10 +45,12 @@ void fillExtents(replicator::ExtentStore& extents, control::NodeStatus& status) 
   to.set_expired(from.expired);
   to.set_blocks_verified(from.blocksVerified);
   to.set_blocks_bad(from.blocksBad);
+  to.set_blocks_repaired(from.blocksRepaired);
   if (from.blocksBad > 0) {
     addHealth(status, "BAD_BLOCKS", "error",
               "Blocks of packs on this node's disk failed their checksum: " +
-                  std::to_string(from.blocksBad) + ".");
+                  std::to_string(from.blocksBad) + ". Repaired from other members: " +
+                  std::to_string(from.blocksRepaired) + ".");
   }
 }
 
