@@ -181,7 +181,8 @@ class Run {
   Co<void> checkExtentsOf(size_t n) {
     ExtentStore& store = cluster_.node(n).extents();
     for (const ExtentId& id : checker_.extents()) {
-      auto block = co_await outcomeOf(store.readBlock(id, 0));
+      // As it lies here: readBlock() would mend it from another member first.
+      auto block = co_await outcomeOf(store.readBlockHere(id, 0));
       if (!block.ok()) {
         checker_.finding(cluster_.node(n).id() + " cannot read an extent of the log: " +
                          KJ_ASSERT_NONNULL(block.exception).getDescription().cStr());
