@@ -6,7 +6,8 @@ import json
 from harness import CTL, PackmoorTest, git, os, run, unittest, wait_for
 from push_chains import Load, missing_commits
 
-# So little is kept that a pause of a second is too long; so slow that there is time for the kills.
+# So little is kept that a pause of a second is too long; so slow that there is time for the kills. What
+# is pushed stays in the state, however fast the load is.
 CONFIGURATION = """
 [replication]
 segment = "1 MiB"
@@ -14,6 +15,9 @@ checkpoint_bytes = "64 KiB"
 checkpoint_interval_ms = 300
 log_retain = "0"
 transfer_rate = "2 MiB"
+
+[git]
+settle_objects = 1000000
 """
 
 
