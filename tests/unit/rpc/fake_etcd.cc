@@ -38,7 +38,7 @@ class FakeEtcd::Host final : public kj::HttpService, private kj::TaskSet::ErrorH
   const std::string name;
   Mode mode;
 
-  kj::Own<kj::AsyncIoStream> connect() {
+  kj::Own<kj::AsyncIoStream> newConnection() {
     auto pipe = kj::newTwoWayPipe();
     tasks_->add(server_.listenHttp(kj::mv(pipe.ends[0])));
     return kj::mv(pipe.ends[1]);
@@ -162,7 +162,7 @@ kj::Promise<kj::Own<kj::AsyncIoStream>> FakeEtcd::dial(const std::string& name) 
   if (host(name).mode == Mode::kRefuses) {
     return KJ_EXCEPTION(DISCONNECTED, "connect(): Connection refused");
   }
-  return host(name).connect();
+  return host(name).newConnection();
 }
 
 kj::Promise<void> FakeEtcd::respond(kj::HttpService::Response& response, kj::uint status,
