@@ -14,43 +14,14 @@
 #include <kernelio/check.h>
 #include <kernelio/sim_env.h>
 #include <kj/debug.h>
+#include <support/string_streams.h>
 
 #include <algorithm>
-#include <cstring>
 
 using namespace packmoor;
 using namespace packmoor::gitlayer;
 
 namespace {
-
-class Input final : public kj::AsyncInputStream {
- public:
-  Input(std::string text, size_t piece) : text_(std::move(text)), piece_(piece) {}
-  kj::Promise<size_t> tryRead(void* buffer, size_t, size_t maxBytes) override {
-    size_t n = std::min({piece_, maxBytes, text_.size() - at_});
-    memcpy(buffer, text_.data() + at_, n);
-    at_ += n;
-    return n;
-  }
-
- private:
-  std::string text_;
-  size_t piece_, at_ = 0;
-};
-
-class Output final : public kj::AsyncOutputStream {
- public:
-  kj::Promise<void> write(const void* buffer, size_t size) override {
-    text.append(static_cast<const char*>(buffer), size);
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
-    for (auto piece : pieces) text.append(piece.asChars().begin(), piece.size());
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> whenWriteDisconnected() override { return kj::NEVER_DONE; }
-  std::string text;
-};
 
 // Ten objects: blob, tree, four commits with a merge, two tags, and a commit that no ref reaches
 // with its tree.
@@ -153,8 +124,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (lines) body = framed(body, names);
   auto view = loop.wait(node.view("r", false));
   auto session = makeUploadPackSession(node, kj::mv(request), kj::mv(KJ_ASSERT_NONNULL(view)));
-  Input in(body, piece);
-  Output out;
+  testing::StringInput in(body, piece);
+  testing::StringOutput out;
   loop.wait(session->serve(in, out));
   checkAnswer(out.text);
   return 0;

@@ -4,41 +4,12 @@
 
 #include <gtest/gtest.h>
 #include <kj/debug.h>
+#include <support/string_streams.h>
 
-#include <cstring>
 #include <vector>
 
 namespace packmoor::gitlayer {
 namespace {
-
-class Pieces final : public kj::AsyncInputStream {
- public:
-  Pieces(std::string text, size_t piece) : text_(std::move(text)), piece_(piece) {}
-  kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override {
-    size_t n = std::min({piece_, maxBytes, text_.size() - at_});
-    memcpy(buffer, text_.data() + at_, n);
-    at_ += n;
-    return n;
-  }
-
- private:
-  std::string text_;
-  size_t piece_, at_ = 0;
-};
-
-class Collect final : public kj::AsyncOutputStream {
- public:
-  kj::Promise<void> write(const void* buffer, size_t size) override {
-    text.append(static_cast<const char*>(buffer), size);
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
-    for (auto piece : pieces) text.append(piece.asChars().begin(), piece.size());
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> whenWriteDisconnected() override { return kj::NEVER_DONE; }
-  std::string text;
-};
 
 class PktLineTest : public ::testing::Test {
  protected:
@@ -50,7 +21,7 @@ class PktLineTest : public ::testing::Test {
 TEST_F(PktLineTest, ReadsEveryKindInPiecesOfAnySize) {
   std::string text = "0008hi!\n" "0000" "0001" "0002" "0004" "0008done" "RAW";
   for (size_t piece = 1; piece <= text.size(); ++piece) {
-    Pieces in(text, piece);
+    testing::StringInput in(text, piece);
     PktReader reader(in);
     Pkt first = reader.read().wait(wait_);
     EXPECT_EQ(first.kind, PktKind::kData);
@@ -76,7 +47,7 @@ TEST_F(PktLineTest, ReadsEveryKindInPiecesOfAnySize) {
 TEST_F(PktLineTest, ReadsTheLargestPacket) {
   std::string payload(kPktPayloadMax, 'x');
   for (size_t piece : {size_t(1000), size_t(65520), size_t(100000)}) {
-    Pieces in("0005a" "fff0" + payload + "0005b", piece);
+    testing::StringInput in("0005a" "fff0" + payload + "0005b", piece);
     PktReader reader(in);
     EXPECT_EQ(reader.read().wait(wait_).data, "a");
     EXPECT_EQ(reader.read().wait(wait_).data, payload);
@@ -88,14 +59,14 @@ TEST_F(PktLineTest, ReadsTheLargestPacket) {
 TEST_F(PktLineTest, RefusesMalformedLengthsAndEarlyEnds) {
   for (const char* text : {"0003", "fff1", "ffff", "00g0", "+123", "    ", "0x10", "00", "0008abc",
                            "\xff\xff\xff\xff"}) {
-    Pieces in(text, 1);
+    testing::StringInput in(text, 1);
     PktReader reader(in);
     EXPECT_ANY_THROW(reader.read().wait(wait_)) << text;
   }
 }
 
 TEST_F(PktLineTest, WritesPacketsAndBands) {
-  Collect out;
+  testing::StringOutput out;
   PktWriter writer(out);
   writer.data("abc");
   writer.line("def");
@@ -113,7 +84,7 @@ TEST_F(PktLineTest, WritesPacketsAndBands) {
 }
 
 TEST_F(PktLineTest, BandsSplitAtThePacketSize) {
-  Collect out;
+  testing::StringOutput out;
   PktWriter writer(out);
   writer.band(1, std::string(kPktPayloadMax, 'y'));
   writer.send().wait(wait_);

@@ -7,45 +7,14 @@
 #include "gitlayer/receive_pack.h"
 
 #include <kernelio/sim_env.h>
+#include <support/string_streams.h>
 
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 namespace packmoor::gitlayer::test {
 
-class StringInput final : public kj::AsyncInputStream {
- public:
-  explicit StringInput(std::string text, size_t piece = SIZE_MAX)
-      : text_(std::move(text)), piece_(piece) {}
-  kj::Promise<size_t> tryRead(void* buffer, size_t, size_t maxBytes) override {
-    if (at_ == text_.size() && neverEnds) return kj::NEVER_DONE;
-    size_t n = std::min({piece_, maxBytes, text_.size() - at_});
-    memcpy(buffer, text_.data() + at_, n);
-    at_ += n;
-    return n;
-  }
-  size_t left() const { return text_.size() - at_; }
-  bool neverEnds = false;
-
- private:
-  std::string text_;
-  size_t piece_, at_ = 0;
-};
-
-class StringOutput final : public kj::AsyncOutputStream {
- public:
-  kj::Promise<void> write(const void* buffer, size_t size) override {
-    text.append(static_cast<const char*>(buffer), size);
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override {
-    for (auto piece : pieces) text.append(piece.asChars().begin(), piece.size());
-    return kj::READY_NOW;
-  }
-  kj::Promise<void> whenWriteDisconnected() override { return kj::NEVER_DONE; }
-  std::string text;
-};
+using testing::StringInput;
+using testing::StringOutput;
 
 // A report as a client understands it.
 struct Answer {
