@@ -99,21 +99,35 @@ std::shared_ptr<ExtentExchange::Incoming> ExtentExchange::incoming(const NodeId&
   return place;
 }
 
+// An entry without a writer would keep the extent from whoever could get it in another way.
+Co<void> ExtentExchange::begun(ExtentId id, std::shared_ptr<Incoming> entry) {
+  auto failure = co_await outcomeOf(entry->begun.addBranch());
+  KJ_IF_MAYBE(exception, failure) {
+    drop(id, *entry);
+    kj::throwFatalException(kj::mv(*exception));
+  }
+}
+
+void ExtentExchange::drop(const ExtentId& id, const Incoming& entry) {
+  auto it = incoming_.find(id);
+  if (it != incoming_.end() && it->second.get() == &entry) incoming_.erase(it);
+}
+
 kj::Promise<void> ExtentExchange::writeBlock(NodeId from, ExtentId id, uint64_t block,
                                              kernelio::IoBuffer data, Hash128 checksum) {
   // What a fetch has sealed in the meantime needs no more blocks.
   if (extents_.isSealed(id)) return kj::READY_NOW;
   struct Body {
-    static Co<void> write(std::shared_ptr<Incoming> entry, uint64_t block,
-                          kernelio::IoBuffer data, Hash128 checksum) {
+    static Co<void> write(ExtentExchange& self, std::shared_ptr<Incoming> entry, ExtentId id,
+                          uint64_t block, kernelio::IoBuffer data, Hash128 checksum) {
       ++entry->busy;
       KJ_DEFER(--entry->busy);
-      co_await entry->begun.addBranch();
+      co_await self.begun(id, entry);
       KJ_REQUIRE(!entry->sealing, "a block of an extent that is being sealed");
       co_await entry->writer->writeBlock(block, kj::mv(data), checksum);
     }
   };
-  return Body::write(incoming(from, id), block, kj::mv(data), checksum);
+  return Body::write(*this, incoming(from, id), id, block, kj::mv(data), checksum);
 }
 
 kj::Promise<void> ExtentExchange::seal(NodeId from, ExtentId id, uint64_t bytes, Hash128 root) {
@@ -128,11 +142,11 @@ kj::Promise<void> ExtentExchange::seal(NodeId from, ExtentId id, uint64_t bytes,
                          uint64_t bytes, Hash128 root) {
       ++entry->busy;
       KJ_DEFER(--entry->busy);
-      co_await entry->begun.addBranch();
+      co_await self.begun(id, entry);
       KJ_REQUIRE(!entry->sealing, "the extent is being sealed already");
       entry->sealing = true;
       auto outcome = co_await outcomeOf(entry->writer->seal(bytes, root).ignoreResult());
-      self.incoming_.erase(id);
+      self.drop(id, *entry);
       KJ_IF_MAYBE(exception, outcome) { kj::throwFatalException(kj::mv(*exception)); }
       self.keepSealPin(id);
     }

@@ -75,6 +75,8 @@ class ExtentExchange final {
   Co<void> fetchBlocks(ExtentId id, Peer& peer, ExtentWriter& writer, uint64_t first,
                        uint64_t step, uint64_t blocks);
   std::shared_ptr<Incoming> incoming(const NodeId& from, ExtentId id);
+  Co<void> begun(ExtentId id, std::shared_ptr<Incoming> entry);
+  void drop(const ExtentId& id, const Incoming& entry);   // if it is the present one
   int64_t nowMs() { return monotonicMs(env_.timer); }
 
   kernelio::Env& env_;

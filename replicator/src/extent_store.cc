@@ -38,19 +38,18 @@ kj::String ExtentStoreImpl::sealedPath(const ExtentId& id, const char* suffix) c
 
 // ---- On the way in ------------------------------------------------------------------------------
 
-kj::Promise<kj::Own<ExtentWriter>> ExtentStoreImpl::begin(ExtentId id) {
+kj::Promise<kj::Own<ExtentWriter>> ExtentStoreImpl::begin(ExtentId id) { return beginBody(id); }
+
+Co<kj::Own<ExtentWriter>> ExtentStoreImpl::beginBody(ExtentId id) {
   KJ_REQUIRE(sealed_.count(id) == 0, "The extent is sealed here already.", id);
   KJ_REQUIRE(writing_.count(id) == 0, "The extent is being written here already.", id);
   if (writing_.size() >= quarantinedMax_) {
-    return kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
-                         kj::str("Too many extents are being received at once (", writing_.size(),
-                                 "); try again later."));
+    kj::throwFatalException(kj::Exception(
+        kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
+        kj::str("Too many extents are being received at once (", writing_.size(),
+                "); try again later.")));
   }
   writing_.insert(id);
-  return beginBody(id);
-}
-
-Co<kj::Own<ExtentWriter>> ExtentStoreImpl::beginBody(ExtentId id) {
   // Whatever happens, a begin that gives no writer leaves the id free.
   bool given = false;
   KJ_DEFER(if (!given) writing_.erase(id));

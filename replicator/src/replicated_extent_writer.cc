@@ -101,6 +101,10 @@ Co<void> runLane(std::shared_ptr<Session> session, Lane& lane) {
     }
     session->changed.notify();
   }
+  // Nothing more will come: what the member has of it is in the way of a fetch.
+  if (!lane.live() && lane.peer != nullptr) {
+    co_await outcomeOf(lane.peer->abandonExtent(session->id));
+  }
 }
 
 class Writer final : public ReplicatedExtentWriter {

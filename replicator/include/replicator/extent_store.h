@@ -69,7 +69,7 @@ class ExtentStore {
   static kj::Promise<kj::Own<ExtentStore>> open(kernelio::Env& env, ExtentStoreOptions options);
   virtual ~ExtentStore() noexcept(false) {}
 
-  // Fails when the id is being written or sealed here already.
+  // Rejects, and never throws, when the id is being written or sealed here already.
   virtual kj::Promise<kj::Own<ExtentWriter>> begin(ExtentId id) = 0;
 
   virtual bool isSealed(ExtentId id) = 0;

@@ -7,6 +7,8 @@
 #include "kernelio/sim_env.h"
 #include "replicator/extent_format.h"
 
+#include "replicator/outcome.h"
+
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -164,6 +166,21 @@ TEST_F(ExtentStoreTest, AnIdIsWrittenOnce) {
   node.write(*writer, 0, 10, 1);
   node.seal(*writer, 10);
   EXPECT_ANY_THROW(node.begin(a_));
+}
+
+// Callers go another way when an id is taken; they look at the promise.
+TEST_F(ExtentStoreTest, ARefusedBeginIsAPromiseThatRejects) {
+  Node node(loop_, storage_, {.quarantinedMax = 1});
+  auto writer = node.begin(a_);
+  for (const ExtentId& id : {a_, b_}) {
+    auto begun = node.store->begin(id);
+    auto outcome = loop_.wait(outcomeOf(kj::mv(begun)));
+    EXPECT_FALSE(outcome.ok());
+  }
+  node.write(*writer, 0, 10, 1);
+  node.seal(*writer, 10);
+  auto sealed = loop_.wait(outcomeOf(node.store->begin(a_)));
+  EXPECT_FALSE(sealed.ok());
 }
 
 TEST_F(ExtentStoreTest, DroppedWriterLeavesNothing) {

@@ -197,6 +197,42 @@ TEST_F(StateTransferTest, ACorruptedBlockIsFetchedAgain) {
   EXPECT_EQ(installedAtC(cluster), 1u);
 }
 
+Co<ReplicatedExtentWriter::Sealed> writeExtent(SimCluster& cluster, size_t node) {
+  auto writer = co_await cluster.node(node).replicator().beginExtent(cluster.node(node).volume());
+  auto block = kernelio::IoBuffer::allocate(1000);
+  std::fill(block.begin(), block.begin() + 1000, kj::byte{7});
+  co_await writer->writeBlock(0, kj::mv(block));
+  auto sealed = co_await writer->seal(1000);
+  co_return sealed;
+}
+
+// A front began to send an extent that the state names, and sends no more of it.
+TEST_F(StateTransferTest, AnUnfinishedStreamOfAnExtentDoesNotHoldItUp) {
+  SimCluster cluster(507, 3, slow());
+  cluster.kvOptions.checkpointBytes = kFillerBytes;
+  cluster.begin(2);
+  for (int i = 0; i < 5; ++i) cluster.put(0, "early", std::to_string(i));
+  cluster.settle();
+  cluster.node(2).stop();
+  auto sealed = cluster.loop().wait(writeExtent(cluster, 0).promise());
+  Proposal proposal = kvProposal(cluster.newTxn(), "put pack 1");
+  proposal.extents.push_back(sealed.info.id);
+  proposal.sealedOn = sealed.sealedOn;
+  cluster.loop().wait(cluster.node(0).volume().propose(kj::mv(proposal)));
+  recycle(cluster, cluster.node(0).volume().status().applied);
+  startC(cluster);
+  awaitPhase(cluster, "fetching");
+  auto peers = cluster.network().makePeers("a");
+  auto half = kernelio::IoBuffer::allocate(500);
+  std::fill(half.begin(), half.begin() + 500, kj::byte{7});
+  const Hash128 checksum = hashBytes(half.bytes());
+  cluster.loop().wait(peers->peer("c").writeExtentBlock(sealed.info.id, 0, half, checksum));
+  EXPECT_EQ(cluster.node(2).extents().statistics().quarantined, 1u);
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+  EXPECT_TRUE(cluster.node(2).extents().isSealed(sealed.info.id));
+}
+
 // What has rotted in the staging folder while the receiver was down is seen and fetched again.
 TEST_F(StateTransferTest, AStagedBlockThatRotsIsFetchedAgain) {
   SimCluster cluster(507, 3, slow());

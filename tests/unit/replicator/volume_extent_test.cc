@@ -190,6 +190,27 @@ TEST_F(VolumeExtentTest, AnExtentMayBeAbandonedWhileItIsBegun) {
   cluster.settle();
 }
 
+// A lane that failed sends no more: what it has sent must not lie there until the front goes.
+TEST_F(VolumeExtentTest, WhatAFailedLaneHasSentIsDropped) {
+  SimCluster cluster(113, 3);
+  cluster.begin(2);
+  auto writer = cluster.loop().wait(stream(cluster, 0).promise());
+  cluster.until([&]() { return cluster.node(2).extents().statistics().quarantined == 1; }, 1000,
+                "the extent streams to c");
+  cluster.network().cut("a", "c");
+  IoBuffer last = blockOf(1234, 9);
+  cluster.loop().wait(writer->writeBlock(kBlocks - 1, last));
+  auto sealed = cluster.loop().wait(writer->seal(kBytes));
+  EXPECT_EQ(sealed.sealedOn.size(), 2u);
+  cluster.loop().runFor(300 * kj::MILLISECONDS);
+  cluster.network().heal();
+  cluster.until([&]() { return cluster.node(2).extents().statistics().quarantined == 0; }, 2000,
+                "c drops what it has");
+  put(cluster, 0, sealed, "x");
+  cluster.settle();
+  EXPECT_TRUE(cluster.node(2).extents().isSealed(sealed.info.id));
+}
+
 // A client's line may be slow, and the deltas of a large pack take minutes.
 TEST_F(VolumeExtentTest, AFrontThatLivesMayTakeItsTime) {
   SimCluster cluster(108, 3);
