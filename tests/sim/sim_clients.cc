@@ -115,8 +115,10 @@ Co<void> SimClients::attempt(size_t number, size_t node, Transaction transaction
     auto proposed = cluster_.node(node).volume().propose(proposalOf(transaction));
     auto outcome = co_await outcomeOf(kj::mv(proposed));
     if (outcome.ok()) {
-      judge(transaction, began, *outcome.value);
-      if (random_.chance(options_.againPerMillion)) tasks_.add(again(kj::mv(transaction)));
+      const bool accepted = judge(transaction, began, *outcome.value);
+      const bool onceMore = random_.chance(options_.againPerMillion);
+      // A rejection is a read and is not kept: asked again, it may be accepted.
+      if (accepted && onceMore) tasks_.add(again(kj::mv(transaction)));
       co_return;
     }
     ++failed;
@@ -124,15 +126,17 @@ Co<void> SimClients::attempt(size_t number, size_t node, Transaction transaction
   }
 }
 
-void SimClients::judge(const Transaction& transaction, RecordIndex began,
+bool SimClients::judge(const Transaction& transaction, RecordIndex began,
                        const ProposeOutcome& outcome) {
   const std::string text = textOf(outcome.result);
-  if (text.rfind("ok ", 0) == 0) {
+  const bool accepted = text.rfind("ok ", 0) == 0;
+  if (accepted) {
     checker_.acknowledged(transaction.txn, outcome.index, text);
   } else {
     ++rejected;
     checker_.rejected(transaction.txn, began, outcome.index, text);
   }
+  return accepted;
 }
 
 // What was answered is asked for once more.

@@ -57,7 +57,8 @@ class SimClients final : private kj::TaskSet::ErrorHandler {
   Co<void> reader();
   Co<void> readAside(size_t node);
   Co<ReplicatedExtentWriter::Sealed> writeExtent(size_t node);
-  void judge(const Transaction& transaction, RecordIndex began, const ProposeOutcome& outcome);
+  // True: it was accepted.
+  bool judge(const Transaction& transaction, RecordIndex began, const ProposeOutcome& outcome);
   Transaction begin(size_t node);
   Proposal proposalOf(const Transaction& transaction);
   kj::Promise<void> pause(int64_t usMax);
