@@ -186,7 +186,7 @@ void ExtentExchange::dropSealPin(ExtentId id) {
 void ExtentExchange::tick() {
   const int64_t now = nowMs();
   for (auto it = sealPins_.begin(); it != sealPins_.end();) {
-    if (now - it->second >= kPinMs) {
+    if (now - it->second >= pinMs_) {
       extents_.unpin(it->first);
       it = sealPins_.erase(it);
     } else {

@@ -5,9 +5,12 @@
 // member that missed that fetches it from one that has it, when a record names it. Either way
 // it ends sealed in the extent store, verified block by block and by its root.
 //
-// Pins: a sealed extent starts with a pin, which is kept here for kPinMs or until the extent is
-// abandoned. A record that names it pins it again when it is journaled (MemberLog), so the first
-// pin only has to outlive the time between seal and proposal.
+// Pins: a sealed extent starts with a pin, which is kept here until the extent is abandoned, or for as
+// long as the front may still have its record proposed (rule 22): the time that a proposal may take, twice,
+// since a transaction may have to be verified again. Where extents that nothing holds are kept for
+// longer, it is longer, up to kPinMs. A record that names the extent pins it again when it is journaled
+// (MemberLog). Should a front be slower than that, nothing is lost: a member journals no record whose
+// extents it lacks (invariant 5), and the push fails.
 //
 // Bounds: an incoming extent is dropped when its front says so, when the connection to the front was
 // lost and no block has come for kIdleMs since, or after kSilentMs. A front that lives may be silent
@@ -23,6 +26,7 @@
 #include "wake_signal.h"
 #include "tasks.h"
 
+#include <algorithm>
 #include <map>
 
 namespace packmoor::replicator {
@@ -35,8 +39,11 @@ class ExtentExchange final {
   static constexpr int64_t kStreamPauseMs = 1000;  // then a fetch takes the place of a stream
   static constexpr size_t kFetchWindow = 8;
 
-  ExtentExchange(kernelio::Env& env, ExtentStore& extents, Peers& peers)
-      : env_(env), extents_(extents), peers_(peers) {}
+  ExtentExchange(kernelio::Env& env, ExtentStore& extents, Peers& peers, int64_t proposeTimeoutMs)
+      : env_(env),
+        extents_(extents),
+        peers_(peers),
+        pinMs_(std::min(kPinMs, std::max(extents.expiryMs(), 2 * proposeTimeoutMs))) {}
   KJ_DISALLOW_COPY(ExtentExchange);
 
   // Resolves when all are sealed here. What is not is awaited while it streams in, else fetched
@@ -82,6 +89,7 @@ class ExtentExchange final {
   kernelio::Env& env_;
   ExtentStore& extents_;
   Peers& peers_;
+  const int64_t pinMs_;
   std::map<ExtentId, std::shared_ptr<Incoming>> incoming_;
   std::map<ExtentId, kj::ForkedPromise<void>> fetching_;
   std::map<ExtentId, int64_t> sealPins_;   // since when

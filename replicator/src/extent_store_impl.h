@@ -39,6 +39,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   void link(ExtentId id) override;
   void unlink(ExtentId id) override;
   void startExpiry() override;
+  int64_t expiryMs() override { return expiryMs_; }
   kj::String path(ExtentId id) override { return sealedPath(id, "data"); }
   ExtentStatistics statistics() override;
   kj::Array<ExtentInfo> list() override;

@@ -19,7 +19,7 @@ ReplicatorImpl::ReplicatorImpl(NodeParts parts, ReplicatorOptions options,
     : parts_(parts), options_(options), makeStateMachine_(kj::mv(makeStateMachine)),
       nodeQuery_(kj::mv(nodeQuery)), self_{parts.self, parts.journal.uuid()},
       recovered_(parts.recovered.volumes), mayMissVolumes_(parts.recovered.mayMissVolumes),
-      exchange_(parts.env, parts.extents, parts.peers) {
+      exchange_(parts.env, parts.extents, parts.peers, options.proposeTimeoutMs) {
   parts_.extents.setBlockSource(ExtentStore::BlockSource([this](ExtentId id, uint64_t block) {
     return canceler_.wrap(fetchBlock(id, block).promise());
   }));

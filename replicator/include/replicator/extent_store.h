@@ -102,6 +102,8 @@ class ExtentStore {
   virtual void link(ExtentId id) = 0;
   virtual void unlink(ExtentId id) = 0;
   virtual void startExpiry() = 0;
+  // How long an extent that nothing holds is kept.
+  virtual int64_t expiryMs() { return ExtentStoreOptions().expiryMs; }
 
   // The sealed data file relative to the disk's root, for link() to a repository's folder.
   virtual kj::String path(ExtentId id) = 0;
