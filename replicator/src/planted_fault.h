@@ -35,6 +35,8 @@ enum class PlantedFault : uint8_t {
   kLoseTruncation,        // a truncation is not written to the journal
   kAcceptBadChecksum,     // a block of an extent is not compared with its checksum
   kApplyBeforeSealed,     // invariant 5: records are taken before their extents are sealed
+  kPruneNotVoided,        // rule 21: a prune counts although refs changed since it was computed
+  kTransactionNotVoided,  // rule 21: a transaction counts although a prune came after its check
 };
 
 #ifdef PACKMOOR_PLANTED_FAULTS

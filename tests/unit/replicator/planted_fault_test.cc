@@ -8,7 +8,7 @@ namespace packmoor::replicator {
 namespace {
 
 constexpr bool anyPlanted() {
-  for (uint8_t i = 0; i <= static_cast<uint8_t>(PlantedFault::kApplyBeforeSealed); ++i) {
+  for (uint8_t i = 0; i <= static_cast<uint8_t>(PlantedFault::kTransactionNotVoided); ++i) {
     if (planted(static_cast<PlantedFault>(i))) return true;
   }
   return false;
