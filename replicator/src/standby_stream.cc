@@ -304,7 +304,9 @@ void StandbyStream::locate() {
   tasks_.add(peer_.commonPrefix(kj::mv(request)).then(
       [this, generation](LogPosition&& common) {
         if (stopped_ || generation != generation_) return;
-        auto own = host_.log().position(common.index);
+        // Positions are known for some time below the base, but what follows them is gone.
+        auto own = common.index < host_.log().base().index ? kj::Maybe<LogPosition>(nullptr)
+                                                           : host_.log().position(common.index);
         KJ_IF_MAYBE(position, own) {
           if (position->hash == common.hash) {
             goBackTo(*position, Mode::kProbing);

@@ -5,6 +5,8 @@
 #include "sim_load.h"
 #include "state_transfer.h"
 
+#include "replicator/outcome.h"
+
 #include <gtest/gtest.h>
 
 namespace packmoor::replicator {
@@ -195,6 +197,36 @@ TEST_F(StateTransferTest, ACorruptedBlockIsFetchedAgain) {
   EXPECT_GT(cluster.node(2).volume().status().transfer.blocksRefetched, 0u);
   settleAndVerify(cluster);
   EXPECT_EQ(installedAtC(cluster), 1u);
+}
+
+// It was the primary and has records of its own where the new primary's log begins. The new primary still
+// has in memory what both had before; that must not hide that the records behind it are gone.
+TEST_F(StateTransferTest, AMemberThatPartedBelowTheLogOfThePrimaryConverges) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.logRetainBytes = 512;
+  options.proposeTimeoutMs = 300;
+  SimCluster cluster(509, 3, options);
+  cluster.begin(2);
+  for (int i = 0; i < 5; ++i) cluster.put(0, "early", std::to_string(i));
+  cluster.settle();
+  cluster.network().isolate("a", cluster.nodeIds());
+  const RecordIndex parted = cluster.node(0).volume().status().committed;
+  for (int i = 0; i < 60; ++i) {
+    cluster.tasks().add(outcomeOf(cluster.node(0).volume().propose(
+        kvProposal(cluster.newTxn(), "put own " + std::to_string(i)))).ignoreResult());
+  }
+  cluster.until([&]() { return cluster.primary() != &cluster.node(0); }, 20'000, "another leads");
+  const size_t leads = cluster.indexOf(*cluster.primary());
+  for (int i = 0; i < 20; ++i) cluster.put(leads, "k", std::to_string(i));
+  cluster.loop().wait(cluster.node(leads).volume().checkpointNow());
+  cluster.until([&]() { return cluster.node(leads).volume().status().base > parted; }, 20'000,
+                "the log is recycled");
+  ASSERT_LT(cluster.node(leads).volume().status().base,
+            cluster.node(0).volume().status().last);
+  cluster.network().heal();
+  cluster.settle();
+  cluster.verify();
+  EXPECT_EQ(cluster.node(0).volume().status().transfer.installed, 1u);
 }
 
 Co<ReplicatedExtentWriter::Sealed> writeExtent(SimCluster& cluster, size_t node) {
