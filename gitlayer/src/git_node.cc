@@ -3,6 +3,7 @@
 
 #include "git_state_machine.h"
 #include "maintenance.h"
+#include "pruner.h"
 #include "record_codec.h"
 #include "verify_members.h"
 
@@ -56,6 +57,9 @@ class GitNodeImpl final : public GitNode {
   kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                             size_t limit) override;
   uint64_t repositoryCount() override;
+  kj::Promise<Pruned> pruneRepository(PruneRequest request) override {
+    return prune(std::move(request));
+  }
   kj::Promise<std::vector<Digest>> verifyVolume(std::string volume) override {
     return verifyMembers(env_, replicator(), std::move(volume));
   }
@@ -73,6 +77,7 @@ class GitNodeImpl final : public GitNode {
   Co<Changed> create(std::string name, std::string volume, std::string head,
                      std::string description);
   Co<Changed> remove(std::string name);
+  Co<Pruned> prune(PruneRequest request);
 
   kernelio::Env& env_;
   replicator::ExtentStore& extents_;
@@ -80,6 +85,7 @@ class GitNodeImpl final : public GitNode {
   PackStore packs_;
   Maintenance maintenance_;
   kj::Maybe<replicator::Replicator&> replicator_;
+  bool pruning_ = false;   // one at a time, which bounds its memory
 };
 
 std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
@@ -269,6 +275,30 @@ Co<GitNode::Changed> GitNodeImpl::remove(std::string name) {
   }
   co_return problem(RepositoryProblem::kNotFound,
                     "there is no repository with the name " + quoted(name));
+}
+
+Co<GitNode::Pruned> GitNodeImpl::prune(PruneRequest request) {
+  Pruned pruned;
+  if (pruning_) {
+    pruned.problem = RepositoryProblem::kBusy;
+    pruned.message = "this node is pruning a repository already";
+    co_return kj::mv(pruned);
+  }
+  pruning_ = true;
+  KJ_DEFER(pruning_ = false);
+  // A repository that was just created elsewhere is known behind a barrier.
+  auto finding = viewOf(request.name, true);
+  auto view = co_await kj::mv(finding);
+  view = nullptr;
+  auto holder = volumeWith(request.name);
+  KJ_IF_MAYBE(volume, holder) {
+    auto work = gitlayer::pruneRepository(env_, *volume, machineOf(*volume), std::move(request));
+    pruned = co_await kj::mv(work);
+    co_return kj::mv(pruned);
+  }
+  pruned.problem = RepositoryProblem::kNotFound;
+  pruned.message = "there is no repository with the name " + quoted(request.name);
+  co_return kj::mv(pruned);
 }
 
 // Repositories of one state, by name.

@@ -24,12 +24,17 @@ size_t bytesOfRecords(kj::ArrayPtr<const replicator::RecordRef> records) {
   return bytes;
 }
 
-// Where the records that begin at `begin` and can be one batch end: a settle record needs its
-// pack first and stands alone, and a verification needs the state as it leaves it.
+// These read objects as they lie in the store: a settle also needs its pack first.
+bool standsAlone(const replicator::RecordRef& record) {
+  return record->kind == kSettle || record->kind == kPrune;
+}
+
+// Where the records that begin at `begin` and can be one batch end: a verification needs the state
+// as it leaves it.
 size_t endOfRun(const std::vector<replicator::RecordRef>& records, size_t begin) {
-  if (records[begin]->kind == kSettle) return begin + 1;
+  if (standsAlone(records[begin])) return begin + 1;
   for (size_t end = begin; end < records.size(); ++end) {
-    if (records[end]->kind == kSettle) return end;
+    if (standsAlone(records[end])) return end;
     if (records[end]->kind == kVerify) return end + 1;
   }
   return records.size();
@@ -130,8 +135,9 @@ Co<void> GitStateMachine::waitForRoom(kj::Exception failure) {
 Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyRun(
     std::vector<replicator::RecordRef> run, std::vector<ObjectId> settled) {
   Written written;
-  if (settled.empty() && bytesOfRecords(kj::arrayPtr(run.data(), run.size())) <=
-                             kApplyOnLoopBytesMax) {
+  const bool onLoop = settled.empty() && run.front()->kind != kPrune &&
+                      bytesOfRecords(kj::arrayPtr(run.data(), run.size())) <= kApplyOnLoopBytesMax;
+  if (onLoop) {
     written = write(*store_, kj::arrayPtr(run.data(), run.size()), settled);
   } else {
     // The job has what it works on: it may end after this machine does.

@@ -36,6 +36,12 @@ VerifyResult LargePush::verify(std::vector<ReceiveCommand>& commands) {
     }
   });
   if (result.refusal) return result;
+  // Bases that were taken from the repository are complete as long as it has them itself; in another
+  // view they may have been pruned, and what they name with them.
+  const auto& table = indexer.table();
+  for (uint32_t i = table.size() - indexer.appendedCount(); i < table.size(); ++i) {
+    if (table[i].type != ObjectType::kBlob) outside.push_back({table[i].id, table[i].type, 0});
+  }
   if (broken.empty()) broken = brokenOutside(view_->objects(), std::move(outside));
   verifyTips(broken, commands, result);
   return result;

@@ -20,7 +20,7 @@ namespace {
 
 constexpr size_t kAdvertisementSliceBytes = 64u << 10;
 constexpr size_t kFirstPackBufferBytes = 8u << 10;
-constexpr unsigned kVerifyAgainMax = 1;
+constexpr unsigned kVerifyAgainMax = 3;
 constexpr const char* kAtomicFailure = "atomic push failure";
 // Of a refused request, what is read and thrown away so that the client gets to the answer.
 constexpr uint64_t kDrainBytesMax = 64u << 20;

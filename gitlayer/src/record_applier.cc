@@ -69,6 +69,17 @@ ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle) 
   if (row->lastSettle > settle.computedAt) {
     return refused(ApplyResult::Status::kRefused, "its objects were settled meanwhile");
   }
+  if (row->lastPrune > settle.computedAt) {
+    return refused(ApplyResult::Status::kRefused, "its objects were pruned meanwhile");
+  }
+  return {};
+}
+
+ApplyResult pruneVerdict(const replicator::PruneGuard* guard, const PruneRecord& prune) {
+  if (guard == nullptr) return refused(ApplyResult::Status::kNotFound, "the repository is gone");
+  if (guard->isVoid(replicator::RecordIndex(prune.computedAt))) {
+    return refused(ApplyResult::Status::kVoid, "the repository has changed since it was computed");
+  }
   return {};
 }
 
@@ -99,6 +110,7 @@ ApplyResult RecordApplier::applyKind(const replicator::Record& record,
   if (record.kind == kRepositoryDelete) return repositoryDelete(record);
   if (record.kind == kVerify) return {};
   if (record.kind == kSettle) return settle(record, settled);
+  if (record.kind == kPrune) return prune(record);
   KJ_FAIL_REQUIRE(
       "The log has a record of a kind that this version does not know. Install the version that "
       "the other nodes run.",
@@ -113,8 +125,8 @@ ApplyResult RecordApplier::refTransaction(const replicator::Record& record) {
     return refused(ApplyResult::Status::kNotFound, "the repository was deleted");
   }
   RepositoryRow& row = *found;
-  if (txn.verifiedAt < row.lastPrune) {
-    return refused(ApplyResult::Status::kVerifyAgain, "objects were pruned since the check");
+  if (row.pruneGuard().mustVerifyAgain(replicator::RecordIndex(txn.verifiedAt))) {
+    return refused(ApplyResult::Status::kVerifyAgain, kVerifyAgainText);
   }
   const RefDecision decision = decideRefs(
       StateRefs(draft_, txn.repository, row.statistics.refs == 0), txn.updates, txn.atomic);
@@ -270,6 +282,39 @@ ApplyResult RecordApplier::settle(const replicator::Record& record,
   effects_.hotChanged[settle.repository] = row->statistics;
   row->lastSettle = record.index.value;
   draft_.put(repositoryKey(settle.repository), row->encode());
+  return {};
+}
+
+ApplyResult RecordApplier::prune(const replicator::Record& record) {
+  const PruneRecord prune = decodePrune(record.payload);
+  auto row = findRepository(draft_, prune.repository);
+  replicator::PruneGuard guard;
+  if (row.has_value()) guard = row->pruneGuard();
+  const ApplyResult verdict = pruneVerdict(row.has_value() ? &guard : nullptr, prune);
+  if (verdict.status != ApplyResult::Status::kDone) return verdict;
+  // What is not there any more was dropped by another prune that was computed at the same time.
+  RepositoryStatistics& statistics = row->statistics;
+  std::string value;
+  for (const auto& id : prune.objects) {
+    const std::string key = hotKey(prune.repository, id);
+    if (!draft_.get(key, value)) continue;
+    statistics.hotBytes -= HotRow::decode(value).deflated.size();
+    --statistics.hotObjects;
+    draft_.erase(key);
+  }
+  for (const auto& id : prune.packs) {
+    const std::string key = packKey(prune.repository, id);
+    if (!draft_.get(key, value)) continue;
+    const PackRow pack = PackRow::decode(key, value);
+    --statistics.packs;
+    statistics.packBytes -= pack.packBytes;
+    statistics.packedObjects -= pack.objectCount;
+    effects_.packsDropped.push_back({prune.repository, pack});
+    draft_.erase(key);
+  }
+  row->lastPrune = record.index.value;
+  effects_.hotChanged[prune.repository] = statistics;
+  draft_.put(repositoryKey(prune.repository), row->encode());
   return {};
 }
 

@@ -46,8 +46,13 @@ bool isBeyondHorizon(const replicator::TxnId& id, uint64_t index);
 constexpr const char* kBeyondHorizonText =
     "the transaction is older than the results that are kept: ask for the state and try anew";
 
-// What a settle record is for, decided before its pack is built. Not kDone: void, with the reason.
+// What a settle record is for, decided before its pack is built. Not kDone: void, with the reason: its
+// pack would be another than the one that was ordered, since objects were settled or pruned meanwhile.
 ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle);
+
+// Whether a prune counts (rule 21), and why not. `guard`: of its repository, nullptr when that is gone.
+ApplyResult pruneVerdict(const replicator::PruneGuard* guard, const PruneRecord& prune);
+constexpr const char* kVerifyAgainText = "objects were pruned since the check";
 
 class RecordApplier {
  public:
@@ -71,6 +76,7 @@ class RecordApplier {
   ApplyResult repositoryCreate(const replicator::Record& record);
   ApplyResult repositoryDelete(const replicator::Record& record);
   ApplyResult settle(const replicator::Record& record, const std::vector<ObjectId>& settled);
+  ApplyResult prune(const replicator::Record& record);
   void expireResults(uint64_t index);
 
   StateDraft& draft_;

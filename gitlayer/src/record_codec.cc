@@ -15,6 +15,9 @@ static_assert(static_cast<int>(kRepositoryCreate) == pb::REPOSITORY_CREATE);
 static_assert(static_cast<int>(kRepositoryDelete) == pb::REPOSITORY_DELETE);
 static_assert(static_cast<int>(kSettle) == pb::SETTLE);
 static_assert(static_cast<int>(kVerify) == pb::VERIFY);
+static_assert(static_cast<int>(kPrune) == pb::PRUNE);
+static_assert(kPruneObjectsMax * kOidBytes + kPrunePacksMax * sizeof(replicator::Uuid) + 1024 <
+              replicator::kRecordPayloadBytesMax);
 
 namespace {
 
@@ -310,6 +313,36 @@ kj::Array<const kj::byte> encodeSettle(const SettleRecord& record) {
   message.set_pack_bytes(record.packBytes);
   message.set_pack(pbBytes(record.pack));
   message.set_index(pbBytes(record.index));
+  return serialize(message);
+}
+
+PruneRecord decodePrune(kj::ArrayPtr<const kj::byte> payload) {
+  auto message = parse<pb::Prune>(payload, "prune");
+  PruneRecord record;
+  record.txn = uuidField(message.txn());
+  record.repository = uuidField(message.repository());
+  record.computedAt = message.computed_at();
+  KJ_REQUIRE(!record.repository.isNull(), "malformed record: no repository");
+  const std::string_view objects = message.objects(), packs = message.packs();
+  constexpr size_t kIdBytes = sizeof(replicator::Uuid);
+  KJ_REQUIRE(objects.size() % kOidBytes == 0 && packs.size() % kIdBytes == 0,
+             "malformed record: what is pruned", objects.size(), packs.size());
+  for (size_t at = 0; at < objects.size(); at += kOidBytes) {
+    record.objects.push_back(ObjectId::fromBytes(objects.data() + at));
+  }
+  for (size_t at = 0; at < packs.size(); at += kIdBytes) {
+    record.packs.push_back(uuidOf(packs.substr(at, kIdBytes)));
+  }
+  return record;
+}
+
+kj::Array<const kj::byte> encodePrune(const PruneRecord& record) {
+  pb::Prune message;
+  message.set_txn(pbBytes(record.txn));
+  message.set_repository(pbBytes(record.repository));
+  message.set_computed_at(record.computedAt);
+  for (const auto& id : record.objects) message.mutable_objects()->append(textOf(id));
+  for (const auto& id : record.packs) message.mutable_packs()->append(textOf(id));
   return serialize(message);
 }
 

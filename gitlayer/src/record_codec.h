@@ -22,6 +22,7 @@ constexpr replicator::RecordKind kRepositoryCreate{17};
 constexpr replicator::RecordKind kRepositoryDelete{18};
 constexpr replicator::RecordKind kSettle{19};
 constexpr replicator::RecordKind kVerify{20};
+constexpr replicator::RecordKind kPrune{21};
 
 struct RefUpdateView {
   std::string_view name;
@@ -85,13 +86,27 @@ struct SettleRecord {
 SettleRecord decodeSettle(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<const kj::byte> encodeSettle(const SettleRecord& record);
 
+// What one prune drops at most, so that its record stays well below the bound of a payload.
+constexpr size_t kPruneObjectsMax = 200'000;
+constexpr size_t kPrunePacksMax = 10'000;
+
+struct PruneRecord {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  uint64_t computedAt = 0;
+  std::vector<ObjectId> objects;
+  std::vector<replicator::ExtentId> packs;
+};
+PruneRecord decodePrune(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodePrune(const PruneRecord& record);
+
 kj::Array<const kj::byte> encodeVerify(const replicator::TxnId& txn);
 // The txn id of any record of the state machine, null when it has none.
 replicator::TxnId txnOf(const replicator::Record& record);
 
 // What apply() returns and the txn table keeps.
 struct ApplyResult {
-  enum class Status : uint8_t { kDone, kRefused, kVerifyAgain, kExists, kNotFound };
+  enum class Status : uint8_t { kDone, kRefused, kVerifyAgain, kExists, kNotFound, kVoid };
   Status status = Status::kDone;
   std::string message;
   std::vector<std::string> refProblems;  // empty: all done; else one per update

@@ -76,6 +76,7 @@ Speculation::Judgement Speculation::judge(const replicator::Proposal& proposal, 
   if (proposal.kind == kRepositoryCreate) return judgeCreate(proposal, index);
   if (proposal.kind == kRepositoryDelete) return judgeDelete(proposal, index);
   if (proposal.kind == kSettle) return judgeSettle(proposal, index);
+  if (proposal.kind == kPrune) return judgePrune(proposal, index);
   Judgement judgement;
   judgement.accepted = proposal.kind == kVerify;
   if (!judgement.accepted) {
@@ -104,9 +105,8 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
     }
   }
   auto row = findRepository(state_, txn.repository);
-  if (row.has_value() && txn.verifiedAt < row->lastPrune) {
-    judgement.result =
-        refusal(ApplyResult::Status::kVerifyAgain, "objects were pruned since the check");
+  if (guardOf(txn.repository, row).mustVerifyAgain(replicator::RecordIndex(txn.verifiedAt))) {
+    judgement.result = refusal(ApplyResult::Status::kVerifyAgain, kVerifyAgainText);
     return judgement;
   }
   const StateRefs applied(state_, txn.repository, !row.has_value() || row->statistics.refs == 0);
@@ -119,7 +119,7 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
     return judgement;
   }
   Repository& repository = repositories_[txn.repository];
-  repository.lastIndex = index;
+  repository.lastIndex = repository.changing = index;
   Flight& flight = flights_[index];
   flight.repository = txn.repository;
   for (auto& [name, change] : decision.changes) {
@@ -197,14 +197,46 @@ Speculation::Judgement Speculation::judgeSettle(const replicator::Proposal& prop
         refusal(ApplyResult::Status::kRefused, "its objects are being settled already");
     return judgement;
   }
+  if (known != repositories_.end() && known->second.pruning > settle.computedAt) {
+    judgement.result = refusal(ApplyResult::Status::kRefused, "its objects are being pruned");
+    return judgement;
+  }
   judgement.result = settleVerdict(state_, settle);
   if (judgement.result.status != ApplyResult::Status::kDone) return judgement;
   Repository& repository = repositories_[settle.repository];
-  repository.lastIndex = index;
+  repository.lastIndex = repository.changing = index;
   repository.settling = index;
   flights_[index].repository = settle.repository;
   judgement.accepted = true;
   return judgement;
+}
+
+Speculation::Judgement Speculation::judgePrune(const replicator::Proposal& proposal,
+                                               uint64_t index) {
+  const PruneRecord prune = decodePrune(proposal.payload);
+  Judgement judgement;
+  judgement.repository = prune.repository;
+  const replicator::PruneGuard guard =
+      guardOf(prune.repository, findRepository(state_, prune.repository));
+  judgement.result = pruneVerdict(repositoryExists(prune.repository) ? &guard : nullptr, prune);
+  if (judgement.result.status != ApplyResult::Status::kDone) return judgement;
+  Repository& repository = repositories_[prune.repository];
+  repository.lastIndex = repository.pruning = index;
+  flights_[index].repository = prune.repository;
+  judgement.accepted = true;
+  return judgement;
+}
+
+replicator::PruneGuard Speculation::guardOf(const RepositoryId& id,
+                                            const std::optional<RepositoryRow>& row) const {
+  replicator::PruneGuard guard;
+  if (row.has_value()) guard = row->pruneGuard();
+  auto known = repositories_.find(id);
+  if (known != repositories_.end()) {
+    guard.lastPrune = std::max(guard.lastPrune, replicator::RecordIndex(known->second.pruning));
+    guard.lastChange = std::max(guard.lastChange, replicator::RecordIndex(known->second.changing));
+  }
+  return guard;
 }
 
 bool Speculation::repositoryExists(const RepositoryId& id) const {

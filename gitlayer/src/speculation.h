@@ -33,6 +33,8 @@ class Speculation {
   struct Repository {
     uint64_t lastIndex = 0;   // newest proposal that touches it
     uint64_t settling = 0;    // index of a settle in flight
+    uint64_t changing = 0;    // newest transaction or settle in flight
+    uint64_t pruning = 0;     // newest prune in flight
     std::optional<bool> exists;  // created or deleted in flight
     struct Ref {
       uint64_t index = 0;
@@ -61,6 +63,10 @@ class Speculation {
   Judgement judgeCreate(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeDelete(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSettle(const replicator::Proposal& proposal, uint64_t index);
+  Judgement judgePrune(const replicator::Proposal& proposal, uint64_t index);
+  // Rule 21, behind everything in flight. `row`: the repository's where it is applied.
+  replicator::PruneGuard guardOf(const RepositoryId& id,
+                                 const std::optional<RepositoryRow>& row) const;
   bool repositoryExists(const RepositoryId& id) const;
   uint64_t restsOn(const RepositoryId& id, uint64_t applied) const;
 

@@ -17,6 +17,9 @@
 
 #include "gitlayer/git_node.h"
 
+#include <replicator/prune_guard.h>
+
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -50,6 +53,13 @@ struct RepositoryRow {
   RepositoryInfo info;  // id and name included
   RepositoryStatistics statistics;
   uint64_t lastTransaction = 0, lastPrune = 0, lastSettle = 0, reflogNext = 0;
+
+  // Rule 21. A settle counts as a change: it would put into a pack what a prune that does not know of
+  // it means to drop, while what those objects name goes.
+  replicator::PruneGuard pruneGuard() const {
+    return {replicator::RecordIndex(lastPrune),
+            replicator::RecordIndex(std::max(lastTransaction, lastSettle))};
+  }
 
   std::string encode() const;
   static RepositoryRow decode(const RepositoryId& id, std::string_view row);

@@ -66,7 +66,7 @@ struct PushOutcome {
   bool verifyAgain = false;                   // objects were pruned meanwhile (rule 21)
 };
 
-enum class RepositoryProblem : uint8_t { kNone, kExists, kNotFound, kBadName, kNoVolume };
+enum class RepositoryProblem : uint8_t { kNone, kExists, kNotFound, kBadName, kNoVolume, kBusy };
 
 class GitNode {
  public:
@@ -108,6 +108,24 @@ class GitNode {
   virtual kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                                     size_t limit) = 0;
   virtual uint64_t repositoryCount() = 0;
+
+  // Drops what nothing reaches: hot objects, and packs in which nothing is reached.
+  struct PruneRequest {
+    std::string name;
+    int64_t graceMs = 0;                      // what came within this time is kept
+    bool dryRun = false;                      // only says what would be dropped
+  };
+  struct Pruned {
+    RepositoryProblem problem = RepositoryProblem::kNone;
+    std::string message;                      // a sentence when there is a problem
+    RepositoryInfo info;
+    replicator::RecordIndex index;            // of the record, or of the state when nothing was dropped
+    uint64_t objects = 0, objectBytes = 0;    // hot objects that were dropped; as they were stored
+    uint64_t packs = 0, packBytes = 0, packedObjects = 0;
+    uint64_t kept = 0;                        // objects
+    uint32_t attempts = 0;                    // pushes made all but the last void
+  };
+  virtual kj::Promise<Pruned> pruneRepository(PruneRequest request) = 0;
 
   // What one member found at one index of a volume: roots over its tables and objects.
   struct Digest {

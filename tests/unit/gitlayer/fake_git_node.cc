@@ -397,6 +397,9 @@ kj::Promise<GitNode::Changed> FakeGitNode::deleteRepository(std::string) {
 kj::Promise<std::vector<RepositoryInfo>> FakeGitNode::listRepositories(std::string, size_t) {
   KJ_UNIMPLEMENTED("fake");
 }
+kj::Promise<GitNode::Pruned> FakeGitNode::pruneRepository(PruneRequest) {
+  KJ_UNIMPLEMENTED("fake");
+}
 kj::Promise<std::vector<GitNode::Digest>> FakeGitNode::verifyVolume(std::string) {
   KJ_UNIMPLEMENTED("fake");
 }

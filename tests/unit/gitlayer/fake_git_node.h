@@ -77,6 +77,7 @@ class FakeGitNode final : public GitNode {
   kj::Promise<Changed> deleteRepository(std::string name) override;
   kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                             size_t limit) override;
+  kj::Promise<Pruned> pruneRepository(PruneRequest request) override;
   uint64_t repositoryCount() override { return repositories_.size(); }
   kj::Promise<std::vector<Digest>> verifyVolume(std::string volume) override;
 

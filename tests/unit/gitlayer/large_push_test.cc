@@ -111,6 +111,49 @@ TEST_F(LargePushTest, CompletesThinPacks) {
   EXPECT_GT(node_.state("r").objects.size(), before);
 }
 
+// A thin pack's base is taken from the repository into the pack. When it was pruned before the push was
+// ordered, what it names may be gone, and the repository must not get it back alone.
+TEST_F(LargePushTest, ABaseThatWasPrunedIsNotBroughtBackAlone) {
+  for (int i = 0; i < 80; ++i) git_.write("f" + std::to_string(i), std::to_string(i * 7919));
+  git_.commit("changed", "on the side");
+  git_.run({"branch", "-q", "side"});
+  git_.run({"checkout", "-q", "--orphan", "keep"});
+  // The same files, in folders that are no good bases.
+  git_.run({"rm", "-q", "-r", "-f", "."});
+  for (int i = 0; i < 80; ++i) {
+    git_.write("d" + std::to_string(i % 8) + "/f" + std::to_string(i), std::to_string(i * 7919));
+  }
+  git_.commit("kept", "of another branch");
+  git_.run({"checkout", "-q", "-f", "--orphan", "new", "side"});
+  git_.commit("changed", "on main");
+  git_.run({"branch", "-q", "-M", "new", "main"});
+  // Of a shallow client, which takes bases from any commit that it was shown.
+  const std::string pack = git_.pack({"main", "^side", "^keep"}, {"--thin", "--shallow"});
+  node_.import("r", git_);
+  auto& state = node_.state("r");
+  state.refs.erase(state.refs.find("refs/heads/main"));
+  for (const char* object : {"main", "main^{tree}", "main:changed"}) {
+    state.objects.erase(idOf(git_.line({"rev-parse", object})));
+  }
+  const auto base = idOf(git_.line({"rev-parse", "side^{tree}"}));
+  int attempts = 0;
+  node_.beforePush = [&](PushTransaction&) -> std::optional<PushOutcome> {
+    if (attempts++ > 0) return std::nullopt;
+    state.refs.erase(state.refs.find("refs/heads/side"));
+    for (const char* object : {"side", "side^{tree}", "side:changed"}) {
+      state.objects.erase(idOf(git_.line({"rev-parse", object})));
+    }
+    PushOutcome again;
+    again.verifyAgain = true;
+    again.refs.resize(1);
+    return again;
+  };
+  Answer answer = pushMain(pack);
+  EXPECT_EQ(attempts, 1) << "git made no thin pack with a tree's delta, or it was ordered again";
+  EXPECT_EQ(answer.refs["refs/heads/main"], "missing necessary objects") << answer.progress;
+  EXPECT_EQ(state.objects.count(base), 0u);
+}
+
 TEST_F(LargePushTest, BlocksOfEverySizeAtTheEnd) {
   // Incompressible blobs put the trailer on, before and behind the end of a block.
   git_.commit("seed", "x");

@@ -142,5 +142,26 @@ TEST(RecordCodec, TxnOfEveryKind) {
             txnId(7));
 }
 
+TEST(RecordCodec, Prunes) {
+  PruneRecord prune;
+  prune.txn = txnId(8);
+  prune.repository = repositoryId(1);
+  prune.computedAt = 77;
+  prune.objects = {oid(1), oid(2)};
+  prune.packs = {txnId(70)};
+  auto payload = encodePrune(prune);
+  const auto read = decodePrune(payload);
+  EXPECT_EQ(read.txn, prune.txn);
+  EXPECT_EQ(read.repository, prune.repository);
+  EXPECT_EQ(read.computedAt, 77u);
+  EXPECT_EQ(read.objects, prune.objects);
+  EXPECT_EQ(read.packs, prune.packs);
+  EXPECT_EQ(txnOf(*replicator::makeRecord(replicator::RecordIndex(1), replicator::Epoch(1), {},
+                                          kPrune, {}, kj::mv(payload))),
+            txnId(8));
+  EXPECT_ANY_THROW(decodePrune(bytesOf(std::string("\x12\x10" "0123456789abcdef" "\x22\x01" "x"))));
+  EXPECT_ANY_THROW(decodePrune(nullptr)) << "no repository";
+}
+
 }  // namespace
 }  // namespace packmoor::gitlayer

@@ -57,6 +57,7 @@ void importPack(TestCluster& cluster, const RepositoryInfo& repository,
   extents.packBytes = pack.size();
   KJ_ASSERT(decodePackHeader(bytesOf(pack), extents.objectCount) == Decoded::kDone);
   PushTransaction txn;
+  txn.verifiedAt = cluster.view(repository.name)->index();
   txn.pack = extents;
   push(cluster, repository, std::move(txn));
 }
@@ -65,6 +66,7 @@ void importHot(TestCluster& cluster, const RepositoryInfo& repository,
                packmoor::test::TestGit& git) {
   auto view = cluster.view(repository.name);
   PushTransaction txn;
+  txn.verifiedAt = view->index();
   txn.updates = refUpdates(*view, git);
   Deflater deflater;
   std::istringstream lines(git.run({"cat-file", "--batch-all-objects", "--batch-check"}));
