@@ -135,8 +135,9 @@ Co<void> Node::openStores() {
   }
   data_.setJournal(uuid);
   view_.journal = journal_.get();
-  for (const kj::String& damage : recovered_.damage) {
-    setHealth("JOURNAL_DAMAGED", "error", damage.cStr());
+  for (const kj::String& damage : recovered_.damage) logError("journal", damage.cStr());
+  if (recovered_.damage.size() > 0) {
+    view_.health["JOURNAL_DAMAGED"] = {"error", describeDamage(recovered_)};
   }
   logInfo("journal", describeRecovery(recovered_));
   replicator::ExtentStoreOptions extents;

@@ -139,6 +139,19 @@ std::string describeRecovery(const replicator::RecoveryReport& report) {
   return text;
 }
 
+std::string describeDamage(const replicator::RecoveryReport& report) {
+  constexpr size_t kShownMax = 3;
+  std::string text = "The journal was found damaged at start:";
+  for (size_t i = 0; i < report.damage.size() && i < kShownMax; ++i) {
+    text += std::string(" ") + report.damage[i].cStr();
+  }
+  if (report.damage.size() > kShownMax) {
+    text += " The log has " + std::to_string(report.damage.size() - kShownMax) + " more of these.";
+  }
+  return text + " Volumes that may have lost something are repaired from other members. Check the "
+                "disk.";
+}
+
 void notifyServiceManager(const char* state) { sd_notify(0, state); }
 
 uint64_t residentBytes() {

@@ -38,6 +38,8 @@ kj::Promise<kj::Maybe<kj::Exception>> attempt(kj::Promise<void> promise);
 // Ends the process: a journal that could not be written must not be written again.
 [[noreturn]] void journalFailed(kj::StringPtr sentence);
 std::string describeRecovery(const replicator::RecoveryReport& report);
+// What was rotten and what becomes of it; there must be something.
+std::string describeDamage(const replicator::RecoveryReport& report);
 
 // As sd_notify(3); nothing happens where there is no service manager.
 void notifyServiceManager(const char* state);
