@@ -1,0 +1,238 @@
+"""Bits flip on the disk of a member: in its journal, in the blocks and the sidecars of its extents. It
+says so (health, status, log), neither acknowledges nor leads while it may have forgotten something, is
+made whole from the others, and counts again. Where no good copy is left it says that, and goes on
+refusing rather than losing anything silently."""
+import random
+import shutil
+
+from harness import CTL, PackmoorTest, git, os, run, signal, unittest, wait_for
+import bit_flips
+from bench_failover import primary_of, volume_status
+from push_chains import Load, missing_commits
+
+CONFIGURATION = """
+[replication]
+segment = "1 MiB"
+checkpoint_bytes = "64 KiB"
+checkpoint_interval_ms = 300
+propose_timeout_ms = 3000
+"""
+PUSHES = 1500   # some segments full of them
+
+
+class RepairTest(PackmoorTest):
+    """What the tests of damage share."""
+
+    def setUp(self):
+        super().setUp()
+        seed = int(os.environ.get("PACKMOOR_TEST_SEED", random.randrange(1 << 32)))
+        self.random = random.Random(seed)
+        print(f"seed {seed}", flush=True)
+        self.loads = []
+
+    def begin(self):
+        """A cluster with pushes on it; its primary and its standbys."""
+        cluster = self.start(3, extra=CONFIGURATION)
+        primary = wait_for(lambda: primary_of(cluster), "No node leads", 60)
+        self.ctl(primary, "repo", "create", "r")
+        return cluster, primary, self.others(cluster, primary)
+
+    def others(self, cluster, *these):
+        return [node for node in cluster.state["nodes"] if node not in these]
+
+    def push_some(self, cluster, nodes, count=PUSHES):
+        load = Load(nodes, "r", connections=4, label=f"l{len(self.loads)}-")
+        self.addCleanup(lambda: [client.stopped.set() for client in load.clients])
+        self.loads.append(load.start())
+        wait_for(lambda: load.count() >= count, "the load does not get on", 120)
+        load.stop()
+        self.assertEqual(load.failures(), [])
+
+    def acknowledges(self, node, name):
+        """Whether a push of a new branch is acknowledged there."""
+        work = os.path.join(self.folder, "single")
+        if not os.path.exists(work):
+            self.work("single")
+        self.commit(work, "f", name)
+        return git("push", "-q", self.url(node), f"HEAD:refs/heads/{name}", cwd=work,
+                   check=False).returncode == 0
+
+    def health(self, cluster, node):
+        return {entry["code"]: entry["message"] for entry in cluster.status(node)["health"]}
+
+    def wait_health(self, cluster, node, code, part):
+        def told():
+            status = cluster.status(node)
+            return any(entry["code"] == code and part in entry["message"]
+                       for entry in (status or {}).get("health", []))
+        wait_for(told, f"{node['id']} does not say {code}: {part}", 60)
+        # A person reads the same.
+        text = self.ctl(node, "status", "--local").stdout
+        self.assertRegex(text, rf"on {node['id']} \({code}\): .*{part}")
+
+    def log(self, cluster, node):
+        with open(cluster.log_of(node), errors="replace") as f:
+            return f.read()
+
+    def wait_log(self, cluster, node, sentence):
+        wait_for(lambda: sentence in self.log(cluster, node), f"no log line: {sentence}", 30)
+
+    def flip(self, places):
+        for place in places:
+            bit_flips.flip(place)
+            print(f"flipped bit {place.bit} of byte {place.offset}: {place.what}", flush=True)
+        return places
+
+    def finish_whole(self, cluster):
+        """Everything acknowledged is on every member, and the members are equal."""
+        self.wait_level(cluster)
+        for node in cluster.state["nodes"]:
+            clone = os.path.join(self.folder, "clone-" + node["id"])
+            git("clone", "-q", "--mirror", self.url(node), clone)
+            git("fsck", "--full", "--strict", cwd=clone)
+            for load in self.loads:
+                lost = missing_commits(clone, load.heads(), lambda command: run(command).stdout)
+                self.assertEqual(lost, [], f"acknowledged pushes are missing on {node['id']}")
+            shutil.rmtree(clone)
+        self.verify(cluster)
+
+
+class JournalRot(RepairTest):
+    def stop(self, cluster, node, signum=signal.SIGTERM):
+        """Stops it when its marker knows its last batch; its journal, which is sound."""
+        if signum == signal.SIGKILL:  # the marker gets to know the last batch by itself
+            def known():
+                journal = bit_flips.Journal(node["data"])
+                return journal.frames[-1].batch == journal.known
+            wait_for(known, "the marker stays behind", 30)
+        cluster.kill_node(node, signum)
+        code = run([CTL, "journal", "verify", "--data", node["data"]]).returncode
+        self.assertEqual(code, 0)
+        journal = bit_flips.Journal(node["data"])
+        if signum == signal.SIGTERM:
+            self.assertIs(journal.acknowledged[-1], journal.frames[-1])
+        self.assertGreater(len(journal.segments), 1)
+        return journal
+
+    def everywhere(self, journal):
+        """Bits in a closed segment, in the newest batches, and in the last."""
+        needed = [frame for frame in journal.acknowledged if journal.needed(frame)]
+        frames = [self.random.choice([f for f in journal.closed() if journal.needed(f)]),
+                  self.random.choice(needed[-40:-20]), self.random.choice(needed[-10:-2]),
+                  needed[-1]]
+        return [journal.flip_in(frame, self.random) for frame in frames]
+
+    def rot(self, node, flips):
+        """Flips the bits; the reader of stopped nodes' journals sees each of them."""
+        self.flip(flips)
+        result = run([CTL, "journal", "verify", "--data", node["data"]], check=False)
+        self.assertNotEqual(result.returncode, 0)
+        for place in flips:
+            self.assertTrue(bit_flips.journal_damage_told(place, result.stderr),
+                            f"{place} is not told in:\n{result.stderr}")
+
+    def assert_repairing(self, cluster, node):
+        """Health, status and log say what is wrong, and that it is being mended."""
+        self.wait_health(cluster, node, "JOURNAL_DAMAGED", "segment-")
+        self.wait_health(cluster, node, "VOLUME_REPAIRING", "neither acknowledges nor")
+        self.wait_health(cluster, node, "VOLUME_UNAVAILABLE", "to be repaired")
+        self.assertTrue(volume_status(cluster, node)["repairing"])
+        self.assertNotEqual(volume_status(cluster, node)["role"], "primary")
+        self.assertIn("the journal is damaged",
+                      self.ctl(node, "volume", "show", "main").stdout)
+        self.wait_log(cluster, node, "The journal is damaged")
+
+    def wait_whole(self, cluster, node):
+        def whole():
+            volume = volume_status(cluster, node) if cluster.lives(node) else None
+            return volume and not volume["repairing"] and not volume["problem"]
+        wait_for(whole, f"{node['id']} does not become whole", 120)
+        self.wait_log(cluster, node, "The volume is repaired and whole again")
+        self.assertNotIn("VOLUME_REPAIRING", self.health(cluster, node))
+
+    def etcd_signal(self, cluster, signum):
+        for etcd in cluster.state["etcd"]:
+            os.kill(etcd["pid"], signum)
+
+    def test_a_standby_is_made_whole_and_counts_again(self):
+        cluster, primary, (rotten, other) = self.begin()
+        self.push_some(cluster, [primary, other])
+        self.wait_level(cluster)
+        self.rot(rotten, self.everywhere(self.stop(cluster, rotten)))
+        self.push_some(cluster, [primary, other], 50)
+        # Without the coordinator it cannot promise anew, and so it stays in repair.
+        self.etcd_signal(cluster, signal.SIGSTOP)
+        cluster.start_node(rotten)
+        self.assert_repairing(cluster, rotten)
+        cluster.kill_node(other)
+        self.assertFalse(self.acknowledges(primary, "early"),
+                         "a member in repair has acknowledged a push")
+        self.assert_repairing(cluster, rotten)
+        self.etcd_signal(cluster, signal.SIGCONT)
+        self.wait_whole(cluster, rotten)
+        # Two of three must acknowledge, and there are two.
+        wait_for(lambda: self.acknowledges(primary, "after"), "it does not count again", 60)
+        cluster.start_node(other)
+        self.finish_whole(cluster)
+        # It stays whole: what is rotten still is told at a start, but nothing is lost by it.
+        cluster.kill_node(rotten, signal.SIGTERM)
+        cluster.start_node(rotten)
+        self.finish_whole(cluster)
+        self.assertFalse(volume_status(cluster, rotten)["repairing"])
+
+    def test_a_primary_that_was_killed_is_made_whole(self):
+        cluster, primary, others = self.begin()
+        self.push_some(cluster, [primary, *others])
+        self.rot(primary, self.everywhere(self.stop(cluster, primary, signal.SIGKILL)))
+        wait_for(lambda: primary_of(cluster), "No node leads", 60)
+        self.push_some(cluster, others, 50)
+        cluster.start_node(primary)
+        self.wait_whole(cluster, primary)
+        self.wait_health(cluster, primary, "JOURNAL_DAMAGED", "repaired from other members")
+        # Rule 17 ended, it may lead again.
+        self.ctl(primary, "volume", "switchover", "main", "--to", primary["id"])
+        self.push_some(cluster, [primary, *others], 50)
+        self.finish_whole(cluster)
+
+    def test_a_lost_marker_is_rot(self):
+        cluster, primary, (rotten, other) = self.begin()
+        self.push_some(cluster, [primary, other], 50)
+        cluster.kill_node(rotten, signal.SIGTERM)
+        self.rot(rotten, bit_flips.Journal(rotten["data"]).flips_marker(self.random))
+        cluster.start_node(rotten)
+        self.wait_whole(cluster, rotten)
+        self.wait_health(cluster, rotten, "JOURNAL_DAMAGED", "marker is lost")
+        self.finish_whole(cluster)
+
+    def test_with_too_few_good_copies_nothing_is_done_silently(self):
+        cluster, primary, (rotten, other) = self.begin()
+        self.push_some(cluster, [primary, other])
+        self.wait_level(cluster)
+        kept = os.path.join(self.folder, "kept")
+        for node in (rotten, primary):
+            # A primary that is asked to stop would see to it that another one leads.
+            flips = self.everywhere(self.stop(cluster, node, signal.SIGKILL))
+            if node is primary:
+                shutil.copytree(node["data"], kept)
+            self.rot(node, flips)
+        for node in (rotten, primary):
+            cluster.start_node(node)
+        for node in (rotten, primary):
+            self.assert_repairing(cluster, node)
+        self.wait_health(cluster, primary, "VOLUME_UNAVAILABLE", "waits until another member leads")
+        # One good copy: what it has may not be all that was acknowledged, so it does not lead.
+        self.assertFalse(self.acknowledges(other, "never"))
+        self.wait_health(cluster, other, "VOLUME_UNAVAILABLE", "its copy is damaged")
+        self.assertIsNone(primary_of(cluster))
+        # With the good disk back everything is there.
+        cluster.kill_node(primary, signal.SIGTERM)
+        shutil.rmtree(primary["data"])
+        os.rename(kept, primary["data"])
+        cluster.start_node(primary)
+        self.wait_whole(cluster, rotten)
+        wait_for(lambda: self.acknowledges(other, "at-last"), "the volume does not go on", 60)
+        self.finish_whole(cluster)
+
+
+if __name__ == "__main__":
+    unittest.main()
