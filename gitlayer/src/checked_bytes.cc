@@ -24,7 +24,8 @@ constexpr uint64_t kBitsPerWord = 64;
 
 std::shared_ptr<CheckedBytes> CheckedBytes::map(const std::string& path, std::string what,
                                                 uint64_t bytes,
-                                                kj::Array<replicator::Hash128> checksums) {
+                                                kj::Array<replicator::Hash128> checksums,
+                                                std::function<bool(uint64_t block)> mend) {
   auto result = std::make_shared<CheckedBytes>(Private(), std::move(what));
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) fail(result->what_, "cannot be opened: " + std::string(std::strerror(errno)) + ".");
@@ -43,6 +44,7 @@ std::shared_ptr<CheckedBytes> CheckedBytes::map(const std::string& path, std::st
   result->checked_ = std::vector<std::atomic<uint64_t>>(
       (checksums.size() + kBitsPerWord - 1) / kBitsPerWord);
   result->checksums_ = kj::mv(checksums);
+  result->mend_ = std::move(mend);
   return result;
 }
 
@@ -78,7 +80,7 @@ kj::ArrayPtr<const kj::byte> CheckedBytes::need(uint64_t offset, uint64_t count)
   return bytes_.slice(offset, offset + count);
 }
 
-void CheckedBytes::checkBlock(uint64_t block) {
+std::string CheckedBytes::problemOf(uint64_t block) const {
   const size_t size = replicator::blockBytesAt(bytes_.size(), block);
   auto buffer = kj::heapArray<kj::byte>(size);
   for (size_t done = 0; done < size;) {
@@ -86,15 +88,20 @@ void CheckedBytes::checkBlock(uint64_t block) {
                                 static_cast<off_t>(block * replicator::kBlockBytes + done));
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) {
-      fail(what_, "cannot be read at block " + std::to_string(block) + ": " +
-                      (count == 0 ? "it is shorter than it was" : std::strerror(errno)) + ".");
+      return "cannot be read at block " + std::to_string(block) + ": " +
+             (count == 0 ? "it is shorter than it was" : std::strerror(errno)) + ".";
     }
     done += static_cast<size_t>(count);
   }
-  if (replicator::hashBytes(buffer) != checksums_[block]) {
-    fail(what_, "is damaged: block " + std::to_string(block) +
-                    " does not have the checksum that it was sealed with.");
-  }
+  if (replicator::hashBytes(buffer) == checksums_[block]) return {};
+  return "is damaged: block " + std::to_string(block) +
+         " does not have the checksum that it was sealed with.";
+}
+
+void CheckedBytes::checkBlock(uint64_t block) {
+  std::string problem = problemOf(block);
+  if (!problem.empty() && mend_ && mend_(block)) problem = problemOf(block);
+  if (!problem.empty()) fail(what_, problem);
   checked_[block / kBitsPerWord].fetch_or(uint64_t{1} << (block % kBitsPerWord),
                                           std::memory_order_acq_rel);
 }

@@ -4,7 +4,8 @@
 // of each block through the event loop would cost more than the work itself. The file is mapped;
 // before bytes of a block are given out for the first time, the block is read, its checksum
 // compared, and that remembered. Reading it that way also turns an I/O error into an exception
-// where touching the mapping would kill the process.
+// where touching the mapping would kill the process. A bad block is mended, where that can be done,
+// and read again: the mapping shows the file as it is.
 //
 // Threads: any, concurrently. Two threads may check the same block at once, which is harmless.
 // The memory stays valid for the life of the object.
@@ -16,6 +17,7 @@
 #include <kj/io.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,11 +27,12 @@ namespace packmoor::gitlayer {
 class CheckedBytes {
  public:
   // Maps the file, which must have exactly the size that goes with the checksums. `what` names it
-  // in errors ("pack 3f..."). Throws a sentence when the file cannot be opened or has another
-  // size.
+  // in errors ("pack 3f..."); `mend` is that of a BlockMender, or null. Throws a sentence when the
+  // file cannot be opened or has another size.
   static std::shared_ptr<CheckedBytes> map(const std::string& path, std::string what,
                                            uint64_t bytes,
-                                           kj::Array<replicator::Hash128> checksums);
+                                           kj::Array<replicator::Hash128> checksums,
+                                           std::function<bool(uint64_t block)> mend);
   // Bytes that were checked already.
   static std::shared_ptr<CheckedBytes> inMemory(kj::Array<const kj::byte> bytes,
                                                 std::string what);
@@ -50,6 +53,7 @@ class CheckedBytes {
 
  private:
   void checkBlock(uint64_t block);
+  std::string problemOf(uint64_t block) const;  // empty: it is good
   bool isChecked(uint64_t block) const;
 
   std::string what_;
@@ -57,6 +61,7 @@ class CheckedBytes {
   kj::Array<const kj::byte> owned_;  // in memory
   kj::AutoCloseFd file_;             // mapped
   kj::Array<replicator::Hash128> checksums_;
+  std::function<bool(uint64_t block)> mend_;
   std::vector<std::atomic<uint64_t>> checked_;  // one bit per block; empty: all checked
 };
 

@@ -18,17 +18,19 @@ struct FilePlan {
   std::string what, path;
   uint64_t bytes = 0;
   std::shared_ptr<const kj::Array<replicator::Hash128>> checksums;
+  BlockMender::Mend mend;
 
   std::shared_ptr<CheckedBytes> open() const {
     KJ_REQUIRE(checksums != nullptr, "A pack's extent is not on this node.", what.c_str());
     return CheckedBytes::map(path, what, bytes,
-                             kj::heapArray<replicator::Hash128>(checksums->asPtr()));
+                             kj::heapArray<replicator::Hash128>(checksums->asPtr()), mend);
   }
 };
 
-FilePlan planOf(kernelio::Env& env, replicator::ExtentStore& extents, const char* kind,
-                const replicator::ExtentId& id) {
+FilePlan planOf(kernelio::Env& env, replicator::ExtentStore& extents, BlockMender* mender,
+                const char* kind, const replicator::ExtentId& id) {
   FilePlan plan;
+  if (mender != nullptr) plan.mend = mender->of(id);
   plan.what = nameOf(kind, id);
   KJ_IF_MAYBE(info, extents.info(id)) {
     plan.path = kj::str(env.disk.root(), "/", extents.path(id)).cStr();
@@ -71,8 +73,9 @@ std::shared_ptr<PackFile> PackStore::get(const PackRow& row) {
     byUse_.splice(byUse_.begin(), byUse_, found->second);
     return found->second->pack;
   }
-  const FilePlan packPlan = planOf(env_, extents_, "pack", row.pack);
-  const FilePlan indexPlan = planOf(env_, extents_, "index of pack", row.index);
+  const FilePlan packPlan = planOf(env_, extents_, mender_.get(), "pack", row.pack);
+  const FilePlan indexPlan =
+      planOf(env_, extents_, mender_.get(), "index of pack", row.index);
   auto pack = std::make_shared<PackFile>(
       [packPlan, indexPlan]() { return PackFile::Parts{packPlan.open(), indexPlan.open()}; },
       row.objectCount, bases_);

@@ -8,6 +8,7 @@
 // operating system (the simulator's), packs are read into memory by load() and stay there.
 #pragma once
 
+#include "block_mender.h"
 #include "pack_file.h"
 #include "state_tables.h"
 
@@ -23,7 +24,9 @@ constexpr size_t kOpenPacksMax = 512;
 class PackStore {
  public:
   PackStore(kernelio::Env& env, replicator::ExtentStore& extents)
-      : env_(env), extents_(extents), bases_(std::make_shared<DeltaBaseCache>()) {}
+      : env_(env), extents_(extents), bases_(std::make_shared<DeltaBaseCache>()) {
+    if (isMapped()) mender_ = kj::heap<BlockMender>(env, extents);
+  }
 
   // Does not fail: what is wrong with a pack is thrown to whoever uses it.
   std::shared_ptr<PackFile> get(const PackRow& row);
@@ -44,6 +47,7 @@ class PackStore {
 
   kernelio::Env& env_;
   replicator::ExtentStore& extents_;
+  kj::Own<BlockMender> mender_;            // where packs are mapped
   std::shared_ptr<DeltaBaseCache> bases_;  // the packs share it, and may outlive this
   std::list<Entry> byUse_;                 // newest first
   std::map<replicator::ExtentId, std::list<Entry>::iterator> entries_;
