@@ -23,7 +23,10 @@ Co<void> Takeover::run(TakeoverCause cause) {
   if (!former_.node.empty()) co_await drainFormer();
   const bool claimed = host_.claim(epoch_, record_.current.nonce, host_.selfIdentity().node);
   KJ_REQUIRE(claimed, "this node has promised a higher epoch", epoch_);
-  if (cause.target == nullptr) {
+  // What is a change is given up when it stalls. So is the attempt of one of a pair, whatever its
+  // cause: the survivor goes on alone (rule 19), and cannot while it waits for the other.
+  const bool pair = record_.traits.pair && record_.lastActive.has_value();
+  if (cause.target == nullptr && !pair) {
     co_await establish();
   } else {
     co_await establishInTime();

@@ -296,6 +296,31 @@ TEST(VolumeMembersTest, APairThatIsDividedGoesOnWithOne) {
   }
 }
 
+// It was told to lead when the other was there, and the other dies before it has the new epoch.
+TEST(VolumeMembersTest, OfAPairOneThatTakesOverByOrderGoesOnWhenTheOtherIsLost) {
+  SimCluster cluster(340, 2, keeping());
+  cluster.begin(2, 0, VolumeTraits{true, 100});
+  cluster.put(0, "k", "1");
+  cluster.settle();
+  ASSERT_EQ(cluster.primary(), &cluster.node(0));
+  bool lost = false;
+  cluster.coordinator().onStored = [&](const VolumeRecord& stored) {
+    if (lost || stored.current.primary.node != "b") return;
+    lost = true;
+    cluster.tasks().add(kj::evalLater([&]() {
+      if (!cluster.node(0).idle()) cluster.node(0).losePower();
+    }));
+  };
+  cluster.tasks().add(outcomeOf(cluster.node(1).volume().takeOver()).ignoreResult());
+  cluster.until([&]() { return cluster.primary() == &cluster.node(1); }, 15'000, "b goes on alone");
+  cluster.put(1, "k", "2");
+  cluster.startAll();
+  awaitBoth(cluster);
+  EXPECT_EQ(cluster.get(0, "k"), "2");
+  cluster.settle();
+  cluster.verify();
+}
+
 TEST(VolumeMembersTest, APairThatStartsTogetherStaysTogether) {
   SimCluster cluster(350, 2, keeping());
   cluster.begin(2, 0, VolumeTraits{true, 100});
