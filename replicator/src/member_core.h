@@ -46,6 +46,7 @@ class MemberCore {
   }
   // Rule 17: from now on records are accepted, though not acknowledged.
   void acceptRepairs() { accepts_ = true; }
+  bool acceptsRepairs() const { return repairing_ && accepts_; }
   // Rule 17: everything that it may have forgotten is here again, and that is durable.
   void whole() { repairing_ = accepts_ = false; }
   // In repair: verified in this epoch and durable up to here. Zeros unless records are accepted.

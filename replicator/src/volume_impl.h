@@ -206,6 +206,7 @@ class VolumeImpl final : public Volume,
   Co<void> repair();
   Co<bool> repairOnce();                // true: whole
   Co<bool> followForRepair(VolumeConfiguration& primary);
+  void awaitActiveEpoch(const VolumeConfiguration& candidate);
   Co<void> prepareRepair(const NodeId& primary);
   Co<void> pinForRepair(const RecordRef& record, const NodeId& primary);
   Co<RecordIndex> askLastIndex(const VolumeConfiguration& primary);
@@ -290,9 +291,11 @@ class VolumeImpl final : public Volume,
 
   bool journalSuspect_ = false;         // else it is extents that are to be repaired
   bool repairPrepared_ = false;
-  LogPosition stateAt_;                 // where the durable state stood at start
+  LogPosition stateAt_;                 // where the durable state stood at start, or was installed
   RecordIndex pinnedTo_;                // what was found at start has its extents pinned up to here
   RecordIndex repairTarget_;            // what the primary had; 0: not known
+  Epoch stalledEpoch_;                  // of the coordinator, not active, as a repair found it
+  int64_t stalledSinceMs_ = 0;
   std::string repairStep_;              // what the repair does or waits for
   Signal repaired_;                     // records came while in repair
 

@@ -2,7 +2,8 @@
 //
 // Rot may have eaten promises and acknowledgements, so the member promises the coordinator's epoch
 // anew, learns how far that epoch's active primary had written, and counts again only when it has
-// everything up to there. The records come as to any standby; meanwhile they are not acknowledged.
+// everything up to there. The records come as to any standby, or a checkpoint where no log holds them any
+// more; meanwhile they are not acknowledged.
 #include "volume_impl.h"
 
 #include "kernelio/check.h"
@@ -19,6 +20,8 @@ namespace {
 constexpr int64_t kRepairPauseMs = 200;
 constexpr int64_t kRepairAskMs = 2000;
 constexpr int64_t kRepairExtentMs = 30'000;
+// An epoch that is not active by then belongs to an attempt that was given up.
+constexpr int64_t kRepairStalledMs = 3000;
 
 }  // namespace
 
@@ -73,7 +76,11 @@ Co<bool> VolumeImpl::repairOnce() {
     if (member_.promise().epoch != epoch || record_.current.epoch > epoch) co_return false;
     co_await repaired_.waitFor(parts_.env.timer, kRepairPauseMs);
   }
-  if (member_.promise().epoch != epoch) co_return false;
+  // A checkpoint that is being installed moves state and log.
+  while (installing_) co_await moved_.waitFor(parts_.env.timer, kRepairPauseMs);
+  if (member_.promise().epoch != epoch || member_.repairedUpTo(log_).index < target) {
+    co_return false;
+  }
   co_await becomeWhole();
   co_return true;
 }
@@ -90,7 +97,11 @@ Co<bool> VolumeImpl::followForRepair(VolumeConfiguration& primary) {
                "copy only, and what is damaged cannot be fetched from anywhere");
     co_return false;
   }
-  if (found->phase != VolumePhase::kActive || primary.primary.node == parts_.self.node) {
+  if (found->phase != VolumePhase::kActive) {
+    awaitActiveEpoch(primary);
+    co_return false;
+  }
+  if (primary.primary.node == parts_.self.node) {
     repairStep("it waits until another member leads");
     co_return false;
   }
@@ -102,17 +113,32 @@ Co<bool> VolumeImpl::followForRepair(VolumeConfiguration& primary) {
   co_return member_.promise().epoch == primary.epoch && member_.promiseDurable();
 }
 
-// Once: what is left of the log begins at the state or holds it, and has its extents.
+// The coordinator's current epoch is to be promised, and it has no active primary. If its candidate is
+// gone, the primary of an earlier epoch may go on for ever (rule 10). The promise makes it take a new
+// epoch, since it is refused here.
+void VolumeImpl::awaitActiveEpoch(const VolumeConfiguration& candidate) {
+  if (stalledEpoch_ != candidate.epoch) {
+    stalledEpoch_ = candidate.epoch;
+    stalledSinceMs_ = nowMs();
+  }
+  if (nowMs() - stalledSinceMs_ < kRepairStalledMs) {
+    repairStep("it waits until another member leads");
+    return;
+  }
+  repairStep(kj::str("it has promised epoch ", candidate.epoch, ", in which nobody leads, and waits for "
+                     "a new one").cStr());
+  claim(candidate.epoch, candidate.nonce, candidate.primary.node);
+}
+
+// Once: the log begins at the state, or it is whole and has its extents.
 Co<void> VolumeImpl::prepareRepair(const NodeId& primary) {
-  bool holdsState = false;
-  auto held = log_.position(stateAt_.index);
-  KJ_IF_MAYBE(position, held) { holdsState = position->hash == stateAt_.hash; }
-  if (!holdsState) {
-    // What the state has applied is committed, so every primary has it in its log, or had.
-    KJ_REQUIRE(journalSuspect_, "the log and the state contradict each other");
+  if (journalSuspect_) {
+    // What is left of the log is not kept: it may lie where the next start does not read, in a segment
+    // that has lost its beginning. What the state has applied is committed, so the primary has it.
     KJ_LOG(WARNING, "the log of a damaged volume begins anew where its state stands",
            record_.name.c_str(), stateAt_.index, log_.last().index);
     log_.reset(stateAt_);
+    pinnedTo_ = stateAt_.index;
     co_await log_.whenWritten();
   }
   while (pinnedTo_ < log_.last().index) {
@@ -120,7 +146,6 @@ Co<void> VolumeImpl::prepareRepair(const NodeId& primary) {
     KJ_REQUIRE(records.size() > 0, "the journal ends early", pinnedTo_, log_.last().index);
     for (const RecordRef& record : records) {
       co_await pinForRepair(record, primary);
-      if (record->index > log_.last().index) break;
       pinnedTo_ = record->index;
     }
   }
@@ -140,10 +165,7 @@ Co<void> VolumeImpl::pinForRepair(const RecordRef& record, const NodeId& primary
                                                kj::mv(fetched));
   auto failure = co_await outcomeOf(kj::mv(bounded));
   if (failure == nullptr && log_.pinRecovered(*record)) co_return;
-  KJ_REQUIRE(journalSuspect_, "no member has the extents of a record of the log", record->index);
-  // What nobody has may never have been committed. If it was, it comes again from the primary.
-  auto previous = log_.position(RecordIndex(record->index.value - 1));
-  log_.truncate(KJ_ASSERT_NONNULL(previous));
+  KJ_FAIL_REQUIRE("no member has the extents of a record of the log", record->index);
 }
 
 Co<RecordIndex> VolumeImpl::askLastIndex(const VolumeConfiguration& primary) {

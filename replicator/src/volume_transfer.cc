@@ -63,7 +63,9 @@ RecordIndex VolumeImpl::keptForTransfers() {
 
 // The primary says that its log does not go on from this member's.
 void VolumeImpl::noteBehind(const AppendRequest& request) {
-  if (!request.behind.has_value() || member_.repairing() || stopped_) return;
+  if (!request.behind.has_value() || stopped_) return;
+  // In repair, once it takes records at all, a checkpoint is as good (rule 17).
+  if (member_.repairing() && !member_.acceptsRepairs()) return;
   // What it says may be of the time before a checkpoint was installed.
   auto held = log_.position(request.behind->index);
   KJ_IF_MAYBE(own, held) {
@@ -108,6 +110,10 @@ Co<void> VolumeImpl::installWhenFree(std::string folder, LogPosition position) {
   KJ_REQUIRE(primary_ == nullptr, "this node leads the volume and needs no checkpoint");
   installing_ = true;
   KJ_DEFER(installing_ = false);
+  if (member_.repairing()) {  // nothing is applied meanwhile
+    co_await installAlone(folder, position);
+    co_return;
+  }
   auto installed = applier_->alone([this, folder, position]() -> kj::Promise<void> {
     return installAlone(folder, position);
   });
@@ -130,6 +136,8 @@ Co<void> VolumeImpl::installAlone(std::string folder, LogPosition position) {
                     exception->getDescription()).cStr());
     kj::throwFatalException(kj::mv(*exception));
   }
+  stateAt_ = position;   // where a repair compares state and log
+  pinnedTo_ = std::max(pinnedTo_, position.index);
   applier_->jumpTo(position.index);
   applier_->lastCheckpointMs = nowMs();
   moved_.notify();

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <cstring>
 
 namespace packmoor::replicator {
@@ -20,22 +21,18 @@ ReplicatorOptions longLog() {
   return options;
 }
 
-std::vector<std::string> segmentsOf(SimCluster& cluster, size_t node) {
-  std::vector<std::string> paths;
-  auto names = cluster.loop().wait(cluster.node(node).env().disk.list("journal"));
-  for (auto& name : names) {
-    if (name.startsWith("segment-")) paths.push_back(kj::str("journal/", name).cStr());
-  }
-  return paths;
-}
-
 // Stops the node and flips bits in one of its last batches, `part` of `parts` into them. What is left
 // behind it shows that it was there.
 void stopAndRot(SimCluster& cluster, size_t node, uint64_t part, uint64_t parts) {
   constexpr size_t kLast = 60, kNewest = 5;
   cluster.damageExpected = true;
-  const auto paths = segmentsOf(cluster, node);
   cluster.node(node).stop();
+  std::vector<std::string> paths;
+  for (int number = 0; number < 64; ++number) {
+    char path[40];
+    std::snprintf(path, sizeof path, "journal/segment-%06d", number);
+    if (cluster.node(node).storage().content(path) != nullptr) paths.push_back(path);
+  }
   std::map<uint64_t, std::pair<std::string, uint64_t>> frames;  // by sequence
   for (const std::string& path : paths) {
     auto bytes = KJ_ASSERT_NONNULL(cluster.node(node).storage().content(path.c_str()));
@@ -140,6 +137,95 @@ TEST(VolumeRepairTest, RestartsAndNewPrimariesBeginItAgain) {
     cluster.verify();
     EXPECT_GT(load.done, 100u);
   }
+}
+
+// Of the records that it needs, no log has any more.
+TEST(VolumeRepairTest, AMemberThatRottedAndIsTooFarBehindFetchesACheckpoint) {
+  for (uint64_t part = 0; part < 4; ++part) {
+    ReplicatorOptions options = SimCluster::testOptions();
+    options.logRetainBytes = 4096;
+    SimCluster cluster(350 + part, 3, options);
+    cluster.begin(2);
+    SimLoad load(cluster, {0, 0, 1, 1});
+    cluster.loop().runFor(1000 * kj::MILLISECONDS);
+    const RecordIndex had = cluster.node(2).volume().status().last;
+    stopAndRot(cluster, 2, part, 4);
+    cluster.until([&]() { return cluster.awaitPrimary().volume().status().base > had; }, 60'000,
+                  "the log is recycled");
+    startDamaged(cluster, 2);
+    cluster.until([&]() {
+      return cluster.node(2).hasVolume() && cluster.node(2).volume().status().transfer.running;
+    }, 20'000, "it fetches a checkpoint");
+    untilWhole(cluster, 2);
+    load.join();
+    EXPECT_EQ(load.failed, 0u) << load.lastFailure;
+    cluster.settle();
+    cluster.verify();
+    // It counts again, also after a restart.
+    cluster.restart(2);
+    EXPECT_FALSE(isRepairing(cluster, 2));
+    const size_t leads = cluster.indexOf(cluster.awaitPrimary());
+    cluster.node(leads == 1 ? 0 : 1).stop();
+    cluster.put(leads, "after", "1");
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
+// The coordinator's epoch is that of an attempt that was given up; the primary of the epoch before goes
+// on, and could for ever.
+TEST(VolumeRepairTest, AnAttemptThatWasGivenUpDoesNotKeepAMemberInRepair) {
+  for (const bool own : {false, true}) {
+    SimCluster cluster(360, 3, longLog());
+    cluster.begin(2);
+    SimLoad load(cluster, {0, 0, 0}, 5);
+    cluster.loop().runFor(1500 * kj::MILLISECONDS);
+    ASSERT_EQ(cluster.primary(), &cluster.node(0));
+    const size_t candidate = own ? 2 : 1;
+    bool taken = false;
+    cluster.coordinator().onStored = [&](const VolumeRecord&) {
+      if (taken) return;
+      taken = true;
+      cluster.tasks().add(kj::evalLater([&]() { cluster.node(candidate).stop(); }));
+    };
+    // Isolated, so that nobody hears of the attempt but the coordinator.
+    cluster.network().isolate(cluster.node(candidate).id(), cluster.nodeIds());
+    cluster.tasks().add(outcomeOf(cluster.node(candidate).volume().takeOver()).ignoreResult());
+    cluster.until([&]() { return taken && cluster.node(candidate).idle(); }, 20'000, "it took an epoch");
+    cluster.network().heal();
+    stopAndRot(cluster, 2, 1, 2);
+    startDamaged(cluster, 2);
+    untilWhole(cluster, 2);
+    load.join();
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
+// What lies behind a first batch that is lost can be read as long as there is no other segment, and not
+// after that.
+TEST(VolumeRepairTest, WhatWasRepairedStaysWholeOverRestarts) {
+  SimCluster cluster(370, 3, longLog());
+  cluster.begin(2);
+  for (int i = 0; i < 30; ++i) cluster.put(0, "k" + std::to_string(i), "v");
+  cluster.settle();
+  cluster.damageExpected = true;
+  cluster.node(2).stop();
+  cluster.node(2).storage().rot("journal/segment-000001", 0, sizeof(format::FrameHeader));
+  startDamaged(cluster, 2);
+  untilWhole(cluster, 2);
+  for (int i = 0; i < 3; ++i) {
+    cluster.put(0, "after", std::to_string(i));
+    cluster.settle();
+    const RecordIndex had = cluster.node(2).volume().status().durable;
+    cluster.node(2).losePower();
+    cluster.startAll();
+    const VolumeStatus status = cluster.node(2).volume().status();
+    EXPECT_FALSE(status.repairing) << status.problem;
+    EXPECT_GE(status.durable, had);
+  }
+  cluster.settle();
+  cluster.verify();
 }
 
 TEST(VolumeRepairTest, ARottenPrimaryIsReplacedAndRepaired) {
