@@ -19,8 +19,6 @@ Uuid uuidFrom(const std::string& text) {
   return id;
 }
 
-std::string folderOf(RecordIndex index) { return "kv/state-" + std::to_string(index.value); }
-
 Co<void> writeFile(kernelio::Disk& disk, std::string path, std::string content) {
   kernelio::OpenOptions options;
   options.write = options.create = true;
@@ -79,6 +77,10 @@ KvState decodeState(const std::string& text) {
   return state;
 }
 
+std::string KvStateMachine::folderOf(RecordIndex index) const {
+  return options_.folder + "/state-" + std::to_string(index.value);
+}
+
 kj::Promise<LogPosition> KvStateMachine::open() {
   if (disk_.staged) return openState();
   state_ = disk_.durable;
@@ -87,13 +89,13 @@ kj::Promise<LogPosition> KvStateMachine::open() {
 
 Co<LogPosition> KvStateMachine::openState() {
   RecordIndex chosen;
-  auto names = co_await env_.disk.list("kv");
+  auto names = co_await env_.disk.list(options_.folder);
   for (const kj::String& name : names) {
     const RecordIndex index(std::stoull(std::string(name.cStr()).substr(6)));
     if (index <= checkpoint_.index) chosen = std::max(chosen, index);
   }
   for (const kj::String& name : names) {
-    const std::string path = std::string("kv/") + name.cStr();
+    const std::string path = options_.folder + "/" + name.cStr();
     if (path != folderOf(chosen)) co_await env_.disk.removeTree(path);
   }
   // What was flushed since then is in KvDisk.
@@ -144,12 +146,12 @@ kj::Promise<void> KvStateMachine::stageCheckpoint(std::string folder, LogPositio
 
 Co<void> KvStateMachine::stage(std::string folder, LogPosition position) {
   disk_.staged = true;
-  co_await env_.disk.makeFolders("kv");
+  co_await env_.disk.makeFolders(options_.folder);
   co_await env_.disk.syncDirectory("");
   const std::string target = folderOf(position.index);
   co_await env_.disk.removeTree(target);
   co_await env_.disk.rename(folder, target);
-  co_await env_.disk.syncDirectory("kv");
+  co_await env_.disk.syncDirectory(options_.folder);
 }
 
 kj::Promise<void> KvStateMachine::switchToStaged(LogPosition position) {

@@ -26,6 +26,7 @@ struct KvOptions {
   uint64_t horizon = 0;  // records; 0: ids never expire
   uint64_t kept = 0;     // results; less than the horizon is the fault expire-early
   uint64_t checkpointBytes = 0;  // that a checkpoint has besides the state, in files of its own
+  std::string folder = "kv";     // of checkpoints that were installed
 };
 
 struct KvResult {
@@ -95,6 +96,7 @@ class KvStateMachine final : public StateMachine {
   Co<CheckpointContent> writeCheckpoint(std::string folder);
   Co<void> stage(std::string folder, LogPosition position);
   Co<void> load(RecordIndex installed);
+  std::string folderOf(RecordIndex index) const;
 
   const KvOptions options_;
   LogPosition checkpoint_;   // by the journal, at start

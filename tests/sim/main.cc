@@ -46,7 +46,8 @@ SimRunOptions optionsFor(const std::string& fault) {
   const PlantedFaultInfo* info = findPlantedFault(fault);
   if (info == nullptr) throw std::runtime_error("There is no planted fault \"" + fault + "\".");
   plantedFault = info->fault;
-  options.expireEarly = info->fault == PlantedFault::kNone;
+  options.expireEarly = fault == "expire-early";
+  options.trustRestored = fault == "coordinator-restored";
   return options;
 }
 

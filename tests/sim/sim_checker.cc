@@ -19,18 +19,27 @@ std::string text(Epoch epoch) { return std::to_string(epoch.value); }
 
 }  // namespace
 
-SimChecker::SimChecker(SimCluster& cluster) : cluster_(cluster) {
+SimChecker::SimChecker(SimCluster& cluster, std::string volume, SimChecker* before)
+    : cluster_(cluster), volume_(std::move(volume)), watcherBefore_(cluster.watcher),
+      tapBefore_(cluster.network().tap), storedBefore_(cluster.coordinator().onStored),
+      findings_(before != nullptr ? before->findings_
+                                  : std::make_shared<std::vector<std::string>>()) {
   cluster_.watcher = this;
   cluster_.network().tap = this;
-  cluster_.coordinator().onStored = [this](const VolumeRecord& record) { stored(record); };
-  cluster_.onFailure = [this](const std::string& what) { findings_.push_back(what); };
+  cluster_.coordinator().onStored = [this](const VolumeRecord& record) {
+    if (storedBefore_) storedBefore_(record);
+    if (record.name == volume_) stored(record);
+  };
+  cluster_.onFailure = [findings = findings_](const std::string& what) {
+    findings->push_back(what);
+  };
 }
 
 SimChecker::~SimChecker() {
-  cluster_.watcher = nullptr;
-  cluster_.network().tap = nullptr;
-  cluster_.coordinator().onStored = nullptr;
-  cluster_.onFailure = nullptr;
+  cluster_.watcher = watcherBefore_;
+  cluster_.network().tap = tapBefore_;
+  cluster_.coordinator().onStored = storedBefore_;
+  if (watcherBefore_ == nullptr) cluster_.onFailure = nullptr;
 }
 
 void SimChecker::finding(std::string what) { cluster_.failed(std::move(what)); }
@@ -41,8 +50,11 @@ SimNode& SimChecker::nodeOf(const NodeId& id) {
 
 // ---- What is applied --------------------------------------------------------------------------
 
-void SimChecker::applied(SimNode& node, const Record& record, const std::string& answer) {
-  const KvState& state = node.kv().state();
+void SimChecker::applied(SimNode& node, const std::string& volume, const Record& record,
+                         const std::string& answer) {
+  if (watcherBefore_ != nullptr) watcherBefore_->applied(node, volume, record, answer);
+  if (volume != volume_) return;
+  const KvState& state = node.kv(volume_).state();
   const uint64_t index = record.index.value;
   const TxnId txn = record.kind == kKvKind ? TxnId::fromBytes(record.payload.slice(0, 16)) : TxnId();
   if (index <= log_.size()) {
@@ -54,7 +66,7 @@ void SimChecker::applied(SimNode& node, const Record& record, const std::string&
     finding(node.id() + " applies " + text(record.index) + " before anybody applied what is below");
     return;
   } else {
-    log_.push_back(Committed{record.hash, state.history, txn, answer});
+    log_.push_back(Committed{record.epoch, record.hash, state.history, txn, answer});
     for (const ExtentId& extent : record.extents) extents_.push_back(extent);
     if (!txn.isNull()) writes_[keyOf(answer)].push_back(record.index);
     if (!txn.isNull() && !byTxn_.emplace(txn, record.index).second) {
@@ -65,7 +77,7 @@ void SimChecker::applied(SimNode& node, const Record& record, const std::string&
       finding("a transaction that was rejected is in the log, at " + text(record.index));
     }
     // Invariant 11.
-    if (active_.empty() || *active_.rbegin() < record.epoch) {
+    if (active_.empty() || active_.rbegin()->first < record.epoch) {
       finding(node.id() + " applies " + text(record.index) + " of epoch " + text(record.epoch) +
               ", which is not active");
     }
@@ -101,12 +113,22 @@ void SimChecker::acknowledged(const TxnId& txn, RecordIndex index, const std::st
     finding("a transaction is acknowledged at " + text(index) + ", where another one is");
   }
   acknowledged_ = std::max(acknowledged_, index);
-  uint32_t copies = 0;
-  for (size_t i = 0; i < cluster_.size(); ++i) copies += holdsDurably(cluster_.node(i), index);
-  if (copies < record_.current.writeQuorum) {
-    finding("a transaction is acknowledged at " + text(index) + " with " + std::to_string(copies) +
-            " durable copies");
+  if (!onQuorum(index)) {
+    finding("a transaction is acknowledged at " + text(index) + " with too few durable copies");
   }
+}
+
+// On the write quorum of the epoch of the record, or of a later one that had it in its log.
+bool SimChecker::onQuorum(RecordIndex index) {
+  for (auto it = active_.lower_bound(log_[index.value - 1].epoch); it != active_.end(); ++it) {
+    uint32_t copies = 0;
+    for (const MemberIdentity& member : it->second.members) {
+      SimNode& node = nodeOf(member.node);
+      copies += holdsDurably(node, index) || kept_[member.node].rotten;
+    }
+    if (copies >= it->second.writeQuorum) return true;
+  }
+  return false;
 }
 
 void SimChecker::rejected(const TxnId& txn, RecordIndex began, RecordIndex restsOn,
@@ -129,7 +151,7 @@ void SimChecker::rejected(const TxnId& txn, RecordIndex began, RecordIndex rests
 
 void SimChecker::readEnds(SimNode& node, RecordIndex began, RecordIndex barrier) {
   ++reads_;
-  const RecordIndex sees = node.kv().state().applied.index;
+  const RecordIndex sees = node.kv(volume_).state().applied.index;
   if (sees < barrier) finding("a read at " + node.id() + " does not see its own barrier");
   if (sees < began) {
     finding("a stale read at " + node.id() + ": it sees " + text(sees) + ", and " + text(began) +
@@ -152,6 +174,8 @@ void SimChecker::leads(Epoch epoch, const NodeId& node) {
 
 void SimChecker::appendSent(const NodeId& primary, const NodeId& member,
                             const AppendRequest& request) {
+  if (tapBefore_ != nullptr) tapBefore_->appendSent(primary, member, request);
+  if (request.volume != record_.id) return;
   leads(request.epoch, primary);
   if (request.committed.value > 0 && active_.count(request.epoch) == 0) {
     finding(primary + " announces " + text(request.committed) + " in epoch " +
@@ -178,8 +202,9 @@ void SimChecker::requireOfSender(const NodeId& primary, const NodeId& member,
   SimNode& node = nodeOf(primary);
   // After a restart the primary may have lost what its standbys have (rule 2), and leads no more.
   auto leader = leaders_.find(reply.epoch);
-  if (reply.position.index.value == 0 || !node.hasVolume() || leader == leaders_.end() ||
-      leader->second.life != node.lives() || node.volume().status().promised != reply.epoch) {
+  if (reply.position.index.value == 0 || !node.hasVolume(volume_.c_str()) ||
+      leader == leaders_.end() || leader->second.life != node.lives() ||
+      node.volume(volume_.c_str()).status().promised != reply.epoch) {
     return;
   }
   Journal& journal = node.journal();
@@ -197,7 +222,9 @@ void SimChecker::requireOfSender(const NodeId& primary, const NodeId& member,
 }
 
 void SimChecker::appendAnswered(const NodeId& primary, const NodeId& member,
-                                const AppendReply& reply) {
+                                const VolumeId& volume, const AppendReply& reply) {
+  if (tapBefore_ != nullptr) tapBefore_->appendAnswered(primary, member, volume, reply);
+  if (volume != record_.id) return;
   if (reply.outcome != AppendReply::Outcome::kDurable) return;
   requireDurable(member, reply.position, " acknowledges ");
   requireOfSender(primary, member, reply);
@@ -213,8 +240,9 @@ void SimChecker::appendAnswered(const NodeId& primary, const NodeId& member,
 }
 
 void SimChecker::fenceAnswered(const NodeId& primary, const NodeId& member,
-                               const FenceReply& reply) {
-  if (!reply.promised) return;
+                               const VolumeId& volume, const FenceReply& reply) {
+  if (tapBefore_ != nullptr) tapBefore_->fenceAnswered(primary, member, volume, reply);
+  if (volume != record_.id || !reply.promised) return;
   requireDurable(member, reply.last, " reports ");
   Kept& kept = kept_[member];
   kept.promised = std::max(kept.promised, reply.highest);
@@ -225,9 +253,12 @@ void SimChecker::stored(const VolumeRecord& record) {
   cluster_.network().trace(0xca5, record.current.epoch.value);
   if (record.phase != VolumePhase::kActive) return;
   const Epoch epoch = record.current.epoch;
-  active_.insert(epoch);
+  active_[epoch] = record.current;
   // Rule 8.
-  std::set<NodeId> members = started_[epoch];
+  std::set<NodeId> members;
+  for (const NodeId& member : started_[epoch]) {
+    if (record.current.hasMember(member)) members.insert(member);
+  }
   SimNode& primary = nodeOf(record.current.primary.node);
   if (primary.up() && primary.journal().durable(record.id).epoch == epoch) {
     members.insert(primary.id());
@@ -263,9 +294,11 @@ RecordIndex SimChecker::commonDurable(SimNode& node) {
 }
 
 void SimChecker::stopping(SimNode& node) {
+  if (watcherBefore_ != nullptr) watcherBefore_->stopping(node);
   if (!node.up()) return;
   Kept& kept = kept_[node.id()];
   kept.durable = std::max(kept.durable, commonDurable(node));
+  if (kept.rotten) return;  // what it has now is not all that it had
   kept.tail.clear();
   const RecordIndex last = node.journal().durable(record_.id).index;
   for (uint64_t index = log_.size() + 1; index <= last.value; ++index) {
@@ -274,36 +307,46 @@ void SimChecker::stopping(SimNode& node) {
   }
 }
 
-void SimChecker::looked(SimNode& node, const VolumeStatus& status) {
-  Kept& kept = kept_[node.id()];
-  if (kept.lives != node.lives()) {
-    kept.lives = node.lives();
-    kept.applied = RecordIndex();
-    for (auto& [index, hash] : kept.tail) {
-      if (index <= log_.size() && log_[index - 1].hash == hash) {
-        kept.durable = std::max(kept.durable, RecordIndex(index));
-      }
-    }
-    if (kept.durable.value > 0 && !holdsDurably(node, kept.durable)) {
-      finding(node.id() + " has lost records in a restart: " + text(kept.durable) +
-              " was durable, now it ends at " + text(status.last));
-    }
-    if (status.promised < kept.promised) {
-      finding(node.id() + " has lost its promise of epoch " + text(kept.promised) +
-              " in a restart");
+// After a restart; where the journal has rotted, when it is whole again (rule 17).
+void SimChecker::startedAnew(SimNode& node, Kept& kept, const VolumeStatus& status) {
+  const char* when = kept.rotten ? " when it was repaired" : " in a restart";
+  kept.rotten = false;
+  for (auto& [index, hash] : kept.tail) {
+    if (index <= log_.size() && log_[index - 1].hash == hash) {
+      kept.durable = std::max(kept.durable, RecordIndex(index));
     }
   }
+  if (kept.durable.value > 0 && !holdsDurably(node, kept.durable)) {
+    finding(node.id() + " has lost records" + when + ": " + text(kept.durable) +
+            " was durable, now it ends at " + text(status.last));
+  }
+  if (status.promised < kept.promised) {
+    finding(node.id() + " has lost its promise of epoch " + text(kept.promised) + when);
+  }
+}
+
+void SimChecker::looked(SimNode& node, const VolumeStatus& status) {
+  Kept& kept = kept_[node.id()];
+  const bool newLife = kept.lives != node.lives();
+  if (newLife) {
+    kept.lives = node.lives();
+    kept.applied = RecordIndex();
+  }
+  if (kept.rotten ? !status.repairing : newLife) startedAnew(node, kept, status);
   if (status.applied < kept.applied) finding(node.id() + " has applied less than before");
   kept.applied = status.applied;
   if (status.applied > status.committed) finding(node.id() + " applies what is not committed");
-  if (status.applied > status.durable) finding(node.id() + " applies what is not durable");
+  // In repair the state may be ahead of what is left of the log.
+  if (status.applied > status.durable && !status.repairing) {
+    finding(node.id() + " applies what is not durable");
+  }
   if (status.role == VolumeRole::kPrimary) leads(status.epoch, node.id());
 }
 
 void SimChecker::poll() {
   for (size_t i = 0; i < cluster_.size() && !found(); ++i) {
     SimNode& node = cluster_.node(i);
-    if (node.hasVolume()) looked(node, node.volume().status());
+    if (node.hasVolume(volume_.c_str())) looked(node, node.volume(volume_.c_str()).status());
   }
 }
 
@@ -317,7 +360,8 @@ void SimChecker::finish() {
   }
   for (size_t i = 0; i < cluster_.size(); ++i) {
     SimNode& node = cluster_.node(i);
-    const RecordIndex applied = node.kv().state().applied.index;
+    if (!cluster_.isMember(node, volume_)) continue;
+    const RecordIndex applied = node.kv(volume_).state().applied.index;
     if (applied.value != log_.size()) {
       finding(node.id() + " has applied " + text(applied) + " of " + std::to_string(log_.size()));
     }

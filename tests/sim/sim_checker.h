@@ -17,6 +17,10 @@
 //     promised at its death is there after its restart.
 //   - applied <= committed, applied <= durable, and extents are sealed where their record is applied.
 //
+//   - A member whose journal rotted counts again only with everything that it had, and promised.
+//
+// One for each volume; a later one passes on to those before it what it sees, and shares their findings.
+//
 // Loop: the cluster's. The cluster outlives it.
 #pragma once
 
@@ -29,7 +33,8 @@ namespace packmoor::replicator {
 
 class SimChecker final : public SimTap, public SimWatcher {
  public:
-  explicit SimChecker(SimCluster& cluster);
+  explicit SimChecker(SimCluster& cluster, std::string volume = "main",
+                      SimChecker* before = nullptr);
   ~SimChecker();
   KJ_DISALLOW_COPY(SimChecker);
 
@@ -46,8 +51,12 @@ class SimChecker final : public SimTap, public SimWatcher {
   // When all nodes run and have applied everything.
   void finish();
 
-  bool found() const { return !findings_.empty(); }
-  const std::vector<std::string>& findings() const { return findings_; }
+  bool found() const { return !findings_->empty(); }
+  const std::vector<std::string>& findings() const { return *findings_; }
+  const std::string& volume() const { return volume_; }
+  // The journal of a node that is down has rotted: what it has forgotten is no finding until it says
+  // that it is whole.
+  void rotted(SimNode& node) { kept_[node.id()].rotten = true; }
   void finding(std::string text);
   RecordIndex highestAcknowledged() const { return acknowledged_; }
   const std::vector<ExtentId>& extents() const { return extents_; }
@@ -56,14 +65,18 @@ class SimChecker final : public SimTap, public SimWatcher {
   uint64_t records() const { return log_.size(); }
 
   // SimWatcher and SimTap
-  void applied(SimNode& node, const Record& record, const std::string& answer) override;
+  void applied(SimNode& node, const std::string& volume, const Record& record,
+               const std::string& answer) override;
   void stopping(SimNode& node) override;
   void appendSent(const NodeId& primary, const NodeId& member, const AppendRequest& request) override;
-  void appendAnswered(const NodeId& primary, const NodeId& member, const AppendReply& reply) override;
-  void fenceAnswered(const NodeId& primary, const NodeId& member, const FenceReply& reply) override;
+  void appendAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
+                      const AppendReply& reply) override;
+  void fenceAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
+                     const FenceReply& reply) override;
 
  private:
   struct Committed {
+    Epoch epoch;
     Hash128 hash, history;
     TxnId txn;
     std::string answer;
@@ -78,6 +91,7 @@ class SimChecker final : public SimTap, public SimWatcher {
     std::map<uint64_t, Hash128> tail;  // and what was durable beyond it: it may become common
     Epoch promised;             // the highest that it has told anybody
     RecordIndex applied;        // in this life
+    bool rotten = false;        // and not whole yet
   };
   struct Leader {
     NodeId node;
@@ -91,9 +105,15 @@ class SimChecker final : public SimTap, public SimWatcher {
   void leads(Epoch epoch, const NodeId& node);
   RecordIndex commonDurable(SimNode& node);
   bool holdsDurably(SimNode& node, RecordIndex index);
+  void startedAnew(SimNode& node, Kept& kept, const VolumeStatus& status);
+  bool onQuorum(RecordIndex index);
   SimNode& nodeOf(const NodeId& id);
 
   SimCluster& cluster_;
+  const std::string volume_;
+  SimWatcher* const watcherBefore_;
+  SimTap* const tapBefore_;
+  std::function<void(const VolumeRecord&)> storedBefore_;
   VolumeRecord record_;                      // as last stored
   std::vector<Committed> log_;               // [0] is index 1
   std::unordered_map<TxnId, RecordIndex> byTxn_;
@@ -103,11 +123,11 @@ class SimChecker final : public SimTap, public SimWatcher {
   std::vector<ExtentId> extents_;            // named by the log
   std::map<NodeId, Kept> kept_;
   std::map<Epoch, Leader> leaders_;
-  std::set<Epoch> active_;
+  std::map<Epoch, VolumeConfiguration> active_;
   std::map<Epoch, std::set<NodeId>> started_;  // who has acknowledged records of the epoch in it
   RecordIndex acknowledged_, seen_;
   uint64_t reads_ = 0;
-  std::vector<std::string> findings_;
+  std::shared_ptr<std::vector<std::string>> findings_;
 };
 
 }  // namespace packmoor::replicator

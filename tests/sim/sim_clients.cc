@@ -45,11 +45,13 @@ Co<void> SimClients::client(size_t number) {
   while (!stopping_) {
     co_await pause(options_.pauseUsMax);
     if (random_.chance(100'000)) node = random_.below(cluster_.size());
-    if (!cluster_.node(node).hasVolume()) {
+    if (!serves(node)) {
       node = random_.below(cluster_.size());
       continue;
     }
-    if (random_.chance(options_.readPerMillion)) {
+    if (random_.chance(options_.extentReadPerMillion)) {
+      co_await readExtent(node);
+    } else if (random_.chance(options_.readPerMillion)) {
       co_await read(node);
     } else {
       co_await write(number, node);
@@ -63,7 +65,7 @@ SimClients::Transaction SimClients::begin(size_t node) {
   transaction.txn = cluster_.newTxn();
   const std::string key = "k" + std::to_string(random_.below(options_.keys));
   const std::string value = "v" + std::to_string(++values_);
-  const KvState& state = cluster_.node(node).kv().state();
+  const KvState& state = cluster_.node(node).kv(checker_.volume()).state();
   transaction.operation = "put " + key + " " + value;
   if (random_.chance(200'000)) {
     auto known = state.values.find(key);
@@ -85,7 +87,7 @@ Proposal SimClients::proposalOf(const Transaction& transaction) {
 
 Co<ReplicatedExtentWriter::Sealed> SimClients::writeExtent(size_t node) {
   SimNode& at = cluster_.node(node);
-  auto writer = co_await at.replicator().beginExtent(at.volume());
+  auto writer = co_await at.replicator().beginExtent(volumeAt(node));
   const size_t bytes = 100 + random_.below(kExtentBytesMax - 100);
   auto data = extentContent(writer->id(), bytes);
   co_await writer->writeBlock(0, kj::mv(data));
@@ -106,13 +108,13 @@ Co<void> SimClients::write(size_t number, size_t node) {
 
 Co<void> SimClients::attempt(size_t number, size_t node, Transaction transaction) {
   for (size_t i = 0; i < kAttemptsMax && !stopping_; ++i) {
-    if (!cluster_.node(node).hasVolume()) {
+    if (!serves(node)) {
       co_await pause(20'000);
       node = random_.below(cluster_.size());
       continue;
     }
     const RecordIndex began = checker_.readBegins();
-    auto proposed = cluster_.node(node).volume().propose(proposalOf(transaction));
+    auto proposed = volumeAt(node).propose(proposalOf(transaction));
     auto outcome = co_await outcomeOf(kj::mv(proposed));
     if (outcome.ok()) {
       const bool accepted = judge(transaction, began, *outcome.value);
@@ -143,8 +145,8 @@ bool SimClients::judge(const Transaction& transaction, RecordIndex began,
 Co<void> SimClients::again(Transaction transaction) {
   co_await pause(300'000);
   const size_t node = random_.below(cluster_.size());
-  if (stopping_ || !cluster_.node(node).hasVolume()) co_return;
-  auto proposed = cluster_.node(node).volume().propose(proposalOf(transaction));
+  if (stopping_ || !serves(node)) co_return;
+  auto proposed = volumeAt(node).propose(proposalOf(transaction));
   auto outcome = co_await outcomeOf(kj::mv(proposed));
   if (!outcome.ok()) co_return;
   const std::string text = textOf(outcome.value->result);
@@ -155,8 +157,24 @@ Co<void> SimClients::again(Transaction transaction) {
 
 Co<void> SimClients::read(size_t node) {
   const RecordIndex began = checker_.readBegins();
-  auto outcome = co_await outcomeOf(cluster_.node(node).volume().readBarrier());
+  auto outcome = co_await outcomeOf(volumeAt(node).readBarrier());
   if (outcome.ok()) checker_.readEnds(cluster_.node(node), began, *outcome.value);
+}
+
+// What has rotted is mended on the way.
+Co<void> SimClients::readExtent(size_t node) {
+  const auto& extents = checker_.extents();
+  if (extents.empty()) co_return;
+  const ExtentId id = extents[random_.below(extents.size())];
+  ExtentStore& store = cluster_.node(node).extents();
+  if (!store.isSealed(id)) co_return;
+  auto reading = cluster_.node(node).front(store.readBlock(id, 0));
+  auto block = co_await outcomeOf(kj::mv(reading));
+  if (!block.ok()) co_return;   // no other member can be reached
+  auto content = extentContent(id, block.value->size());
+  if (content.bytes() != block.value->bytes()) {
+    checker_.finding("a read of an extent at " + cluster_.node(node).id() + " gives other bytes");
+  }
 }
 
 // A read that hangs at one node must not keep it from asking another.
@@ -164,7 +182,7 @@ Co<void> SimClients::reader() {
   while (!stopping_) {
     co_await pause(options_.readPauseUsMax);
     const size_t node = random_.below(cluster_.size());
-    if (cluster_.node(node).hasVolume() && readsAside_ < kReadsAsideMax) tasks_.add(readAside(node));
+    if (serves(node) && readsAside_ < kReadsAsideMax) tasks_.add(readAside(node));
   }
   --running_;
 }
@@ -176,17 +194,17 @@ Co<void> SimClients::readAside(size_t node) {
 }
 
 Co<bool> SimClients::writeAndRead(size_t node) {
-  if (!cluster_.node(node).hasVolume()) co_return false;
+  if (!serves(node)) co_return false;
   Transaction transaction = begin(node);
   transaction.operation = "put end v" + std::to_string(++values_);
   const RecordIndex began = checker_.readBegins();
-  auto proposed = cluster_.node(node).volume().propose(proposalOf(transaction));
+  auto proposed = volumeAt(node).propose(proposalOf(transaction));
   auto outcome = co_await outcomeOf(kj::mv(proposed));
   if (!outcome.ok()) co_return false;
   judge(transaction, began, *outcome.value);
-  if (!cluster_.node(node).hasVolume()) co_return false;
+  if (!serves(node)) co_return false;
   const RecordIndex since = checker_.readBegins();
-  auto read = co_await outcomeOf(cluster_.node(node).volume().readBarrier());
+  auto read = co_await outcomeOf(volumeAt(node).readBarrier());
   if (!read.ok()) co_return false;
   checker_.readEnds(cluster_.node(node), since, *read.value);
   co_return true;

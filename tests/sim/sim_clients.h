@@ -3,8 +3,8 @@
 //
 // Each client works on keys that all share. It goes to another node when its node is down, does not
 // answer, or by chance. Some transactions name an extent, which is written through the node first.
-// Some that were acknowledged are sent once more: the answer must be the same. Every answer goes to
-// the SimChecker.
+// Some that were acknowledged are sent once more: the answer must be the same. Some extents are read,
+// as a fetch does. Every answer goes to the SimChecker, whose volume it is.
 //
 // Loop: the cluster's. Cluster and checker outlive it.
 #pragma once
@@ -19,6 +19,7 @@ struct SimClientOptions {
   uint32_t extentPerMillion = 30'000;
   uint32_t readPerMillion = 300'000;
   uint32_t againPerMillion = 60'000;
+  uint32_t extentReadPerMillion = 20'000;
   size_t keys = 5;
   size_t readers = 2;              // that only read, and do not wait for answers
   int64_t readPauseUsMax = 12'000;
@@ -56,6 +57,9 @@ class SimClients final : private kj::TaskSet::ErrorHandler {
   Co<void> read(size_t node);
   Co<void> reader();
   Co<void> readAside(size_t node);
+  Co<void> readExtent(size_t node);
+  bool serves(size_t node) { return cluster_.node(node).hasVolume(checker_.volume().c_str()); }
+  Volume& volumeAt(size_t node) { return cluster_.node(node).volume(checker_.volume().c_str()); }
   Co<ReplicatedExtentWriter::Sealed> writeExtent(size_t node);
   // True: it was accepted.
   bool judge(const Transaction& transaction, RecordIndex began, const ProposeOutcome& outcome);

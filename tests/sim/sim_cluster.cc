@@ -49,12 +49,15 @@ void SimNode::boot() {
   });
 }
 
-kj::Own<StateMachine> SimNode::makeStateMachine() {
-  auto kv = kj::heap<KvStateMachine>(life_->sim.env(), *life_->extents, disk, cluster_.kvOptions);
-  life_->kv = kv.get();
+kj::Own<StateMachine> SimNode::makeStateMachine(const std::string& volume) {
+  KvOptions options = cluster_.kvOptions;
+  if (volume != "main") options.folder += "-" + volume;
+  KvDisk& kept = volume == "main" ? disk : otherDisks[volume];
+  auto kv = kj::heap<KvStateMachine>(life_->sim.env(), *life_->extents, kept, options);
+  life_->kv[volume] = kv.get();
   if (cluster_.watcher != nullptr) {
-    kv->onApplied = [this](const Record& record, const std::string& answer) {
-      cluster_.watcher->applied(*this, record, answer);
+    kv->onApplied = [this, volume](const Record& record, const std::string& answer) {
+      cluster_.watcher->applied(*this, volume, record, answer);
     };
   }
   return kv;
@@ -82,7 +85,7 @@ Co<void> SimNode::start() {
       NodeParts{life.sim.env(), id_, *life.journal, life.report, *life.extents, *life.coordinator,
                 *life.peers},
       cluster_.options_,
-      [this](const VolumeRecord&) { return makeStateMachine(); },
+      [this](const VolumeRecord& record) { return makeStateMachine(record.name); },
       [](std::string, kj::Array<const kj::byte>) -> kj::Promise<kj::Array<kj::byte>> {
         return kj::heapArray<kj::byte>(0);
       });
@@ -212,13 +215,17 @@ void SimCluster::restart(size_t node) {
   awaitOpen(*nodes_[node]);
 }
 
-SimNode* SimCluster::primary() {
+SimNode* SimCluster::primary(const std::string& volume) {
   SimNode* found = nullptr;
+  Epoch highest;
   for (auto& node : nodes_) {
-    if (!node->hasVolume()) continue;
-    const VolumeStatus status = node->volume().status();
+    if (!node->hasVolume(volume.c_str())) continue;
+    const VolumeStatus status = node->volume(volume.c_str()).status();
     if (status.role != VolumeRole::kPrimary) continue;
-    if (found == nullptr || found->volume().status().epoch < status.epoch) found = node.get();
+    if (found == nullptr || highest < status.epoch) {
+      found = node.get();
+      highest = status.epoch;
+    }
   }
   return found;
 }
@@ -235,8 +242,8 @@ size_t SimCluster::indexOf(const SimNode& node) const {
   KJ_UNREACHABLE;
 }
 
-bool SimCluster::isMember(const SimNode& node) const {
-  auto volume = coordinator_.volumes.find("main");
+bool SimCluster::isMember(const SimNode& node, const std::string& name) const {
+  auto volume = coordinator_.volumes.find(name);
   if (volume == coordinator_.volumes.end()) return false;
   const VolumeConfiguration& current = volume->second.current;
   return current.hasMember(node.id()) ||
@@ -335,6 +342,27 @@ void SimCluster::verifyNode(SimNode& node, Histories& histories,
   }
 }
 
+namespace {
+
+std::string describeVolume(const VolumeStatus& s) {
+  std::string text = s.name == "main" ? "" : "\n    " + s.name + ": ";
+  text += kj::str(roleName(s.role), " primary=", s.primary.c_str(), " epoch=", s.epoch, " base=",
+                  s.base, " last=", s.last, " durable=", s.durable, " committed=", s.committed,
+                  " applied=", s.applied, " checkpoint=", s.checkpoint, " ", s.problem.c_str())
+              .cStr();
+  if (s.transfer.running) {
+    text += kj::str(" transfer: ", s.transfer.phase.c_str(), " ", s.transfer.fileBytesDone, " of ",
+                    s.transfer.fileBytes, " ", s.transfer.problem.c_str()).cStr();
+  }
+  for (const auto& member : s.members) {
+    text += kj::str(member.counted ? " [" : " (", member.node.c_str(), " ", member.acknowledged, " ",
+                    member.problem.c_str(), member.counted ? "]" : ")").cStr();
+  }
+  return text;
+}
+
+}  // namespace
+
 std::string SimCluster::describe() {
   std::string text;
   for (auto& node : nodes_) {
@@ -343,23 +371,9 @@ std::string SimCluster::describe() {
       text += "down";
       continue;
     }
-    if (!node->hasVolume()) {
-      text += "not open";
-      continue;
-    }
-    const VolumeStatus s = node->volume().status();
-    text += kj::str(roleName(s.role), " primary=", s.primary.c_str(), " epoch=", s.epoch, " base=",
-                    s.base, " last=", s.last, " durable=", s.durable, " committed=", s.committed,
-                    " applied=", s.applied, " checkpoint=", s.checkpoint, " ", s.problem.c_str())
-                .cStr();
-    if (s.transfer.running) {
-      text += kj::str(" transfer: ", s.transfer.phase.c_str(), " ", s.transfer.fileBytesDone, " of ",
-                      s.transfer.fileBytes, " ", s.transfer.problem.c_str()).cStr();
-    }
-    for (const auto& member : s.members) {
-      text += kj::str(" [", member.node.c_str(), " ", member.acknowledged, " ",
-                      member.problem.c_str(), "]").cStr();
-    }
+    auto volumes = node->replicator().volumes();
+    if (volumes.empty()) text += "not open";
+    for (Volume* volume : volumes) text += describeVolume(volume->status());
   }
   return text;
 }

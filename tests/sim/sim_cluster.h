@@ -35,7 +35,8 @@ class SimNode;
 // Sees what happens to nodes, in the turn in which it happens. Must not destroy a node.
 class SimWatcher {
  public:
-  virtual void applied(SimNode& node, const Record& record, const std::string& answer) {}
+  virtual void applied(SimNode& node, const std::string& volume, const Record& record,
+                       const std::string& answer) {}
   virtual void stopping(SimNode& node) {}  // it runs still
 
  protected:
@@ -62,7 +63,7 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   // Each write takes so long; 0: as usual.
   void slowDisk(kj::Duration write);
   kernelio::Env& env() { return life_->sim.env(); }
-  KvStateMachine& kv() { return *KJ_ASSERT_NONNULL(life_->kv); }
+  KvStateMachine& kv(const std::string& volume = "main") { return *life_->kv.at(volume); }
   uint64_t lives() const { return lives_; }  // counts starts
   bool hasVolume(kj::StringPtr name = "main"_kj);
   Volume& volume(kj::StringPtr name = "main"_kj);
@@ -72,7 +73,8 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
     return life_->fronts.wrap(kj::mv(work));
   }
   const Uuid& journalId() const { return journalId_; }
-  KvDisk disk;
+  KvDisk disk;                             // of "main"
+  std::map<std::string, KvDisk> otherDisks;  // by volume
 
  private:
   struct Life {
@@ -85,13 +87,13 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
     kj::Own<Peers> peers;
     kj::Own<Replicator> replicator;
     kj::Canceler fronts;
-    kj::Maybe<KvStateMachine*> kv;
+    std::map<std::string, KvStateMachine*> kv;  // by volume
     bool started = false;
     kj::Promise<void> running = nullptr;
   };
   void taskFailed(kj::Exception&& exception) override;
   void die();                    // in a turn of its own
-  kj::Own<StateMachine> makeStateMachine();
+  kj::Own<StateMachine> makeStateMachine(const std::string& volume);
 
   SimCluster& cluster_;
   const NodeId id_;
@@ -130,15 +132,15 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
   SimNode& node(size_t i) { return *nodes_[i]; }
   size_t size() const { return nodes_.size(); }
   std::vector<NodeId> nodeIds() const;
-  // As the coordinator has it, the node is a member of either sort of "main".
-  bool isMember(const SimNode& node) const;
+  // As the coordinator has it, the node is a member of either sort.
+  bool isMember(const SimNode& node, const std::string& volume = "main") const;
   SimNetwork& network() { return network_; }
   SimCoordinator& coordinator() { return coordinator_; }
   kernelio::SeededRandom& random() { return random_; }
   int64_t nowMs() { return loop_.elapsed() / kj::MILLISECONDS; }
 
-  // The node that leads "main", if any.
-  SimNode* primary();
+  // The node that leads the volume, if any.
+  SimNode* primary(const std::string& volume = "main");
   SimNode& awaitPrimary(int64_t timeoutMs = 20'000);
   size_t indexOf(const SimNode& node) const;
 

@@ -19,6 +19,34 @@ kj::Promise<void> SimCoordinator::ask(const NodeId& node) {
   });
 }
 
+void SimCoordinator::keepCopy() {
+  if (!lost_) copy_ = Copy{volumes, revision_};
+}
+
+bool SimCoordinator::goBack() {
+  if (lost_ || !copy_ || copy_->revision == revision_) return false;
+  lost_ = Copy{volumes, revision_};
+  volumes = copy_->volumes;
+  revision_ = copy_->revision;
+  if (!trusted) {
+    // It is another cluster now, by its id, for whoever knew the one before.
+    for (const auto& [node, registration] : nodes) doubting.insert(node);
+  }
+  changed();
+  return true;
+}
+
+void SimCoordinator::accept() {
+  doubting.clear();
+  if (!lost_) return;
+  if (!trusted) {
+    volumes = lost_->volumes;
+    revision_ = lost_->revision;
+  }
+  lost_.reset();
+  changed();
+}
+
 void SimCoordinator::changed() {
   auto watchers = std::move(watchers_);
   watchers_.clear();

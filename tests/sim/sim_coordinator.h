@@ -24,6 +24,12 @@ class SimCoordinator final {
   void cutOff(const NodeId& node) { cutOff_.insert(node); }
   void heal() { cutOff_.clear(); }
   std::set<NodeId> doubting;        // nodes that take it for another one than they know (rule 18)
+  // Goes back to a copy that was made of it. Nodes that have asked it before doubt it from then on, until
+  // an operator has accepted it, by which it has what it had last.
+  bool trusted = false;             // the planted fault: nobody doubts
+  void keepCopy();
+  bool goBack();                    // false: there is no copy, or it is of the present
+  void accept();
   // What a node has read and keeps through its restarts (Coordinator::remembered).
   std::map<NodeId, std::map<std::string, VolumeRecord>> remembered;
   kj::Own<Coordinator> makeView(const NodeId& node);
@@ -37,6 +43,10 @@ class SimCoordinator final {
 
  private:
   class View;
+  struct Copy {
+    std::map<std::string, VolumeRecord> volumes;
+    int64_t revision = 0;
+  };
   kj::Promise<void> ask(const NodeId& node);
   void changed();
 
@@ -44,6 +54,7 @@ class SimCoordinator final {
   kernelio::SeededRandom random_;
   std::set<NodeId> cutOff_;
   int64_t revision_ = 0;
+  std::optional<Copy> copy_, lost_;   // made at some time; the newest, while it has gone back
   std::vector<kj::Own<kj::PromiseFulfiller<void>>> watchers_;
 };
 

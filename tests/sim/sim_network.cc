@@ -84,7 +84,10 @@ void SimNetwork::damage(Message& message) {
 template <typename Reply, typename Request, typename Method>
 Co<Reply> SimNetwork::deliver(NodeId from, NodeId to, Request request, Method method) {
   damage(request);
+  VolumeId volume;
+  if constexpr (std::is_same_v<Request, FenceRequest>) volume = request.coordinator.id;
   if constexpr (std::is_same_v<Request, AppendRequest>) {
+    volume = request.volume;
     if (tap != nullptr) tap->appendSent(from, to, request);
   }
   co_await travel(from, to);
@@ -101,8 +104,8 @@ Co<Reply> SimNetwork::deliver(NodeId from, NodeId to, Request request, Method me
     auto reply = co_await kj::mv(handled);
     damage(reply);
     if (tap != nullptr) {
-      if constexpr (std::is_same_v<Reply, AppendReply>) tap->appendAnswered(from, to, reply);
-      if constexpr (std::is_same_v<Reply, FenceReply>) tap->fenceAnswered(from, to, reply);
+      if constexpr (std::is_same_v<Reply, AppendReply>) tap->appendAnswered(from, to, volume, reply);
+      if constexpr (std::is_same_v<Reply, FenceReply>) tap->fenceAnswered(from, to, volume, reply);
     }
     co_await travel(to, from);
     co_return kj::mv(reply);

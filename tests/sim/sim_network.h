@@ -38,8 +38,10 @@ struct SimLinks {
 class SimTap {
  public:
   virtual void appendSent(const NodeId& primary, const NodeId& member, const AppendRequest&) {}
-  virtual void appendAnswered(const NodeId& primary, const NodeId& member, const AppendReply&) {}
-  virtual void fenceAnswered(const NodeId& primary, const NodeId& member, const FenceReply&) {}
+  virtual void appendAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
+                              const AppendReply&) {}
+  virtual void fenceAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
+                             const FenceReply&) {}
 
  protected:
   ~SimTap() = default;

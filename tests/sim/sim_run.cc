@@ -13,20 +13,65 @@ namespace {
 
 constexpr uint64_t kHorizon = 400;  // of transaction ids, in records
 
+struct VolumeSetting {
+  std::string name;
+  std::vector<NodeId> members;
+  uint32_t writeQuorum;
+  VolumeTraits traits;
+};
+
 struct Setting {
   size_t nodes;
-  uint32_t writeQuorum;
+  std::vector<VolumeSetting> volumes;
+  SimStormOptions storm;
   ReplicatorOptions replicator;
   JournalOptions journal;
 };
 
+// Mostly majorities; every legal quorum at times. Where journals rot, one member must not be needed.
+uint32_t quorumOf(kernelio::SeededRandom& random, size_t members, bool rot) {
+  const uint64_t any = 1 + random.below(members);
+  const uint64_t quorum = random.chance(700'000) ? members / 2 + 1 : any;
+  if (rot && members >= 3) return static_cast<uint32_t>(std::clamp<uint64_t>(quorum, 2, members - 1));
+  return static_cast<uint32_t>(quorum);
+}
+
+// Consecutive nodes from a random one on, in a ring.
+std::vector<NodeId> membersOf(size_t first, size_t count, size_t nodes) {
+  std::vector<NodeId> members;
+  for (size_t i = 0; i < count; ++i) {
+    members.emplace_back(1, static_cast<char>('a' + (first + i) % nodes));
+  }
+  return members;
+}
+
+// Who is there, and what becomes of them.
+void drawVolumes(Setting& setting, kernelio::SeededRandom& random) {
+  size_t members = 3 + random.below(3);
+  setting.storm.changes = random.chance(300'000);
+  const bool pair = setting.storm.changes && random.chance(200'000);
+  if (pair) members = 2;
+  setting.nodes = members;
+  if (setting.storm.changes) setting.nodes += random.below(members >= 4 ? 2 : 3);
+  setting.storm.rot = !pair && random.chance(300'000);
+  setting.storm.coordinatorGoesBack = random.chance(150'000);
+  VolumeSetting first{"main", membersOf(0, members, setting.nodes), 2, {}};
+  first.traits.pair = pair;
+  if (!pair) first.writeQuorum = quorumOf(random, members, setting.storm.rot);
+  setting.volumes.push_back(std::move(first));
+  if (random.chance(800'000)) return;
+  const size_t least = std::min<size_t>(setting.storm.rot ? 3 : 2, setting.nodes);
+  const size_t count = least + random.below(setting.nodes - least + 1);
+  const size_t from = random.below(setting.nodes);
+  setting.volumes.push_back({"side", membersOf(from, count, setting.nodes),
+                             quorumOf(random, count, setting.storm.rot), {}});
+}
+
 Setting settingOf(uint64_t seed) {
   kernelio::SeededRandom random(seed * 7919 + 13);
-  Setting setting{3 + random.below(3), 2, SimCluster::testOptions(), SimCluster::journalOptions()};
-  // Mostly majorities; every legal quorum at times.
-  const size_t n = setting.nodes;
-  setting.writeQuorum = static_cast<uint32_t>(random.chance(700'000) ? n / 2 + 1
-                                                                     : 1 + random.below(n));
+  Setting setting{3, {}, {}, SimCluster::testOptions(), SimCluster::journalOptions()};
+  const bool smallLogs = seed % 3 == 0;
+  drawVolumes(setting, random);
   ReplicatorOptions& options = setting.replicator;
   options.proposeTimeoutMs = 200 + static_cast<int64_t>(random.below(2000));
   options.readTimeoutMs = 200 + static_cast<int64_t>(random.below(1500));
@@ -35,20 +80,41 @@ Setting settingOf(uint64_t seed) {
   options.checkpointBytes = 4096 + random.below(64u << 10);
   options.checkpointIntervalMs = 200 + static_cast<int64_t>(random.below(2000));
   // With small logs a member that was away needs a checkpoint.
-  options.logRetainBytes = seed % 3 == 0 ? 2048 : 64u << 20;
+  options.logRetainBytes = smallLogs ? 2048 : 64u << 20;
+  options.logRepairBytes = options.logRetainBytes;
   setting.journal.segmentBytes = (64u << 10) << random.below(3);
   setting.journal.batchBytesMax = setting.journal.segmentBytes / 4;
   return setting;
+}
+
+std::string describe(const Setting& setting) {
+  std::string text = std::to_string(setting.nodes) + " nodes";
+  for (const VolumeSetting& volume : setting.volumes) {
+    text += ", " + volume.name + " on ";
+    for (const NodeId& member : volume.members) text += member;
+    text += " with W = " + std::to_string(volume.writeQuorum);
+    if (volume.traits.pair) text += ", a pair";
+  }
+  if (setting.storm.changes) text += "; members change";
+  if (setting.storm.rot) text += "; disks rot";
+  if (setting.storm.coordinatorGoesBack) text += "; the coordinator goes back";
+  return text;
 }
 
 class Run {
  public:
   Run(const SimRunOptions& options, const Setting& setting)
       : setting_(setting), cluster_(options.seed, setting.nodes, setting.replicator),
-        checker_(cluster_), storm_(cluster_, checker_) {
+        checkers_(watch(cluster_, setting)), checker_(*checkers_.front()),
+        storm_(cluster_, checkers_, setting.storm) {
     cluster_.story = options.story;
     cluster_.journal = setting.journal;
-    cluster_.kvOptions = KvOptions{kHorizon, options.expireEarly ? 3 : kHorizon};
+    cluster_.kvOptions.horizon = kHorizon;
+    cluster_.kvOptions.kept = options.expireEarly ? 3 : kHorizon;
+    cluster_.coordinator().trusted = options.trustRestored;
+  }
+  ~Run() {
+    while (checkers_.size() > 1) checkers_.pop_back();
   }
 
   SimRunResult go() {
@@ -61,34 +127,63 @@ class Run {
     SimRunResult result;
     result.trace = cluster_.network().traceHash();
     result.findings = checker_.findings();
-    result.setting = std::to_string(setting_.nodes) + " nodes, W = " +
-                     std::to_string(setting_.writeQuorum) + "; " + storm_.weather();
-    result.acknowledged = checker_.acknowledgements();
-    result.reads = checker_.reads();
-    result.records = checker_.records();
+    result.setting = describe(setting_) + "; " + storm_.weather();
+    for (auto& checker : checkers_) {
+      result.acknowledged += checker->acknowledgements();
+      result.reads += checker->reads();
+      result.records += checker->records();
+    }
     result.messages = cluster_.network().messages();
-    result.epochs = cluster_.coordinator().volumes["main"].current.epoch.value;
+    for (auto& [name, record] : cluster_.coordinator().volumes) {
+      result.epochs += record.current.epoch.value;
+    }
     result.virtualMs = cluster_.nowMs();
-    if (clients_ != nullptr) {
-      result.unknown = clients_->failed;
-      result.rejected = clients_->rejected;
+    for (auto& clients : clients_) {
+      result.unknown += clients->failed;
+      result.rejected += clients->rejected;
     }
     return result;
   }
 
  private:
+  static SimCheckers watch(SimCluster& cluster, const Setting& setting) {
+    SimCheckers checkers;
+    for (const VolumeSetting& volume : setting.volumes) {
+      checkers.push_back(std::make_unique<SimChecker>(
+          cluster, volume.name, checkers.empty() ? nullptr : checkers.front().get()));
+    }
+    return checkers;
+  }
+
+  void begin() {
+    cluster_.startAll();
+    for (const VolumeSetting& volume : setting_.volumes) {
+      cluster_.loop().wait(cluster_.node(0).replicator().createVolume(
+          volume.name, volume.members, volume.writeQuorum, volume.traits));
+    }
+    for (const VolumeSetting& volume : setting_.volumes) {
+      cluster_.until([&]() { return cluster_.primary(volume.name) != nullptr; }, 20'000, "a primary");
+    }
+    for (auto& checker : checkers_) {
+      SimClientOptions load;
+      load.clients = clients_.empty() ? 3 + cluster_.random().below(6) : 2;
+      if (!clients_.empty()) load.readers = 1;
+      clients_.push_back(std::make_unique<SimClients>(cluster_, *checker, load));
+    }
+  }
+
   void phases() {
-    cluster_.begin(setting_.writeQuorum);
-    SimClientOptions load;
-    load.clients = 3 + cluster_.random().below(6);
-    clients_ = std::make_unique<SimClients>(cluster_, checker_, load);
+    begin();
     storm_.begin();
     const uint64_t faults = 15 + cluster_.random().below(50);
     for (uint64_t i = 0; i < faults && !checker_.found(); ++i) {
       runFor(storm_.untilNext());
       storm_.act();
     }
-    if (!checker_.found()) healCore();
+    if (!checker_.found()) {
+      serve(storm_.healCore(), kCoreBoundMs,
+            "the healed core answers a write and a read at each of its nodes");
+    }
     if (!checker_.found()) healAll();
     if (!checker_.found()) checkExtents();
   }
@@ -99,7 +194,7 @@ class Run {
     while (duration > 0 * kj::NANOSECONDS && !checker_.found()) {
       const kj::Duration step = std::min(duration, kStep);
       cluster_.loop().runFor(step);
-      checker_.poll();
+      for (auto& checker : checkers_) checker->poll();
       duration -= step;
     }
   }
@@ -120,35 +215,26 @@ class Run {
     }
   }
 
-  // As many as can both commit and take over (rules 5 and 15).
-  void healCore() {
-    const size_t n = setting_.nodes;
-    const size_t enough = std::max<size_t>(setting_.writeQuorum, n - setting_.writeQuorum + 1);
-    std::vector<size_t> core(n);
-    std::iota(core.begin(), core.end(), 0);
-    while (core.size() > enough) {
-      core.erase(core.begin() + static_cast<ptrdiff_t>(cluster_.random().below(core.size())));
-    }
-    storm_.healCore(core);
-    serves(core, kCoreBoundMs, "the healed core answers a write and a read at each of its nodes");
-  }
-
-  void serves(const std::vector<size_t>& nodes, int64_t boundMs, const char* what) {
+  // Every volume, at each of the nodes that are its members by then.
+  void serve(const std::vector<size_t>& nodes, int64_t boundMs, const char* what) {
     struct Asked {
       bool asking = false, answered = false;
     };
-    std::vector<Asked> asked(setting_.nodes);
+    std::vector<Asked> asked(setting_.nodes * checkers_.size());
     until([&]() {
       bool all = true;
-      for (size_t i : nodes) {
-        Asked& place = asked[i];
-        all = all && place.answered;
-        if (place.answered || place.asking) continue;
-        place.asking = true;
-        tasks_.push_back(clients_->writeAndRead(i).promise().then([&place](bool done) {
-          place.asking = false;
-          place.answered = done;
-        }).eagerlyEvaluate(nullptr));
+      for (size_t v = 0; v < checkers_.size(); ++v) {
+        for (size_t i : nodes) {
+          if (!cluster_.isMember(cluster_.node(i), checkers_[v]->volume())) continue;
+          Asked& place = asked[v * setting_.nodes + i];
+          all = all && place.answered;
+          if (place.answered || place.asking) continue;
+          place.asking = true;
+          tasks_.push_back(clients_[v]->writeAndRead(i).promise().then([&place](bool done) {
+            place.asking = false;
+            place.answered = done;
+          }).eagerlyEvaluate(nullptr));
+        }
       }
       return all;
     }, nodes, boundMs, what);
@@ -158,54 +244,66 @@ class Run {
   void healAll() {
     std::vector<size_t> all(setting_.nodes);
     std::iota(all.begin(), all.end(), 0);
-    clients_->stop();
+    for (auto& clients : clients_) clients->stop();
     storm_.healAll();
-    until([&]() { return clients_->ended(); }, all, kConvergeBoundMs, "the clients are answered");
-    serves(all, kCoreBoundMs, "every node answers a write and a read");
+    until([&]() {
+      return std::all_of(clients_.begin(), clients_.end(), [](auto& c) { return c->ended(); });
+    }, all, kConvergeBoundMs, "the clients are answered");
+    serve(all, kCoreBoundMs, "every member answers a write and a read");
     until([&]() { return converged(); }, all, kConvergeBoundMs, "all members are equal");
-    if (!checker_.found()) checker_.finish();
+    for (auto& checker : checkers_) {
+      if (!checker_.found()) checker->finish();
+    }
   }
 
   bool converged() {
-    for (size_t i = 0; i < setting_.nodes; ++i) {
-      SimNode& node = cluster_.node(i);
-      if (!node.hasVolume()) return false;
-      const VolumeStatus status = node.volume().status();
-      if (status.applied < checker_.highestAcknowledged() || status.applied != status.last ||
-          status.applied.value != checker_.records()) {
-        return false;
+    for (auto& checker : checkers_) {
+      for (size_t i = 0; i < setting_.nodes; ++i) {
+        SimNode& node = cluster_.node(i);
+        const char* name = checker->volume().c_str();
+        if (!cluster_.isMember(node, checker->volume())) continue;
+        if (!node.hasVolume(name)) return false;
+        const VolumeStatus status = node.volume(name).status();
+        if (status.applied < checker->highestAcknowledged() || status.applied != status.last ||
+            status.applied.value != checker->records() || status.repairing) {
+          return false;
+        }
       }
     }
     return true;
   }
 
-  Co<void> checkExtentsOf(size_t n) {
+  Co<void> checkExtentsOf(SimChecker& checker, size_t n) {
     ExtentStore& store = cluster_.node(n).extents();
-    for (const ExtentId& id : checker_.extents()) {
+    for (const ExtentId& id : checker.extents()) {
       // As it lies here: readBlock() would mend it from another member first.
       auto block = co_await outcomeOf(store.readBlockHere(id, 0));
       if (!block.ok()) {
-        checker_.finding(cluster_.node(n).id() + " cannot read an extent of the log: " +
-                         KJ_ASSERT_NONNULL(block.exception).getDescription().cStr());
+        checker.finding(cluster_.node(n).id() + " cannot read an extent of the log: " +
+                        KJ_ASSERT_NONNULL(block.exception).getDescription().cStr());
         co_return;
       }
       auto content = SimClients::extentContent(id, block.value->size());
       if (content.bytes() != block.value->bytes()) {
-        checker_.finding(cluster_.node(n).id() + " has other bytes in an extent of the log");
+        checker.finding(cluster_.node(n).id() + " has other bytes in an extent of the log");
       }
     }
   }
   void checkExtents() {
-    for (size_t i = 0; i < setting_.nodes; ++i) {
-      cluster_.loop().wait(checkExtentsOf(i).promise());
+    for (auto& checker : checkers_) {
+      for (size_t i = 0; i < setting_.nodes; ++i) {
+        if (!cluster_.isMember(cluster_.node(i), checker->volume())) continue;
+        cluster_.loop().wait(checkExtentsOf(*checker, i).promise());
+      }
     }
   }
 
   const Setting setting_;
   SimCluster cluster_;
-  SimChecker checker_;
+  SimCheckers checkers_;
+  SimChecker& checker_;           // the first: findings of all are there
   SimStorm storm_;
-  std::unique_ptr<SimClients> clients_;
+  std::vector<std::unique_ptr<SimClients>> clients_;  // by volume, as the checkers
   std::vector<kj::Promise<void>> tasks_;
 };
 

@@ -10,15 +10,15 @@ namespace {
 
 enum Action : size_t {
   kPower, kKill, kRestart, kRack, kIsolate, kCutOneWay, kClog, kHealNetwork, kCoordinator, kDisk,
-  kTakeOver, kTrap, kCheckpoint, kDuel, kActions
+  kTakeOver, kTrap, kCheckpoint, kDuel, kRot, kChange, kOldCoordinator, kActions
 };
 // Of those that a run may be without.
-constexpr uint32_t kWeights[kActions] = {2, 2, 6, 1, 2, 3, 2, 4, 2, 2, 4, 4, 1, 2};
+constexpr uint32_t kWeights[kActions] = {2, 2, 6, 1, 2, 3, 2, 4, 2, 2, 4, 4, 1, 2, 3, 4, 1};
 
 }  // namespace
 
-SimStorm::SimStorm(SimCluster& cluster, SimChecker& checker)
-    : cluster_(cluster), checker_(checker), random_(cluster.random().split()) {
+SimStorm::SimStorm(SimCluster& cluster, SimCheckers& checkers, SimStormOptions options)
+    : cluster_(cluster), checkers_(checkers), options_(options), random_(cluster.random().split()) {
   cluster_.network().tap = this;
   stored_ = std::move(cluster_.coordinator().onStored);
   cluster_.coordinator().onStored = [this](const VolumeRecord& record) {
@@ -30,7 +30,7 @@ SimStorm::SimStorm(SimCluster& cluster, SimChecker& checker)
   };
 }
 
-SimStorm::~SimStorm() { cluster_.network().tap = &checker_; }
+SimStorm::~SimStorm() { cluster_.network().tap = checkers_.back().get(); }
 
 void SimStorm::tell(const std::string& what) { cluster_.tell(what); }
 
@@ -39,7 +39,10 @@ void SimStorm::tell(const std::string& what) { cluster_.tell(what); }
 void SimStorm::begin() {
   for (size_t i = 0; i < kActions; ++i) {
     const bool always = i == kRestart || i == kHealNetwork;
-    weights_.push_back(always || random_.chance(600'000) ? kWeights[i] : 0);
+    const bool without = (i == kRot && !options_.rot) || (i == kChange && !options_.changes) ||
+                         (i == kOldCoordinator && !options_.coordinatorGoesBack);
+    const bool wanted = i >= kRot || always || random_.chance(600'000);
+    weights_.push_back(wanted && !without ? kWeights[i] : 0);
   }
   pauseMsMax_ = static_cast<int64_t>(20 + random_.below(200));
   SimLinks& links = cluster_.network().links;
@@ -74,6 +77,7 @@ void SimStorm::calm() {
   cluster_.network().links = SimLinks();
   SimCoordinator& coordinator = cluster_.coordinator();
   coordinator.heal();
+  coordinator.accept();
   coordinator.unknownPerMillion = 0;
   coordinator.delayUsMax = 2000;
   for (size_t i = 0; i < cluster_.size(); ++i) {
@@ -139,12 +143,18 @@ void SimStorm::act() {
       trap_ = static_cast<Trap>(1 + random_.below(4));
       trapSkips_ = random_.below(trap_ == Trap::kStored || trap_ == Trap::kFenceReport ? 3 : 20);
       break;
-    case kCheckpoint:
-      if (node.hasVolume()) {
-        cluster_.tasks().add(outcomeOf(node.volume().checkpointNow()).ignoreResult());
+    case kCheckpoint: {
+      const std::string& volume = anyVolume();
+      if (node.hasVolume(volume.c_str())) {
+        cluster_.tasks().add(
+            outcomeOf(node.volume(volume.c_str()).checkpointNow()).ignoreResult());
       }
       break;
+    }
     case kDuel: duel(); break;
+    case kRot: rot(); break;
+    case kChange: changeMembers(); break;
+    case kOldCoordinator: coordinatorGoesBack(); break;
     default: break;
   }
 }
@@ -152,13 +162,14 @@ void SimStorm::act() {
 // The primary is cut off with records that nobody else has; another leads, and dies as it begins;
 // then the first one is back.
 void SimStorm::duel() {
-  SimNode* primary = cluster_.primary();
+  const std::string& volume = anyVolume();
+  SimNode* primary = cluster_.primary(volume);
   if (primary == nullptr || duelOf_ != nullptr) return;
   tell("a duel: " + primary->id() + " is isolated with records of its own");
   cluster_.network().isolate(primary->id(), cluster_.nodeIds());
   const uint64_t records = 1 + random_.below(12);
   for (uint64_t i = 0; i < records; ++i) {
-    cluster_.tasks().add(outcomeOf(primary->volume().propose(kvProposal(
+    cluster_.tasks().add(outcomeOf(primary->volume(volume.c_str()).propose(kvProposal(
         cluster_.newTxn(), "put k" + std::to_string(i % 5) + " duel"))).ignoreResult());
   }
   duelOf_ = primary;
@@ -278,9 +289,10 @@ void SimStorm::disturbCoordinator(size_t n) {
 
 void SimStorm::takeOver(size_t n) {
   SimNode& node = cluster_.node(n);
-  if (!node.hasVolume()) return;
-  tell(name(n) + " is told to take over");
-  cluster_.tasks().add(outcomeOf(node.volume().takeOver()).ignoreResult());
+  const std::string& volume = anyVolume();
+  if (!node.hasVolume(volume.c_str())) return;
+  tell(name(n) + " is told to take over" + (volume == "main" ? "" : " " + volume));
+  cluster_.tasks().add(outcomeOf(node.volume(volume.c_str()).takeOver()).ignoreResult());
 }
 
 // ---- Faults at a moment -----------------------------------------------------------------------------
@@ -300,26 +312,64 @@ void SimStorm::sprung(Trap trap, const NodeId& id) {
 
 void SimStorm::appendSent(const NodeId& primary, const NodeId& member,
                           const AppendRequest& request) {
-  checker_.appendSent(primary, member, request);
+  checkers_.back()->appendSent(primary, member, request);
   if (!request.records.empty()) sprung(Trap::kAppendSent, primary);
 }
 
-void SimStorm::appendAnswered(const NodeId& primary, const NodeId& member,
+void SimStorm::appendAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
                               const AppendReply& reply) {
-  checker_.appendAnswered(primary, member, reply);
+  checkers_.back()->appendAnswered(primary, member, volume, reply);
   sprung(Trap::kAcknowledged, random_.chance(500'000) ? member : primary);
 }
 
-void SimStorm::fenceAnswered(const NodeId& primary, const NodeId& member,
+void SimStorm::fenceAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
                              const FenceReply& reply) {
-  checker_.fenceAnswered(primary, member, reply);
+  checkers_.back()->fenceAnswered(primary, member, volume, reply);
   sprung(Trap::kFenceReport, random_.chance(700'000) ? member : primary);
 }
 
 // ---- The end ------------------------------------------------------------------------------------------
 
-void SimStorm::healCore(const std::vector<size_t>& core) {
+// Of a pair either member is enough (rule 19). Who joins may be counted at any time, so it is there.
+bool SimStorm::suffices(const std::vector<size_t>& core) {
+  auto there = [&](const MemberIdentity& member) {
+    const size_t n = static_cast<size_t>(member.node[0] - 'a');
+    return std::find(core.begin(), core.end(), n) != core.end() && !isRotten(n);
+  };
+  for (const auto& [volume, record] : cluster_.coordinator().volumes) {
+    for (const VolumeConfiguration* configuration :
+         {&record.current, record.lastActive ? &*record.lastActive : &record.current}) {
+      const auto& members = configuration->members;
+      size_t enough = std::max<size_t>(configuration->writeQuorum,
+                                       members.size() - configuration->writeQuorum + 1);
+      if (record.traits.pair) enough = 1;
+      if (changing_ > 0) enough = members.size();
+      const auto have = std::count_if(members.begin(), members.end(), there);
+      if (static_cast<size_t>(have) < enough) return false;
+      const auto& joining = configuration->joining;
+      if (!std::all_of(joining.begin(), joining.end(), there)) return false;
+    }
+  }
+  return true;
+}
+
+std::vector<size_t> SimStorm::healCore() {
   calm();
+  undoExtentRot();
+  std::vector<size_t> core, order;
+  for (size_t i = 0; i < cluster_.size(); ++i) {
+    core.push_back(i);
+    order.insert(order.begin() + static_cast<ptrdiff_t>(random_.below(order.size() + 1)), i);
+  }
+  for (size_t i : order) {
+    std::vector<size_t> without = core;
+    std::erase(without, i);
+    if (isRotten(i) || suffices(without)) core = std::move(without);
+  }
+  bool pair = false;
+  for (const auto& [volume, record] : cluster_.coordinator().volumes) {
+    pair = pair || record.traits.pair;
+  }
   for (size_t i = 0; i < cluster_.size(); ++i) {
     const bool inCore = std::find(core.begin(), core.end(), i) != core.end();
     if (inCore) {
@@ -331,8 +381,11 @@ void SimStorm::healCore(const std::vector<size_t>& core) {
     } else {
       tell(name(i) + " stays isolated");
       cluster_.network().isolate(name(i), cluster_.nodeIds());
+      // Of a pair either may go on alone, and it is to be the one in the core.
+      if (pair) cluster_.coordinator().cutOff(name(i));
     }
   }
+  return core;
 }
 
 void SimStorm::healAll() {

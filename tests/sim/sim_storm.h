@@ -10,11 +10,21 @@
 
 #include "sim_checker.h"
 
+#include <memory>
+
 namespace packmoor::replicator {
+
+struct SimStormOptions {
+  bool changes = false;          // of members and write quorums
+  bool rot = false;              // of journals, one member at a time, and of extents
+  bool coordinatorGoesBack = false;
+};
+
+using SimCheckers = std::vector<std::unique_ptr<SimChecker>>;  // one for each volume
 
 class SimStorm final : public SimTap {
  public:
-  SimStorm(SimCluster& cluster, SimChecker& checker);
+  SimStorm(SimCluster& cluster, SimCheckers& checkers, SimStormOptions options);
   ~SimStorm();
   KJ_DISALLOW_COPY(SimStorm);
 
@@ -23,14 +33,17 @@ class SimStorm final : public SimTap {
   // One fault.
   void act();
   kj::Duration untilNext();
-  // Everything is well for these nodes from here on; the others stay away.
-  void healCore(const std::vector<size_t>& core);
+  // Everything is well from here on for as few nodes as the rules let be enough (rules 5 and 15), which
+  // are returned; the others stay away.
+  std::vector<size_t> healCore();
   void healAll();
   std::string weather() const { return weather_; }
 
   void appendSent(const NodeId& primary, const NodeId& member, const AppendRequest& request) override;
-  void appendAnswered(const NodeId& primary, const NodeId& member, const AppendReply& reply) override;
-  void fenceAnswered(const NodeId& primary, const NodeId& member, const FenceReply& reply) override;
+  void appendAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
+                      const AppendReply& reply) override;
+  void fenceAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,
+                     const FenceReply& reply) override;
 
  private:
   enum class Trap : uint8_t { kNone, kAppendSent, kAcknowledged, kFenceReport, kStored };
@@ -47,12 +60,24 @@ class SimStorm final : public SimTap {
   void unhang(size_t node);
   void disturbCoordinator(size_t node);
   void takeOver(size_t node);
+  // In sim_storm_rot.cc
+  void rot();
+  bool mayRot();                 // so that what rots can be had from others
+  bool isRotten(size_t node);
+  bool rotJournal(size_t node);
+  void rotExtent(size_t node);
+  void undoExtentRot();
+  void changeMembers();
+  void coordinatorGoesBack();
+  bool suffices(const std::vector<size_t>& core);
+  const std::string& anyVolume() { return checkers_[random_.below(checkers_.size())]->volume(); }
   void tell(const std::string& what);
   size_t any() { return random_.below(cluster_.size()); }
   const std::string& name(size_t node) { return cluster_.node(node).id(); }
 
   SimCluster& cluster_;
-  SimChecker& checker_;
+  SimCheckers& checkers_;
+  const SimStormOptions options_;
   kernelio::SeededRandom random_;
   std::vector<uint32_t> weights_;
   int64_t pauseMsMax_ = 100;
@@ -62,6 +87,14 @@ class SimStorm final : public SimTap {
   std::function<void(const VolumeRecord&)> stored_;
   std::string weather_;
   std::set<size_t> hanging_;     // nodes with a write that will never end
+  std::optional<size_t> rotten_; // its journal has rotted, and it may not be whole yet
+  struct RottenExtent {
+    size_t node;
+    std::string path;
+    kj::Array<kj::byte> bytes;   // as they were
+  };
+  std::map<ExtentId, RottenExtent> rottenExtents_;
+  size_t changing_ = 0;          // changes of members that were ordered and have not ended
   bool over_ = false;
 };
 
