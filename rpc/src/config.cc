@@ -202,6 +202,7 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.bytes("checkpoint_bytes", r.checkpointBytes, 64 * kKiB, kTiB);
   reader.millis("checkpoint_interval_ms", r.checkpointIntervalMs, 10, kDayMs);
   reader.bytes("log_retain", r.logRetainBytes, 0, kTiB);
+  reader.bytes("log_repair", r.logRepairBytes, 0, kTiB);
   reader.bytes("lag_max", r.lagBytesMax, kMiB, kTiB);
   reader.bytes("transfer_rate", r.transferBytesPerSecond, 0, kTiB);
   reader.bytes("segment", r.segmentBytes, kMiB, 4 * kGiB);

@@ -54,6 +54,7 @@ replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config) {
   options.checkpointBytes = config.replication.checkpointBytes;
   options.checkpointIntervalMs = config.replication.checkpointIntervalMs;
   options.logRetainBytes = config.replication.logRetainBytes;
+  options.logRepairBytes = config.replication.logRepairBytes;
   options.lagBytesMax = config.replication.lagBytesMax;
   options.transferBytesPerSecond = config.replication.transferBytesPerSecond;
   return options;

@@ -69,6 +69,7 @@ struct NodeConfig {
     uint64_t checkpointBytes = 64ull << 20;
     int64_t checkpointIntervalMs = 60'000;
     uint64_t logRetainBytes = 256ull << 20;
+    uint64_t logRepairBytes = 32ull << 20;
     uint64_t lagBytesMax = 128ull << 20;
     uint64_t transferBytesPerSecond = 1ull << 30;  // 0: no bound
     uint64_t segmentBytes = 64ull << 20;

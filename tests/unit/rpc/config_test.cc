@@ -50,6 +50,7 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.replication.checkpointIntervalMs,
             defaults.replication.checkpointIntervalMs);
   EXPECT_EQ(example.config.replication.logRetainBytes, defaults.replication.logRetainBytes);
+  EXPECT_EQ(example.config.replication.logRepairBytes, defaults.replication.logRepairBytes);
   EXPECT_EQ(example.config.replication.segmentBytes, defaults.replication.segmentBytes);
   EXPECT_EQ(example.config.replication.extentExpiryMs, defaults.replication.extentExpiryMs);
   EXPECT_EQ(example.config.git.inlinePackBytesMax, defaults.git.inlinePackBytesMax);
