@@ -83,6 +83,7 @@ Co<void> ExtentStoreImpl::expire() {
     ++statistics_.expired;
     sealed_.erase(found);
     open_.erase(id);
+    standing_.erase(standing_.lower_bound({id, 0}), standing_.upper_bound({id, UINT64_MAX}));
     auto removal = kj::Promise<void>(removeSealed(id)).fork();
     auto done = removal.addBranch();
     removing_.erase(id);

@@ -132,6 +132,7 @@ kj::Array<ExtentInfo> ExtentStoreImpl::list() {
 ExtentStatistics ExtentStoreImpl::statistics() {
   ExtentStatistics result = statistics_;
   result.quarantined = writing_.size();
+  result.blocksStanding = standing_.size();
   for (auto& [id, hold] : holds_) result.pinned += hold.pins > 0;
   return result;
 }
@@ -206,12 +207,20 @@ Co<IoBuffer> ExtentStoreImpl::readBlockBody(ExtentId id, uint64_t block) {
     problem = kj::str(exception.getDescription());
   }
   if (problem.size() > 0) {
-    ++statistics_.blocksBad;
+    noteBad(id, block);
     kj::throwFatalException(sentence(
         kj::str("Block ", block, " of extent ", id, " is damaged on disk: ", problem, ".")));
   }
   ++statistics_.blocksVerified;
+  standing_.erase({id, block});
   co_return data;
+}
+
+// A block that is read again and again while it stands is one bad block.
+void ExtentStoreImpl::noteBad(const ExtentId& id, uint64_t block) {
+  if (!isSealed(id) || standing_.count({id, block}) > 0) return;
+  ++statistics_.blocksBad;
+  if (standing_.size() < kStandingMax) standing_.insert({id, block});
 }
 
 kj::Promise<void> ExtentStoreImpl::repairBlock(ExtentId id, uint64_t block, IoBuffer data) {
@@ -226,6 +235,7 @@ Co<void> ExtentStoreImpl::repairBlockBody(ExtentId id, uint64_t block, IoBuffer 
   auto file = co_await env_.disk.open(path(id), {.write = true});
   co_await file->write(block * kBlockBytes, kj::mv(data), kernelio::WriteMode::kDurable);
   ++statistics_.blocksRepaired;
+  standing_.erase({id, block});
 }
 
 void ExtentStoreImpl::taskFailed(kj::Exception&& exception) {

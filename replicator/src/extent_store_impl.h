@@ -19,6 +19,7 @@ namespace packmoor::replicator {
 class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHandler {
  public:
   static constexpr size_t kOpenFilesMax = 128;
+  static constexpr size_t kStandingMax = 1u << 16;   // bad blocks that are known one by one
 
   ExtentStoreImpl(kernelio::Env& env, const ExtentStoreOptions& options);
   ~ExtentStoreImpl() noexcept(false);
@@ -77,6 +78,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   Co<void> loadFolder(kj::String folder);
   Co<void> loadExtent(kj::String folder, kj::String name);
   Co<void> removeAbandoned(ExtentId id);
+  void noteBad(const ExtentId& id, uint64_t block);
   const Sealed& requireBlock(const ExtentId& id, uint64_t block);
 
   int64_t nowMs() const;
@@ -100,6 +102,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   std::set<std::string> foldersDurable_;
   std::map<ExtentId, FileRef> open_;
   kj::Vector<kj::String> damage_;
+  std::set<std::pair<ExtentId, uint64_t>> standing_;      // bad blocks that are not repaired
   kj::Maybe<BlockSource> source_;
 
   bool expiryStarted_ = false, expiring_ = false;

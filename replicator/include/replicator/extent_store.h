@@ -61,6 +61,7 @@ struct ExtentStoreOptions {
 struct ExtentStatistics {
   uint64_t sealed = 0, sealedBytes = 0, quarantined = 0, pinned = 0, expired = 0;
   uint64_t blocksVerified = 0, blocksBad = 0, blocksRepaired = 0;
+  uint64_t blocksStanding = 0;  // bad ones that are not repaired
   uint64_t damaged = 0;  // files found at open that are not a valid sealed extent
 };
 

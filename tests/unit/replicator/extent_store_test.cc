@@ -272,9 +272,13 @@ TEST_F(ExtentStoreTest, BadBlocksAreFoundAndRepaired) {
   std::string problem = node.failureOf(node.store->readBlock(a_, 0).ignoreResult());
   EXPECT_NE(problem.find("Block 0 of extent a1a1"), std::string::npos) << problem;
   EXPECT_EQ(node.store->statistics().blocksBad, 1u);
+  EXPECT_EQ(node.store->statistics().blocksStanding, 1u);
+  node.failureOf(node.store->readBlock(a_, 0).ignoreResult());
+  EXPECT_EQ(node.store->statistics().blocksBad, 1u);  // the same one
   EXPECT_ANY_THROW(loop_.wait(node.store->repairBlock(a_, 0, blockOf(kBlockBytes, 1))));
   loop_.wait(node.store->repairBlock(a_, 0, blockOf(kBlockBytes, 9)));
   EXPECT_EQ(sumOf(loop_.wait(node.store->readBlock(a_, 0))), sumOf(blockOf(kBlockBytes, 9)));
+  EXPECT_EQ(node.store->statistics().blocksStanding, 0u);
   storage_.breakSectors(node.store->path(a_), kBlockBytes, 1);
   problem = node.failureOf(node.store->readBlock(a_, 1).ignoreResult());
   EXPECT_NE(problem.find("Block 1"), std::string::npos) << problem;
