@@ -4,6 +4,10 @@
 // checkpoint of that record from another member. The journal decides: of those that are there, the
 // newest whose index is not above the journal's last checkpoint is the state; so the record that
 // installs a checkpoint switches to it, and what a crash left before that record is removed.
+//
+// A damaged state may be replaced by one of the same record, state-<index>.<number>. Either is the state
+// at that record, so a crash may leave both, and the newer one is taken. That a state was found
+// damaged is noted in volumes/<id>/damage: the folder's name, a line's end, what was found.
 #include "git_state_machine.h"
 
 #include "durable_folders.h"
@@ -18,25 +22,34 @@ namespace packmoor::gitlayer {
 namespace {
 
 constexpr std::string_view kStateName = "state";
+constexpr size_t kNoteBytesMax = 64u << 10;
 
-// The index in the name of a state's folder, 0 for the first one's; nullopt: not one.
-std::optional<uint64_t> generationOf(std::string_view name) {
-  if (name.substr(0, kStateName.size()) != kStateName) return std::nullopt;
-  name.remove_prefix(kStateName.size());
-  if (name.empty()) return 0;
-  if (name.front() != '-') return std::nullopt;
-  name.remove_prefix(1);
-  uint64_t index = 0;
-  const auto parsed = std::from_chars(name.data(), name.data() + name.size(), index);
-  if (parsed.ec != std::errc() || parsed.ptr != name.data() + name.size()) return std::nullopt;
-  return index;
+bool parseNumber(std::string_view text, uint64_t& number) {
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  return parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
 }
 
 }  // namespace
 
-std::string GitStateMachine::stateFolder(uint64_t generation) const {
-  const std::string first = folder_ + "/" + std::string(kStateName);
-  return generation == 0 ? first : first + "-" + std::to_string(generation);
+// nullopt: not a state's folder.
+std::optional<GitStateMachine::Generation> GitStateMachine::generationOf(std::string_view name) {
+  Generation generation;
+  if (name.substr(0, kStateName.size()) != kStateName) return std::nullopt;
+  name.remove_prefix(kStateName.size());
+  if (name.empty()) return generation;
+  if (name.front() != '-') return std::nullopt;
+  name.remove_prefix(1);
+  const size_t dot = name.find('.');
+  if (!parseNumber(name.substr(0, dot), generation.index)) return std::nullopt;
+  if (dot != name.npos && !parseNumber(name.substr(dot + 1), generation.number)) return std::nullopt;
+  return generation;
+}
+
+std::string GitStateMachine::stateFolder(const Generation& generation) const {
+  std::string folder = folder_ + "/" + std::string(kStateName);
+  if (generation == Generation()) return folder;
+  folder += "-" + std::to_string(generation.index);
+  return generation.number == 0 ? folder : folder + "." + std::to_string(generation.number);
 }
 
 // ---- At start ---------------------------------------------------------------------------------
@@ -45,8 +58,10 @@ kj::Promise<replicator::LogPosition> GitStateMachine::open() { return openStore(
 
 Co<replicator::LogPosition> GitStateMachine::openStore() {
   auto choosing = chooseFolder();
-  stateFolder_ = co_await kj::mv(choosing);
-  auto opening = openFolder(stateFolder_);
+  generation_ = co_await kj::mv(choosing);
+  auto recalling = recallDamage();
+  co_await kj::mv(recalling);
+  auto opening = openFolder(stateFolder(generation_), damage_);
   auto store = co_await kj::mv(opening);
   auto using_ = useStore(kj::mv(store));
   auto present = co_await kj::mv(using_);
@@ -54,12 +69,12 @@ Co<replicator::LogPosition> GitStateMachine::openStore() {
   co_return applied_;
 }
 
-Co<std::string> GitStateMachine::chooseFolder() {
-  uint64_t chosen = 0;
+Co<GitStateMachine::Generation> GitStateMachine::chooseFolder() {
+  Generation chosen;
   auto names = co_await env_.disk.list(folder_);
   for (const auto& name : names) {
     const auto generation = generationOf(name.cStr());
-    if (generation.has_value() && *generation <= checkpoint_.index.value) {
+    if (generation.has_value() && generation->index <= checkpoint_.index.value) {
       chosen = std::max(chosen, *generation);
     }
   }
@@ -69,12 +84,14 @@ Co<std::string> GitStateMachine::chooseFolder() {
     const std::string path = stateFolder(*generation);
     co_await env_.disk.removeTree(path);
   }
-  co_return stateFolder(chosen);
+  co_return chosen;
 }
 
-Co<std::shared_ptr<StateStore>> GitStateMachine::openFolder(std::string folder) {
+Co<std::shared_ptr<StateStore>> GitStateMachine::openFolder(std::string folder,
+                                                            std::shared_ptr<StateDamage> damage) {
   StateStoreOptions options;
   options.cacheBytes = options_.stateCacheBytes;
+  options.damage = std::move(damage);
   auto opening = openStateStore(env_, folder, options);
   auto store = co_await kj::mv(opening);
   auto held = std::make_shared<kj::Own<StateStore>>(kj::mv(store));
@@ -135,8 +152,12 @@ kj::Promise<void> GitStateMachine::stageCheckpoint(std::string folder,
 }
 
 Co<void> GitStateMachine::stage(std::string folder, replicator::LogPosition position) {
-  const std::string target = stateFolder(position.index.value);
-  KJ_REQUIRE(target != stateFolder_, "a checkpoint that is the state already", position.index);
+  staged_ = Generation{position.index.value, 0};
+  if (staged_.index == generation_.index) {
+    KJ_REQUIRE(!damage().empty(), "a checkpoint that is the state already", position.index);
+    staged_.number = generation_.number + 1;
+  }
+  const std::string target = stateFolder(staged_);
   co_await makeDurableFolders(env_.disk, folder_);
   co_await env_.disk.removeTree(target);  // of an attempt that failed
   co_await env_.disk.rename(folder, target);
@@ -148,18 +169,27 @@ kj::Promise<void> GitStateMachine::switchToStaged(replicator::LogPosition positi
 }
 
 Co<void> GitStateMachine::switchTo(replicator::LogPosition position) {
-  const std::string former = stateFolder_, target = stateFolder(position.index.value);
-  auto opening = openFolder(target);
+  const std::string former = stateFolder(generation_);
+  auto damage = std::make_shared<StateDamage>();
+  auto opening = openFolder(stateFolder(staged_), damage);
   auto store = co_await kj::mv(opening);
   KJ_REQUIRE(store->position() == position,
              "The checkpoint that was fetched is of another record than its source said.",
              position.index, store->position().index);
+  // Of a damaged state as far as it can be read: what stays linked by that is unlinked at the next start.
   std::vector<PackLink> before;
-  store_->scan(kPackTable, {}, [&](std::string_view key, std::string_view value) {
-    before.push_back({repositoryOfPackKey(key), PackRow::decode(key, value)});
-    return true;
+  auto unread = kj::runCatchingExceptions([&]() {
+    if (store_ == nullptr) return;
+    store_->scan(kPackTable, {}, [&](std::string_view key, std::string_view value) {
+      before.push_back({repositoryOfPackKey(key), PackRow::decode(key, value)});
+      return true;
+    });
   });
-  stateFolder_ = target;
+  KJ_IF_MAYBE(exception, unread) {
+    KJ_REQUIRE(!damage_->text().empty(), exception->getDescription());
+  }
+  generation_ = staged_;
+  damage_ = std::move(damage);
   auto using_ = useStore(kj::mv(store));
   auto present = co_await kj::mv(using_);
   std::set<replicator::ExtentId> kept;
@@ -174,6 +204,50 @@ Co<void> GitStateMachine::switchTo(replicator::LogPosition position) {
   links_.start(std::move(present));
   // Who reads the former state has its files open.
   co_await env_.disk.removeTree(former);
+  const std::string note = damageNote();
+  co_await env_.disk.remove(note);
+}
+
+// ---- Damage -----------------------------------------------------------------------------------
+
+kj::Promise<void> GitStateMachine::rememberDamage() {
+  if (damage().empty()) return kj::READY_NOW;
+  const std::string folder = stateFolder(generation_);
+  std::string note = folder.substr(folder_.size() + 1) + "\n" + damage();
+  if (note.size() > kNoteBytesMax) note.resize(kNoteBytesMax);
+  auto content = kj::heapArray(bytesOf(note));
+  auto written = kernelio::replaceFile(env_.disk, damageNote(), content);
+  return written.attach(kj::mv(content));
+}
+
+// What an earlier process found in the state that is in use.
+Co<void> GitStateMachine::recallDamage() {
+  const std::string path = damageNote();
+  auto content = co_await kernelio::readWholeFile(env_.disk, path, kNoteBytesMax);
+  KJ_IF_MAYBE(bytes, content) {
+    const std::string_view note = textOf(*bytes);
+    const size_t end = std::min(note.find('\n'), note.size());
+    if (generationOf(note.substr(0, end)) == generation_) {
+      damage_->note(std::string(note.substr(std::min(end + 1, note.size()))));
+    }
+  }
+}
+
+void GitStateMachine::abandon(std::string reason) {
+  damage_->note(std::move(reason));
+  speculation_ = nullptr;
+  store_ = nullptr;
+}
+
+kj::Promise<std::vector<replicator::StoredFile>> GitStateMachine::storedFiles() {
+  return store_ == nullptr ? std::vector<replicator::StoredFile>() : store_->files();
+}
+
+kj::Promise<void> GitStateMachine::verifyStored(std::string name, replicator::Pace& pace) {
+  if (store_ == nullptr) return kj::READY_NOW;
+  auto store = store_;   // it may be replaced meanwhile
+  auto verified = store->verify(std::move(name), pace);
+  return verified.attach(std::move(store));
 }
 
 }  // namespace packmoor::gitlayer

@@ -285,7 +285,9 @@ Co<replicator::LogPosition> GitStateMachine::flushStore() {
   co_return position;
 }
 
-uint64_t GitStateMachine::unflushedBytes() { return store_->unflushedBytes(); }
+uint64_t GitStateMachine::unflushedBytes() {
+  return store_ == nullptr ? 0 : store_->unflushedBytes();
+}
 
 kj::Promise<kj::Array<kj::byte>> GitStateMachine::query(std::string name,
                                                         kj::Array<const kj::byte> question) {
@@ -303,7 +305,7 @@ bool GitStateMachine::holds(const RepositoryId& id) {
 }
 
 kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name) {
-  auto state = store_->snapshot();
+  auto state = openedStore().snapshot();
   auto id = findRepositoryId(*state, name);
   if (!id.has_value()) return nullptr;
   auto row = findRepository(*state, *id);
@@ -318,6 +320,13 @@ kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name) 
   return makeRepositoryView(std::move(state), std::move(*row), std::move(packs));
 }
 
-std::shared_ptr<const StateReader> GitStateMachine::snapshot() { return store_->snapshot(); }
+std::shared_ptr<const StateReader> GitStateMachine::snapshot() { return openedStore().snapshot(); }
+
+StateStore& GitStateMachine::openedStore() {
+  KJ_REQUIRE(store_ != nullptr,
+             "The state of this volume is damaged on this node, and is not here yet from another one. "
+             "Ask another node.");
+  return *store_;
+}
 
 }  // namespace packmoor::gitlayer

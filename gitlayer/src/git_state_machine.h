@@ -51,6 +51,11 @@ class GitStateMachine final : public replicator::StateMachine {
   kj::Promise<void> stageCheckpoint(std::string folder,
                                     replicator::LogPosition position) override;
   kj::Promise<void> switchToStaged(replicator::LogPosition position) override;
+  std::string damage() override { return damage_->text(); }
+  kj::Promise<void> rememberDamage() override;
+  void abandon(std::string reason) override;
+  kj::Promise<std::vector<replicator::StoredFile>> storedFiles() override;
+  kj::Promise<void> verifyStored(std::string name, replicator::Pace& pace) override;
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 
@@ -79,15 +84,27 @@ class GitStateMachine final : public replicator::StateMachine {
     ApplyEffects effects;
   };
 
+  // A state's folder by its name: of the record that its checkpoint was of (0: the first state), and
+  // which one of that.
+  struct Generation {
+    uint64_t index = 0, number = 0;
+    auto operator<=>(const Generation&) const = default;
+  };
+  static std::optional<Generation> generationOf(std::string_view name);
+
   // git_state_folders.cc: which state there is on the disk, and checkpoints of it.
   Co<replicator::LogPosition> openStore();
-  Co<std::string> chooseFolder();
-  Co<std::shared_ptr<StateStore>> openFolder(std::string folder);
+  Co<Generation> chooseFolder();
+  Co<void> recallDamage();
+  Co<std::shared_ptr<StateStore>> openFolder(std::string folder,
+                                             std::shared_ptr<StateDamage> damage);
   Co<std::vector<PackLink>> useStore(std::shared_ptr<StateStore> store);
   Co<replicator::CheckpointContent> writeCheckpoint(std::string folder);
   Co<void> stage(std::string folder, replicator::LogPosition position);
   Co<void> switchTo(replicator::LogPosition position);
-  std::string stateFolder(uint64_t generation) const;
+  std::string stateFolder(const Generation& generation) const;
+  std::string damageNote() const { return folder_ + "/damage"; }
+  StateStore& openedStore();     // throws a sentence where the state is damaged and not here yet
   Co<std::vector<kj::Array<const kj::byte>>> applyAll(std::vector<replicator::RecordRef> records);
   // Applies records that are consecutive and of which only the last may be a verification.
   Co<std::vector<kj::Array<const kj::byte>>> applyRun(std::vector<replicator::RecordRef> run,
@@ -113,9 +130,10 @@ class GitStateMachine final : public replicator::StateMachine {
   const GitOptions& options_;
   replicator::VolumeId volume_;
   std::string folder_;                       // of the volume, below the disk's root
-  std::string stateFolder_;                  // of the state that is in use
+  Generation generation_, staged_;           // of the state that is in use; of the one that is to be
   replicator::LogPosition checkpoint_;       // by the journal, at start
-  std::shared_ptr<StateStore> store_;        // set by open(); workers share it
+  std::shared_ptr<StateStore> store_;        // set by open(); workers share it; null: damaged
+  std::shared_ptr<StateDamage> damage_ = std::make_shared<StateDamage>();
   kj::Maybe<Speculation> speculation_;       // likewise
   replicator::LogPosition applied_;
   std::string problem_;

@@ -80,10 +80,13 @@ class MapBatch final : public StateBatch {
   size_t bytes_ = 0;
 };
 
+Map parseFile(kj::ArrayPtr<const kj::byte> content, const std::string& path);
+
 class MapStateStore final : public StateStore {
  public:
-  MapStateStore(kernelio::Env& env, std::string path, Map map)
-      : env_(env), path_(std::move(path)), map_(std::make_shared<Map>(std::move(map))) {
+  MapStateStore(kernelio::Env& env, std::string path, Map map,
+                std::shared_ptr<StateDamage> damage)
+      : env_(env), path_(std::move(path)), damage_(std::move(damage)), map_(std::make_shared<Map>(std::move(map))) {
     auto row = map_->find(kPositionKey);
     if (row != map_->end()) position_ = decodePosition(row->second);
   }
@@ -127,6 +130,7 @@ class MapStateStore final : public StateStore {
   kj::Promise<void> flush() override {
     const uint64_t flushing = unflushedBytes_;
     auto content = encode();
+    fileBytes_ = content.size();
     auto replaced = kernelio::replaceFile(env_.disk, path_, content);
     return replaced.attach(kj::mv(content)).then([this, flushing]() {
       unflushedBytes_ -= flushing;
@@ -142,6 +146,19 @@ class MapStateStore final : public StateStore {
         [this, content = kj::mv(content), path = std::move(path)]() mutable {
           auto written = kernelio::replaceFile(env_.disk, path, content);
           return written.attach(kj::mv(content));
+        });
+  }
+
+  std::vector<replicator::StoredFile> files() override { return {{"map", fileBytes_}}; }
+
+  kj::Promise<void> verify(std::string name, replicator::Pace& pace) override {
+    return pace(fileBytes_)
+        .then([this]() { return kernelio::readWholeFile(env_.disk, path_, kFileBytesMax); })
+        .then([this](kj::Maybe<kj::Array<kj::byte>> content) {
+          KJ_IF_MAYBE(bytes, content) { parseFile(*bytes, path_); }
+        })
+        .catch_([this](kj::Exception&& exception) {
+          damage_->note(exception.getDescription().cStr());
         });
   }
 
@@ -166,9 +183,10 @@ class MapStateStore final : public StateStore {
 
   kernelio::Env& env_;
   std::string path_;
+  std::shared_ptr<StateDamage> damage_;
   std::shared_ptr<Map> map_;
   replicator::LogPosition position_;
-  uint64_t unflushedBytes_ = 0;
+  uint64_t unflushedBytes_ = 0, fileBytes_ = 0;
 };
 
 Map parseFile(kj::ArrayPtr<const kj::byte> content, const std::string& path) {
@@ -193,7 +211,8 @@ Map parseFile(kj::ArrayPtr<const kj::byte> content, const std::string& path) {
   return map;
 }
 
-Co<kj::Own<StateStore>> open(kernelio::Env& env, std::string path) {
+Co<kj::Own<StateStore>> open(kernelio::Env& env, std::string path,
+                             std::shared_ptr<StateDamage> damage) {
   const size_t slash = path.rfind('/');
   if (slash != std::string::npos) {
     auto made = makeDurableFolders(env.disk, path.substr(0, slash));
@@ -201,14 +220,21 @@ Co<kj::Own<StateStore>> open(kernelio::Env& env, std::string path) {
   }
   auto content = co_await kernelio::readWholeFile(env.disk, path, kFileBytesMax);
   Map map;
-  KJ_IF_MAYBE(bytes, content) { map = parseFile(*bytes, path); }
-  co_return kj::heap<MapStateStore>(env, std::move(path), std::move(map));
+  KJ_IF_MAYBE(bytes, content) {
+    auto failure = kj::runCatchingExceptions([&]() { map = parseFile(*bytes, path); });
+    KJ_IF_MAYBE(exception, failure) {
+      damage->note(exception->getDescription().cStr());
+      kj::throwFatalException(kj::mv(*exception));
+    }
+  }
+  co_return kj::heap<MapStateStore>(env, std::move(path), std::move(map), std::move(damage));
 }
 
 }  // namespace
 
-kj::Promise<kj::Own<StateStore>> openMapStateStore(kernelio::Env& env, std::string path) {
-  return open(env, std::move(path));
+kj::Promise<kj::Own<StateStore>> openMapStateStore(kernelio::Env& env, std::string path,
+                                                   std::shared_ptr<StateDamage> damage) {
+  return open(env, std::move(path), std::move(damage));
 }
 
 }  // namespace packmoor::gitlayer

@@ -7,6 +7,8 @@
 #include "state_store.h"
 
 #include "durable_folders.h"
+#include "kernelio/co.h"
+#include "replicator/outcome.h"
 #include "row_cache.h"
 
 #include <kj/debug.h>
@@ -14,8 +16,10 @@
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/file_checksum.h>
 #include <rocksdb/options.h>
 #include <rocksdb/slice.h>
+#include <rocksdb/sst_file_reader.h>
 #include <rocksdb/table.h>
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
@@ -39,18 +43,30 @@ rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()};
 std::string_view view(const rocksdb::Slice& text) { return {text.data(), text.size()}; }
 std::string_view view(const std::string& text) { return text; }
 
-// Throws what RocksDB says as a sentence that names the folder.
-void require(const rocksdb::Status& status, std::string_view doing, const std::string& folder) {
+// What the files say is wrong, or a sector of them cannot be read.
+bool isDamage(const rocksdb::Status& status) {
+  if (status.IsCorruption()) return true;
+  if (!status.IsIOError() || status.IsNoSpace()) return false;
+  const std::string text = status.ToString();
+  return text.find("Input/output error") != std::string::npos ||
+         text.find("No such file") != std::string::npos;
+}
+
+// Throws what RocksDB says as a sentence that names the folder. Damage is noted.
+void require(const rocksdb::Status& status, std::string_view doing, const std::string& folder,
+             StateDamage& damage) {
   if (status.ok()) return;
   const auto type =
       status.IsNoSpace() ? kj::Exception::Type::OVERLOADED : kj::Exception::Type::FAILED;
   const char* hint = "";
-  if (status.ToString().find("lock") != std::string::npos) {
-    hint = " Another process may have this data directory open.";
+  if (isDamage(status)) {
+    hint = " Its files are damaged.";
+    damage.note(kj::str("the state store in ", folder.c_str(), " fails its checksums while ",
+                        std::string(doing).c_str(), ": ", status.ToString().c_str()).cStr());
   } else if (status.IsNoSpace()) {
     hint = " The disk is full: make room and start the node again.";
-  } else if (status.IsCorruption()) {
-    hint = " Its files are damaged: remove the folder, and the state is built again from peers.";
+  } else if (status.ToString().find("lock") != std::string::npos) {
+    hint = " Another process may have this data directory open.";
   }
   kj::throwFatalException(kj::Exception(
       type, __FILE__, __LINE__,
@@ -62,10 +78,14 @@ void require(const rocksdb::Status& status, std::string_view doing, const std::s
 struct Database {
   std::unique_ptr<rocksdb::DB> db;
   std::string folder;
+  std::shared_ptr<StateDamage> damage;
   RowCache cache;
 
   ~Database() noexcept {
     if (db != nullptr) (void)db->Close();
+  }
+  void require(const rocksdb::Status& status, std::string_view doing) const {
+    gitlayer::require(status, doing, folder, *damage);
   }
 };
 
@@ -121,7 +141,7 @@ class RocksReader : public StateReader {
     const auto status =
         database_->db->Get(options_, database_->db->DefaultColumnFamily(), slice(key), &found);
     if (status.IsNotFound()) return false;
-    require(status, "reading", database_->folder);
+    database_->require(status, "reading");
     if (value != nullptr) value->assign(found.data(), found.size());
     return true;
   }
@@ -150,7 +170,7 @@ class RocksReader : public StateReader {
     for (entry->Seek(slice(std::max(prefix, from))); entry->Valid(); entry->Next()) {
       if (!each(view(entry->key()), view(entry->value()))) break;
     }
-    require(entry->status(), "reading", database_->folder);
+    database_->require(entry->status(), "reading");
   }
 
   const RowCache::Version version_;
@@ -205,9 +225,9 @@ class RocksBatch final : public StateBatch {
 
 class RocksStateStore final : public StateStore {
  public:
-  RocksStateStore(kernelio::WorkerPool& workers, std::string root,
-                  std::shared_ptr<Database> database)
-      : workers_(workers), root_(std::move(root)), database_(std::move(database)), newest_(database_, nullptr, 0) {
+  RocksStateStore(kernelio::Env& env, std::string folder, std::shared_ptr<Database> database)
+      : disk_(env.disk), workers_(env.workers), root_(env.disk.root().cStr()),
+        folder_(std::move(folder)), database_(std::move(database)), newest_(database_, nullptr, 0) {
     std::string row;
     if (newest_.get(kPositionKey, row)) position_ = decodePosition(row);
   }
@@ -235,7 +255,7 @@ class RocksStateStore final : public StateStore {
       status = database_->db->Write(options, &rocks.batch);
     }
     // When this throws, the cache stays as within a write: it learns nothing more.
-    require(status, "writing", database_->folder);
+    database_->require(status, "writing");
     database_->cache.endWrite(std::move(rocks.changes));
     position_ = position;
     unflushedBytes_ += bytes;
@@ -255,7 +275,7 @@ class RocksStateStore final : public StateStore {
           options.wait = true;
           auto status = database->db->Flush(options);
           if (!status.ok() && database->db->Resume().ok()) status = database->db->Flush(options);
-          require(status, "being made durable", database->folder);
+          database->require(status, "being made durable");
         })
         .then([this, flushing]() { unflushedBytes_ -= flushing; });
   }
@@ -266,16 +286,40 @@ class RocksStateStore final : public StateStore {
   kj::Promise<void> checkpoint(std::string folder) override {
     return workers_.run([database = database_, path = root_ + "/" + folder]() {
       rocksdb::Checkpoint* made = nullptr;
-      require(rocksdb::Checkpoint::Create(database->db.get(), &made), "making a checkpoint",
-              database->folder);
+      database->require(rocksdb::Checkpoint::Create(database->db.get(), &made),
+                        "making a checkpoint");
       std::unique_ptr<rocksdb::Checkpoint> checkpoint(made);
-      require(checkpoint->CreateCheckpoint(path), "making a checkpoint", database->folder);
+      database->require(checkpoint->CreateCheckpoint(path), "making a checkpoint");
     });
   }
 
+  std::vector<replicator::StoredFile> files() override {
+    std::vector<replicator::StoredFile> files;
+    std::vector<rocksdb::LiveFileMetaData> tables;
+    database_->db->GetLiveFilesMetaData(&tables);
+    for (const auto& table : tables) files.push_back({table.name.substr(1), table.size});
+    files.push_back({kCatalogue, 0});
+    return files;
+  }
+
+  kj::Promise<void> verify(std::string name, replicator::Pace& pace) override {
+    if (name == kCatalogue) return verifyCatalogue();
+    return verifyTable(std::move(name), pace);
+  }
+
  private:
+  // Tables are the files of rows; the catalogue is which of them there are (CURRENT, MANIFEST).
+  static constexpr const char* kCatalogue = "MANIFEST";
+  static constexpr size_t kVerifyBytes = 256u << 10;
+
+  kj::Promise<void> verifyCatalogue();
+  Co<void> verifyTable(std::string name, replicator::Pace& pace);
+  Co<std::string> problemOf(rocksdb::LiveFileMetaData table, replicator::Pace& pace);
+  bool findTable(const std::string& name, rocksdb::LiveFileMetaData& found) const;
+
+  kernelio::Disk& disk_;
   kernelio::WorkerPool& workers_;
-  const std::string root_;
+  const std::string root_, folder_;   // the second below the first
   std::shared_ptr<Database> database_;
   RocksReader newest_;
   replicator::LogPosition position_;
@@ -312,16 +356,124 @@ rocksdb::Options databaseOptions(const StateStoreOptions& options) {
   result.keep_log_file_num = kInfoLogFiles;
   result.stats_dump_period_sec = 0;
   result.stats_persist_period_sec = 0;
+  // Of each table as a whole, kept in the manifest, for whoever reads it only to see that it is whole.
+  result.file_checksum_gen_factory = rocksdb::GetFileChecksumGenCrc32cFactory();
   return result;
+}
+
+// RocksDB's notes about a database that is opened only to be looked at are not for its folder.
+class NoInfoLog final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
+// Reads which tables there are as an opening does, beside the database that is open. A table may go
+// meanwhile: nothing is asked of the tables themselves.
+rocksdb::Status readCatalogue(const std::string& folder, const StateStoreOptions& options) {
+  rocksdb::Options look = databaseOptions(options);
+  look.create_if_missing = false;
+  look.skip_checking_sst_file_sizes_on_db_open = true;
+  look.skip_stats_update_on_db_open = true;
+  look.info_log = std::make_shared<NoInfoLog>();
+  rocksdb::DB* db = nullptr;
+  const auto status = rocksdb::DB::OpenForReadOnly(look, folder, &db);
+  delete db;
+  return status;
+}
+
+rocksdb::Status readTable(const std::string& path, bool direct) {
+  rocksdb::Options options = databaseOptions({});
+  options.use_direct_reads = direct;
+  options.info_log = std::make_shared<NoInfoLog>();
+  rocksdb::SstFileReader reader(options);
+  const auto opened = reader.Open(path);
+  return opened.ok() ? reader.VerifyChecksum() : opened;
 }
 
 std::shared_ptr<Database> openDatabase(const std::string& folder, const StateStoreOptions& options) {
   auto database = std::make_shared<Database>();
   database->folder = folder;
+  database->damage = options.damage;
   rocksdb::DB* db = nullptr;
-  require(rocksdb::DB::Open(databaseOptions(options), folder, &db), "being opened", folder);
+  database->require(rocksdb::DB::Open(databaseOptions(options), folder, &db), "being opened");
   database->db.reset(db);
   return database;
+}
+
+// ---- Files that are read to see whether they are whole -----------------------------------------
+
+kj::Promise<void> RocksStateStore::verifyCatalogue() {
+  return workers_.run([database = database_]() {
+    auto status = readCatalogue(database->folder, {});
+    // It may have been replaced by a new one while it was read.
+    if (!status.ok()) status = readCatalogue(database->folder, {});
+    if (isDamage(status)) {
+      database->damage->note(kj::str("the catalogue of the state store in ",
+                                     database->folder.c_str(), " is damaged: ",
+                                     status.ToString().c_str()).cStr());
+    }
+  });
+}
+
+bool RocksStateStore::findTable(const std::string& name, rocksdb::LiveFileMetaData& found) const {
+  std::vector<rocksdb::LiveFileMetaData> tables;
+  database_->db->GetLiveFilesMetaData(&tables);
+  for (auto& table : tables) {
+    if (table.name.substr(1) != name) continue;
+    found = std::move(table);
+    return true;
+  }
+  return false;
+}
+
+Co<void> RocksStateStore::verifyTable(std::string name, replicator::Pace& pace) {
+  rocksdb::LiveFileMetaData table;
+  if (!findTable(name, table)) co_return;
+  auto verifying = problemOf(table, pace);
+  const std::string problem = co_await kj::mv(verifying);
+  // A table that is gone by now was needed no more.
+  if (problem.empty() || !findTable(name, table)) co_return;
+  database_->damage->note(kj::str("table ", name.c_str(), " of the state store in ",
+                                  database_->folder.c_str(), " is damaged: ",
+                                  problem.c_str()).cStr());
+}
+
+// Past the page cache, which may hold what the disk does not give any more. Empty: it is whole.
+Co<std::string> RocksStateStore::problemOf(rocksdb::LiveFileMetaData table,
+                                           replicator::Pace& pace) {
+  const std::string name = table.name.substr(1);
+  if (table.file_checksum_func_name != rocksdb::kStandardDbFileChecksumFuncName) {
+    // Of a time before tables had a checksum as a whole: block by block.
+    co_await pace(table.size);
+    auto reading = workers_.run([database = database_, name]() {
+      const std::string path = database->folder + "/" + name;
+      auto status = readTable(path, true);
+      if (!status.ok()) status = readTable(path, false);  // a file system without such reads
+      return status.ok() ? std::string() : status.ToString();
+    });
+    auto problem = co_await kj::mv(reading);
+    co_return problem;
+  }
+  auto checksum = rocksdb::GetFileChecksumGenCrc32cFactory()->CreateFileChecksumGenerator({});
+  kernelio::OpenOptions options;
+  options.direct = true;
+  const std::string path = folder_ + "/" + name;
+  auto opening = replicator::outcomeOf(disk_.open(path, options));
+  auto opened = co_await kj::mv(opening);
+  if (!opened.ok()) co_return KJ_ASSERT_NONNULL(opened.exception).getDescription().cStr();
+  for (uint64_t at = 0; at < table.size; at += kVerifyBytes) {
+    const size_t bytes = std::min<uint64_t>(kVerifyBytes, table.size - at);
+    co_await pace(bytes);
+    auto reading = replicator::outcomeOf((*opened.value)->read(at, bytes));
+    auto read = co_await kj::mv(reading);
+    if (!read.ok()) co_return KJ_ASSERT_NONNULL(read.exception).getDescription().cStr();
+    if (read.value->size() != bytes) co_return std::string("it is too short");
+    checksum->Update(reinterpret_cast<const char*>(read.value->begin()), bytes);
+  }
+  checksum->Finalize();
+  co_return checksum->GetChecksum() == table.file_checksum ? std::string()
+                                                           : std::string("its checksum differs");
 }
 
 }  // namespace
@@ -334,8 +486,8 @@ kj::Promise<kj::Own<StateStore>> openRocksStateStore(kernelio::Env& env, std::st
       .then([&env, path = std::move(path), options]() {
         return env.workers.run([path, options]() { return openDatabase(path, options); });
       })
-      .then([&env](std::shared_ptr<Database> database) -> kj::Own<StateStore> {
-        return kj::heap<RocksStateStore>(env.workers, env.disk.root().cStr(), std::move(database));
+      .then([&env, folder](std::shared_ptr<Database> database) -> kj::Own<StateStore> {
+        return kj::heap<RocksStateStore>(env, folder, std::move(database));
       });
 }
 

@@ -45,7 +45,7 @@ std::string endOfPrefix(std::string_view prefix) {
 kj::Promise<kj::Own<StateStore>> openStateStore(kernelio::Env& env, std::string folder,
                                                 StateStoreOptions options) {
   if (env.disk.root().size() > 0) return openRocksStateStore(env, std::move(folder), options);
-  return openMapStateStore(env, folder + "/map");
+  return openMapStateStore(env, folder + "/map", options.damage);
 }
 
 }  // namespace packmoor::gitlayer

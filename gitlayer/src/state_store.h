@@ -8,16 +8,21 @@
 // Durability: write() is not durable, the journal is. flush() makes everything written before it
 // durable. A store may make more durable by itself at any time; position() after opening tells.
 //
+// Damage: every read checks what it reads against its checksum, and what does not match is noted and
+// thrown, never given. verify() reads a file for nothing else.
+//
 // Threads: write() and flush() from one place at a time. Snapshots and reads from any thread.
 // Snapshots stay readable after the store is gone. Errors of the store are thrown as sentences.
 #pragma once
 
 #include "kernelio/env.h"
-#include "replicator/types.h"
+#include "replicator/state_machine.h"
 
 #include <kj/async.h>
 #include <kj/function.h>
+#include <kj/mutex.h>
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -49,6 +54,21 @@ class StateBatch {
   virtual size_t bytes() const = 0;
 };
 
+// What was found damaged of a store's files; the first finding stays. Any thread.
+class StateDamage {
+ public:
+  void note(std::string what) {
+    auto text = text_.lockExclusive();
+    if (text->empty()) *text = std::move(what);
+    found_ = true;
+  }
+  std::string text() const { return found_ ? *text_.lockShared() : std::string(); }
+
+ private:
+  std::atomic<bool> found_ = false;
+  kj::MutexGuarded<std::string> text_;
+};
+
 class StateStore : public StateReader {
  public:
   virtual kj::Own<StateBatch> newBatch() = 0;  // written to this store only
@@ -62,11 +82,18 @@ class StateStore : public StateReader {
   // disk's root, whose parent is there and which is not; openStateStore() opens it. Not durable.
   // Not concurrent with write().
   virtual kj::Promise<void> checkpoint(std::string folder) = 0;
+
+  // The files as they are now, and whether one of them is whole (replicator/state_machine.h). What is
+  // found goes to the options' StateDamage.
+  virtual std::vector<replicator::StoredFile> files() = 0;
+  virtual kj::Promise<void> verify(std::string name, replicator::Pace& pace) = 0;
 };
 
 struct StateStoreOptions {
   uint64_t cacheBytes = 64ull << 20;        // for blocks read from files
   uint64_t writeBufferBytes = 16ull << 20;  // each; at most kWriteBuffersMax are in memory
+  // Told of damage also when opening fails for it.
+  std::shared_ptr<StateDamage> damage = std::make_shared<StateDamage>();
 };
 constexpr int kWriteBuffersMax = 3;
 
@@ -77,7 +104,9 @@ kj::Promise<kj::Own<StateStore>> openRocksStateStore(kernelio::Env& env, std::st
 
 // An ordered map in memory, for the simulator and tests; flush() writes all of it to one file.
 // Meant for small states.
-kj::Promise<kj::Own<StateStore>> openMapStateStore(kernelio::Env& env, std::string path);
+kj::Promise<kj::Own<StateStore>> openMapStateStore(
+    kernelio::Env& env, std::string path,
+    std::shared_ptr<StateDamage> damage = std::make_shared<StateDamage>());
 
 // The first for a disk that has files of the operating system, else the second.
 kj::Promise<kj::Own<StateStore>> openStateStore(kernelio::Env& env, std::string folder,

@@ -16,6 +16,8 @@ Applier::Applier(MemberLog& log, MemberCore& member, StateMachine& stateMachine,
 Applier::~Applier() noexcept(false) {}
 
 void Applier::start() {
+  started_ = true;
+  failed_ = absent_ = false;
   running_ = run().promise().eagerlyEvaluate([this](kj::Exception&& exception) {
     failed_ = true;
     for (auto& [index, waiter] : waiters_) waiter->reject(kj::cp(exception));
@@ -28,9 +30,18 @@ void Applier::start() {
   });
 }
 
+void Applier::pause(bool paused) {
+  paused_ = paused;
+  wake();
+}
+
 void Applier::wake() { wake_.notify(); }
 
 kj::Promise<void> Applier::whenApplied(RecordIndex index) {
+  if (absent_) {
+    return KJ_EXCEPTION(OVERLOADED, "the state of the volume is damaged on this node, and not here yet "
+                                    "from another one");
+  }
   if (applied_ >= index) return kj::READY_NOW;
   if (failed_) return KJ_EXCEPTION(FAILED, "the state machine of the volume has failed");
   auto paf = kj::newPromiseAndFulfiller<void>();
@@ -68,7 +79,7 @@ Co<void> Applier::runAlone() {
 }
 
 void Applier::jumpTo(RecordIndex index) {
-  PACKMOOR_CHECK(index > checkpointed_, "a state goes back", index, checkpointed_);
+  PACKMOOR_CHECK(index >= checkpointed_, "a state goes back", index, checkpointed_);
   applied_ = checkpointed_ = index;
   checkpointBytes_ = log_.bytesWritten();
   resolveWaiters();
@@ -93,7 +104,7 @@ Co<void> Applier::run() {
       co_await runAlone();
     } else if (checkpointWanted_) {
       co_await makeCheckpoint();
-    } else if (applied_ < target) {
+    } else if (applied_ < target && !paused_) {
       co_await applyNext(target);
     } else {
       co_await wake_.wait();
@@ -105,8 +116,12 @@ Co<void> Applier::applyNext(RecordIndex target) {
   std::vector<RecordRef> records;
   const bool atHand = log_.recent(applied_.next(), target, kBytesMax, kRecordsMax, records);
   if (!atHand) {
-    auto read = co_await log_.read(applied_.next(), kBytesMax);
-    for (RecordRef& record : read) {
+    auto read = co_await outcomeOf(log_.read(applied_.next(), kBytesMax));
+    KJ_IF_MAYBE(exception, read.exception) {
+      host_.logUnreadable(applied_.next(), *exception);
+      kj::throwFatalException(kj::mv(*exception));
+    }
+    for (RecordRef& record : *read.value) {
       if (record->index <= target && records.size() < kRecordsMax) records.push_back(kj::mv(record));
     }
   }

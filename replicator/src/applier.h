@@ -30,6 +30,8 @@ class ApplyHost {
   virtual void recordsApplied(RecordIndex first,
                               std::vector<kj::Array<const kj::byte>>& results) = 0;
   virtual void applyFailed(const kj::Exception& exception) = 0;
+  // A record that is to be applied cannot be read from the log: it has rotted.
+  virtual void logUnreadable(RecordIndex index, const kj::Exception& exception) = 0;
   // Up to where the log may be released after a checkpoint at `checkpoint`.
   virtual RecordIndex releasable(RecordIndex checkpoint) = 0;
 
@@ -47,7 +49,13 @@ class Applier final {
   ~Applier() noexcept(false);
   KJ_DISALLOW_COPY(Applier);
 
-  void start();
+  void start();                 // also after it has failed and the state was replaced
+  bool runs() const { return started_ && !failed_; }
+  bool failed() const { return failed_; }
+  // What is claimed to be applied is not there to be read: nobody is told that it is.
+  void withoutState() { absent_ = true; }
+  // While paused nothing is applied.
+  void pause(bool paused);
   void wake();  // committed or durable may have grown
 
   RecordIndex applied() const { return applied_; }
@@ -77,6 +85,7 @@ class Applier final {
   RecordIndex applied_, checkpointed_;
   uint64_t checkpointBytes_ = 0;   // of the log, when the last checkpoint was made
   bool checkpointWanted_ = false, failed_ = false;
+  bool started_ = false, paused_ = false, absent_ = false;
   Signal wake_;
   struct Alone {
     kj::Function<kj::Promise<void>()> work;

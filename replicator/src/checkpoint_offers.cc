@@ -27,6 +27,7 @@ kj::Promise<OpenCheckpointReply> CheckpointOffers::open(NodeId from,
     place->folder = folder_ + "/" + place->id.text().cStr();
     place->made = make(*place).promise().fork();
   }
+  place->replaces = request.replaces;
   place->usedMs = nowMs();
   return openWhenMade(place);
 }
@@ -171,14 +172,15 @@ void CheckpointOffers::tick() {
 RecordIndex CheckpointOffers::hold() const {
   RecordIndex lowest(UINT64_MAX);
   for (const auto& [member, offer] : offers_) {
-    if (offer->ready) lowest = std::min(lowest, offer->manifest.position.index);
+    if (offer->ready && !offer->replaces) lowest = std::min(lowest, offer->manifest.position.index);
   }
   return lowest;
 }
 
 void CheckpointOffers::reached(const NodeId& member, RecordIndex index) {
   auto it = offers_.find(member);
-  if (it == offers_.end() || !it->second->ready || index < it->second->manifest.position.index) {
+  if (it == offers_.end() || !it->second->ready || it->second->replaces ||
+      index < it->second->manifest.position.index) {
     return;
   }
   drop(*it->second);

@@ -74,6 +74,7 @@ class CheckpointOffers final {
     std::vector<kj::Own<kernelio::File>> files;
     std::vector<ExtentId> pinned;
     bool ready = false, closed = false;
+    bool replaces = false;   // a damaged state: however far the member's log is
     int64_t usedMs = 0;
     uint64_t bytesRead = 0;
     kj::ForkedPromise<void> made = nullptr;

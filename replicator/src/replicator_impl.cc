@@ -132,7 +132,9 @@ Co<void> ReplicatorImpl::tickForever() {
     extentTickMs = now;
     exchange_.tick();
     // What no open volume names may go, once every volume has said what it names.
-    if (!expiring_ && listed_ && ready()) {
+    const bool known = std::all_of(volumes_.begin(), volumes_.end(),
+                                   [](auto& entry) { return entry.second->stateKnown(); });
+    if (!expiring_ && listed_ && ready() && known) {
       expiring_ = true;
       parts_.extents.startExpiry();
     }

@@ -135,20 +135,21 @@ Co<void> StateTransfer::ask(Peer& peer) {
   OpenCheckpointRequest request;
   request.volume = parts_.volume;
   request.member = parts_.member;
+  request.replaces = host_.replacesState();
   const std::string path = notePath(folder_);
   auto content = co_await kernelio::readWholeFile(parts_.env.disk, path, kNoteBytesMax);
   KJ_IF_MAYBE(bytes, content) {
     auto note = decodeTransferNote(*bytes);
     KJ_IF_MAYBE(known, note) {
-      if (known->source == source_) request.resume = known->checkpoint;
+      if (known->source == source_ && !anew_) request.resume = known->checkpoint;
     }
   }
   auto opened = parts_.env.timer.timeoutAfter(kOpenTimeoutMs * kj::MILLISECONDS,
                                               peer.openCheckpoint(request));
   auto reply = co_await kj::mv(opened);
-  KJ_REQUIRE(reply.position.index > host_.checkpointed(),
-             "the checkpoint is not newer than the state here", reply.position.index,
-             host_.checkpointed());
+  const std::string refusal = host_.refuses(reply.position.index);
+  anew_ = !refusal.empty();
+  KJ_REQUIRE(!anew_, refusal.c_str(), reply.position.index);
   KJ_REQUIRE(reply.manifestBytes > 0 && reply.manifestBytes <= kManifestBytesMax,
              "a checkpoint's manifest of an impossible size", reply.manifestBytes);
   offer_ = reply;

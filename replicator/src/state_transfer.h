@@ -35,8 +35,10 @@ class TransferHost {
   virtual NodeId transferSource() = 0;
   // False: this member follows, or leads, without it.
   virtual bool transferWanted() = 0;
-  // What the state here holds, durably.
-  virtual RecordIndex checkpointed() = 0;
+  // Empty, or why a checkpoint at this index is of no use here.
+  virtual std::string refuses(RecordIndex position) = 0;
+  // The state here is damaged: it is replaced, and the log goes on.
+  virtual bool replacesState() = 0;
   // Makes the files in `folder` the state of the volume, by one record of the journal.
   virtual kj::Promise<void> install(std::string folder, LogPosition position) = 0;
 
@@ -121,6 +123,7 @@ class StateTransfer final {
   bool done_ = false;
 
   NodeId source_;
+  bool anew_ = false;        // what the source has kept for this member is of no use
   OpenCheckpointReply offer_;
   CheckpointManifest manifest_;
   std::map<size_t, Staged> staged_;   // files that are not complete, by place

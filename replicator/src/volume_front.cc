@@ -235,8 +235,8 @@ kj::Promise<void> VolumeImpl::takeOver() { return canceler_.wrap(takeOverPlanned
 Co<void> VolumeImpl::takeOverPlanned() {
   if (primary_ != nullptr && primary_->active()) co_return;
   KJ_REQUIRE(!stopped_, "this node is stopping");
-  KJ_REQUIRE(!member_.repairing(), "this node's copy of the volume is damaged and may not lead",
-             problem_);
+  KJ_REQUIRE(!mayNotLead() && !stateDamaged(),
+             "this node's copy of the volume is damaged and may not lead", problem_, stateDamage_);
   if (takeover_ == nullptr) {
     // Catching up first keeps the time short in which nobody leads. Without a primary there is
     // nothing to wait for.

@@ -47,8 +47,8 @@ Co<void> VolumeImpl::open() {
     co_await StateTransfer::clean(parts_.env.disk, record_.id, checkpointFound_.index);
   }
   stateMachine_->journalCheckpoint(checkpointFound_);
-  const LogPosition durable = co_await stateMachine_->open();
-  const LogPosition base = log_.base();
+  auto opening = openState();
+  const LogPosition durable = co_await kj::mv(opening);
   bool matches = false;
   auto held = log_.position(durable.index);
   KJ_IF_MAYBE(position, held) { matches = position->hash == durable.hash; }
@@ -58,8 +58,6 @@ Co<void> VolumeImpl::open() {
   journalSuspect_ = member_.repairing();
   if (journalSuspect_) {
     // What the state has applied is committed; of the log nothing else is certain.
-  } else if (durable.index < base.index) {
-    damaged("the state of the volume is older than its journal");
   } else if (!matches) {
     damaged("the journal does not hold the record at which the state of the volume stands");
   }
@@ -75,11 +73,13 @@ Co<void> VolumeImpl::open() {
   applier_->lastCheckpointMs = nowMs();
   openedMs_ = nowMs();
   watch_.follow(openedMs_);
+  if (stateAbsent_) applier_->withoutState();
   if (!member_.repairing()) {
-    applier_->start();
+    if (!stateAbsent_) applier_->start();
   } else if (!contradiction) {
     beginRepair();
   }
+  if (stateDamaged()) tasks_.add(repairState());
 }
 
 // Invariant 5, for what a restart finds. The other place is MemberLog::pin.
@@ -186,12 +186,14 @@ void VolumeImpl::noteRecord(const VolumeRecord& record) {
 
 void VolumeImpl::lead(const VolumeConfiguration& configuration) {
   // Invariants 3 and 8; the other places are CommitCounter and Takeover::run.
-  PACKMOOR_CHECK(!member_.repairing(), "a damaged member leads");
+  // It may have been found damaged since the attempt began.
+  KJ_REQUIRE(!mayNotLead(), "this member's copy of the volume is damaged");
   PACKMOOR_CHECK(primary_ == nullptr, "leading twice");
   const LogPosition adopted = log_.last();
   auto record = makeRecord(adopted.index.next(), configuration.epoch, adopted.hash,
                            RecordKind::kEpochStart, {}, encodeEpochStart(configuration));
   const RecordIndex start = record->index;
+  applier_->pause(false);
   log_.append(kj::arrayPtr(&record, 1));
   primary_ = std::make_unique<Primary>(static_cast<PrimaryHost&>(*this), configuration, adopted,
                                        start);
@@ -242,7 +244,10 @@ void VolumeImpl::recordsApplied(RecordIndex first,
 }
 
 void VolumeImpl::applyFailed(const kj::Exception& exception) {
-  damaged(kj::str("the state machine cannot go on: ", exception.getDescription()).cStr());
+  if (!stateDamaged()) noteStateDamage();
+  if (!stateDamaged()) {
+    damaged(kj::str("the state machine cannot go on: ", exception.getDescription()).cStr());
+  }
   stepDown(NodeId());
 }
 
@@ -270,6 +275,7 @@ void VolumeImpl::tick() {
     retired_.erase(retired_.begin());
   }
   if (watch_.tick(now)) lateTickMs_ = now;
+  noteStateDamage();
   if (primary_ != nullptr) {
     primary_->yield(journalStuck());
     primary_->tick();
@@ -277,7 +283,7 @@ void VolumeImpl::tick() {
   tickMembers();
   maybeLead();
   tickTransfer();
-  if (member_.repairing()) return;
+  if (member_.repairing() || !applier_->runs()) return;
   log_.release(std::min(releasable(applier_->checkpointed()), member_.committed()));
   const ReplicatorOptions& options = parts_.options;
   if (applier_->checkpointDue(options.checkpointBytes, now, options.checkpointIntervalMs) ||
@@ -306,31 +312,39 @@ kj::Promise<void> VolumeImpl::checkpointNow() {
 }
 
 Co<void> VolumeImpl::stop() {
-  if (primary_ != nullptr && primary_->active()) co_await handOver();
+  if (primary_ != nullptr && primary_->active()) {
+    auto moved = co_await handOver();
+    (void)moved;
+  }
   stopped_ = true;
   stepDown(NodeId());
-  if (!member_.repairing()) co_await applier_->checkpoint();
+  if (!member_.repairing() && applier_->runs()) co_await applier_->checkpoint();
 }
 
-// A node that stops moves the lead first, to the standby that has most of the log.
-Co<void> VolumeImpl::handOver() {
-  NodeId to;
-  RecordIndex most;
+// A node that stops moves the lead first, to the standby that has most of the log; to another one where
+// that refuses.
+Co<bool> VolumeImpl::handOver() {
+  std::vector<MemberStatus> standbys;
   for (const MemberStatus& member : primary_->memberStatus()) {
-    if (member.isSelf || !member.counted || !member.connected || member.acknowledged <= most) {
-      continue;
+    if (!member.isSelf && member.counted && member.connected && member.acknowledged.value > 0) {
+      standbys.push_back(member);
     }
-    to = member.node;
-    most = member.acknowledged;
   }
-  if (to.empty()) co_return;
-  auto moved = parts_.env.timer.timeoutAfter(kHandOverTimeoutMs * kj::MILLISECONDS,
-                                             switchOver(to));
-  auto failure = co_await outcomeOf(kj::mv(moved));
-  KJ_IF_MAYBE(exception, failure) {
-    KJ_LOG(INFO, "the lead could not be handed over; the members will see to it",
-           record_.name.c_str(), exception->getDescription());
+  std::stable_sort(standbys.begin(), standbys.end(), [](const auto& a, const auto& b) {
+    return a.acknowledged > b.acknowledged;
+  });
+  for (const MemberStatus& standby : standbys) {
+    auto moved = parts_.env.timer.timeoutAfter(kHandOverTimeoutMs * kj::MILLISECONDS,
+                                               switchOver(standby.node));
+    auto failure = co_await outcomeOf(kj::mv(moved));
+    if (failure == nullptr) co_return true;
+    KJ_IF_MAYBE(exception, failure) {
+      KJ_LOG(INFO, "the lead could not be handed over", record_.name.c_str(),
+             standby.node.c_str(), exception->getDescription());
+    }
+    if (primary_ == nullptr) co_return true;
   }
+  co_return false;
 }
 
 // As the coordinator names them; how far they are only the primary knows.
@@ -378,7 +392,8 @@ VolumeStatus VolumeImpl::status() {
     status.checkpoint = applier_->checkpointed();
   }
   status.staleMs = staleMs();
-  status.repairing = member_.repairing();
+  status.repairing = member_.repairing() || stateDamaged();
+  addRepairTo(status);
   status.traits = record_.traits;
   status.proposals = proposals_;
   status.rejections = rejections_;
@@ -401,7 +416,7 @@ VolumeStatus VolumeImpl::status() {
     addMembers(status);
   }
   addTransferTo(status);
-  if (member_.repairing()) {
+  if (status.repairing) {
     status.problem = repairProblem();
   } else if (!problem_.empty()) {
     status.problem = problem_;

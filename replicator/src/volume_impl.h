@@ -7,8 +7,8 @@
 //
 // Sources: volume_impl.cc (life, roles), volume_takeover.cc (when this node tries to lead),
 // volume_members.cc (changes of members, pairs), volume_repair.cc (how a damaged member becomes whole
-// again), volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask), volume_transfer.cc
-// (checkpoints from and to other nodes).
+// again), volume_state_repair.cc (and how a damaged state does), volume_peers.cc (what other nodes ask),
+// volume_front.cc (what fronts ask), volume_transfer.cc (checkpoints from and to other nodes).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
@@ -87,6 +87,8 @@ class VolumeImpl final : public Volume,
   // Stops proposing and makes a checkpoint.
   Co<void> stop();
   const VolumeConfiguration& configuration() const { return record_.current; }
+  // The extents that its state names are known.
+  bool stateKnown() const { return !stateAbsent_; }
   const NodeId& primaryNode() const { return primaryNode_; }
 
   // Volume
@@ -150,20 +152,25 @@ class VolumeImpl final : public Volume,
   void recordsApplied(RecordIndex first,
                       std::vector<kj::Array<const kj::byte>>& results) override;
   void applyFailed(const kj::Exception& exception) override;
+  void logUnreadable(RecordIndex index, const kj::Exception& exception) override;
   RecordIndex releasable(RecordIndex checkpoint) override;
 
   // OfferHost and TransferHost
   kj::Promise<void> makeCheckpoint(std::string folder,
                                    kj::Function<void(const CheckpointContent&)> made) override;
   NodeId transferSource() override;
-  bool transferWanted() override { return transferWanted_ && primary_ == nullptr; }
-  RecordIndex checkpointed() override { return applier_->checkpointed(); }
+  bool transferWanted() override {
+    return (transferWanted_ || stateDamaged()) && primary_ == nullptr;
+  }
+  std::string refuses(RecordIndex position) override;
+  bool replacesState() override { return stateDamaged(); }
   kj::Promise<void> install(std::string folder, LogPosition position) override;
 
   // State transfer
   Co<void> makeCheckpointAlone(std::string folder,
                                kj::Function<void(const CheckpointContent&)> made);
   void noteBehind(const AppendRequest& request);
+  void beginTransfer();
   void tickTransfer();
   RecordIndex keptForTransfers();
   Co<void> installWhenFree(std::string folder, LogPosition position);
@@ -183,7 +190,7 @@ class VolumeImpl final : public Volume,
   ConsentReply consentTo(const NodeId& from, const ConsentRequest& request);
   kj::Promise<void> beginTakeover(TakeoverCause cause);
   Co<void> runTakeover(TakeoverCause cause);
-  Co<void> handOver();
+  Co<bool> handOver();                  // false: nobody took the lead
   void maybeLead();
   void tryAfter(int64_t milliseconds);
   int64_t staggerMs();
@@ -212,8 +219,21 @@ class VolumeImpl final : public Volume,
   Co<RecordIndex> askLastIndex(const VolumeConfiguration& primary);
   Co<void> becomeWhole();
   ReadIndexReply lastIndexFor(const ReadIndexRequest& request);
-  void repairStep(std::string step);
+  void repairStep(std::string step, const NodeId& source = NodeId(), bool stuck = false);
   std::string repairProblem();          // a sentence: what is damaged, and how far the repair is
+  void addRepairTo(VolumeStatus& status);
+
+  // A damaged state, in volume_state_repair.cc
+  bool stateDamaged() const { return !stateDamage_.empty(); }
+  bool mayNotLead() const;              // invariant 8, and a state that cannot be gone on from
+  bool isOnlyCopy() const;
+  void noteStateDamage();
+  void beginStateRepair(std::string damage);
+  Co<LogPosition> openState();
+  Co<void> repairState();
+  Co<void> giveLeadAway(int64_t& pauseMs);
+  void fetchState();
+  void stateReplaced();
 
   void advanced();
   Co<void> pinRecovered(RecordIndex applied);
@@ -289,6 +309,10 @@ class VolumeImpl final : public Volume,
   std::vector<kj::Own<kj::PromiseFulfiller<RecordIndex>>> forwardedReads_;
   bool forwarding_ = false;
 
+  std::string stateDamage_;             // what of the stored state is damaged; empty: nothing
+  RecordIndex stateFloor_;              // a checkpoint below it would be of no use
+  bool stateAbsent_ = false;            // there is no state to be read, or it is not the volume's
+
   bool journalSuspect_ = false;         // else it is extents that are to be repaired
   bool repairPrepared_ = false;
   LogPosition stateAt_;                 // where the durable state stood at start, or was installed
@@ -297,6 +321,8 @@ class VolumeImpl final : public Volume,
   Epoch stalledEpoch_;                  // of the coordinator, not active, as a repair found it
   int64_t stalledSinceMs_ = 0;
   std::string repairStep_;              // what the repair does or waits for
+  NodeId repairSource_;                 // and from whom
+  bool repairStuck_ = false;            // it gets on only by an operator's hand
   Signal repaired_;                     // records came while in repair
 
   std::string problem_, takeoverProblem_;

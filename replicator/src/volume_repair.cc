@@ -30,15 +30,30 @@ void VolumeImpl::beginRepair() {
   tasks_.add(repair());
 }
 
-void VolumeImpl::repairStep(std::string step) {
+void VolumeImpl::repairStep(std::string step, const NodeId& source, bool stuck) {
+  repairSource_ = source;
+  repairStuck_ = stuck;
   if (step == repairStep_) return;
   KJ_LOG(INFO, "repair of a volume", record_.name.c_str(), step.c_str());
   repairStep_ = std::move(step);
 }
 
+void VolumeImpl::addRepairTo(VolumeStatus& status) {
+  if (!status.repairing) return;
+  RepairStatus& repair = status.repair;
+  repair.damage = stateDamaged() ? stateDamage_ : problem_;
+  repair.step = repairStep_;
+  repair.source = repairSource_;
+  repair.stuck = repairStuck_ || repairStep_.empty();
+  if (repairTarget_.value == 0) return;
+  repair.target = repairTarget_;
+  repair.reached = member_.repairedUpTo(log_).index;
+}
+
 std::string VolumeImpl::repairProblem() {
-  if (repairStep_.empty()) return problem_;
-  std::string text = problem_ + "; to be repaired, " + repairStep_;
+  const std::string& damage = stateDamaged() ? stateDamage_ : problem_;
+  if (repairStep_.empty()) return damage;
+  std::string text = damage + "; to be repaired, " + repairStep_;
   if (repairTarget_.value > 0) {
     text += kj::str(" (its log holds up to ", member_.repairedUpTo(log_).index, " of ",
                     repairTarget_, ")").cStr();
@@ -65,14 +80,19 @@ Co<bool> VolumeImpl::repairOnce() {
   const bool follows = co_await followForRepair(current);
   if (!follows) co_return false;
   const Epoch epoch = current.epoch;
+  if (stateDamaged()) co_return false;  // what is left of the log is compared with the state
   if (!repairPrepared_) co_await prepareRepair(current.primary.node);
   member_.acceptRepairs();
   // Rule 17: the last index, not the committed one: it may have acknowledged what no one has
   // counted yet.
   const RecordIndex target = co_await askLastIndex(current);
   repairTarget_ = target;
-  repairStep(kj::str("it takes records from ", current.primary.node.c_str()).cStr());
+  const std::string source = current.primary.node;
   while (member_.repairedUpTo(log_).index < target) {
+    // What the primary has released comes as a checkpoint.
+    const bool transfers = transfer_ != nullptr && transferWanted_;
+    repairStep((transfers ? "it fetches a checkpoint from " : "it takes records from ") + source,
+               source);
     if (member_.promise().epoch != epoch || record_.current.epoch > epoch) co_return false;
     co_await repaired_.waitFor(parts_.env.timer, kRepairPauseMs);
   }
@@ -94,7 +114,7 @@ Co<bool> VolumeImpl::followForRepair(VolumeConfiguration& primary) {
   noteRecord(*found);
   if (primary.members.size() == 1 && primary.hasMember(parts_.self.node)) {
     repairStep("there would have to be another member, and there is none: the volume has this one "
-               "copy only, and what is damaged cannot be fetched from anywhere");
+               "copy only, and what is damaged cannot be fetched from anywhere", NodeId(), true);
     co_return false;
   }
   if (found->phase != VolumePhase::kActive) {
@@ -208,7 +228,7 @@ Co<void> VolumeImpl::becomeWhole() {
   problem_.clear();
   repairStep_.clear();
   repairTarget_ = RecordIndex();
-  applier_->start();
+  if (!applier_->runs()) applier_->start();
   advanced();
   moved_.notify();
 }

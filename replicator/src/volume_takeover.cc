@@ -51,7 +51,8 @@ int64_t VolumeImpl::staggerMs() {
     if (member.node != primaryNode_ && parts_.peers.peer(member.node).connected()) ++rank;
   }
   const auto& drained = record_.traits.drained;
-  if (std::find(drained.begin(), drained.end(), parts_.self.node) != drained.end()) {
+  if (stateDamaged() ||
+      std::find(drained.begin(), drained.end(), parts_.self.node) != drained.end()) {
     rank += kDrainedRanks;
   }
   return rank * kStaggerMs + static_cast<int64_t>(parts_.env.random.below(kJitterMs));
@@ -71,7 +72,7 @@ void VolumeImpl::tryAfter(int64_t milliseconds) {
 // volume, after a restart as the primary (rule 2), and when the primary, or the candidate that was
 // to become it, is suspected (rules 9, 10 and 12).
 void VolumeImpl::maybeLead() {
-  if (primary_ != nullptr || takeover_ != nullptr || asking_ || stopped_ || member_.repairing()) {
+  if (primary_ != nullptr || takeover_ != nullptr || asking_ || stopped_ || mayNotLead()) {
     return;
   }
   if (transfer_ != nullptr && transferWanted_) return;  // it could not adopt the newest log
@@ -147,7 +148,7 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, bool bounded, Epoch 
     leadAfterMs_ = tryAtMs_;
     co_return;
   }
-  if (primary_ != nullptr || takeover_ != nullptr || stopped_ || member_.repairing() ||
+  if (primary_ != nullptr || takeover_ != nullptr || stopped_ || mayNotLead() ||
       expected != highestEpoch()) {
     co_return;  // somebody was faster
   }
@@ -168,6 +169,7 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, bool bounded, Epoch 
 
 kj::Promise<void> VolumeImpl::beginTakeover(TakeoverCause cause) {
   if (takeover_ != nullptr) return takeoverDone_.addBranch();
+  if (mayNotLead()) return KJ_EXCEPTION(FAILED, "this member's copy of the volume is damaged");
   if (installing_) return KJ_EXCEPTION(FAILED, "this member installs a checkpoint of the volume");
   takeover_ = std::make_unique<Takeover>(static_cast<TakeoverHost&>(*this));
   takeoverSinceMs_ = nowMs();

@@ -14,7 +14,8 @@ namespace packmoor::replicator {
 
 kj::Promise<OpenCheckpointReply> VolumeImpl::handleOpenCheckpoint(const NodeId& from,
                                                                   OpenCheckpointRequest request) {
-  KJ_REQUIRE(!member_.repairing(), "this member's copy is damaged");
+  KJ_REQUIRE(!member_.repairing() && !stateDamaged() && !stateAbsent_,
+             "this member's copy is damaged");
   return offers_.open(from, request);
 }
 
@@ -77,6 +78,10 @@ void VolumeImpl::noteBehind(const AppendRequest& request) {
   if (transfer_ != nullptr) return;
   KJ_LOG(INFO, "this member needs records that no log holds any more: it fetches a checkpoint",
          record_.name.c_str(), log_.last().index, request.primary.node.c_str());
+  beginTransfer();
+}
+
+void VolumeImpl::beginTransfer() {
   transfer_ = std::make_unique<StateTransfer>(
       static_cast<TransferHost&>(*this),
       TransferParts{parts_.env, parts_.extents, parts_.exchange, parts_.peers, record_.id,
@@ -86,6 +91,18 @@ void VolumeImpl::noteBehind(const AppendRequest& request) {
 
 NodeId VolumeImpl::transferSource() {
   return primaryNode_ == parts_.self.node ? NodeId() : primaryNode_;
+}
+
+// Invariant 6: what is applied only grows, also by a checkpoint. A damaged state is replaced by one that
+// is as new; any other by a newer one.
+std::string VolumeImpl::refuses(RecordIndex position) {
+  const RecordIndex applied = applier_->applied();
+  if (position < applied || (position == applied && !stateDamaged())) {
+    return kj::str("the checkpoint is not newer than the state here, which stands at ",
+                   applied).cStr();
+  }
+  if (position < stateFloor_) return "the checkpoint ends below a record that cannot be read here";
+  return {};
 }
 
 void VolumeImpl::tickTransfer() {
@@ -110,19 +127,16 @@ Co<void> VolumeImpl::installWhenFree(std::string folder, LogPosition position) {
   KJ_REQUIRE(primary_ == nullptr, "this node leads the volume and needs no checkpoint");
   installing_ = true;
   KJ_DEFER(installing_ = false);
-  if (member_.repairing()) {  // nothing is applied meanwhile
-    co_await installAlone(folder, position);
-    co_return;
-  }
-  auto installed = applier_->alone([this, folder, position]() -> kj::Promise<void> {
-    return installAlone(folder, position);
-  });
+  // Where nothing is applied, there is nothing to keep from running meanwhile.
+  auto installed = applier_->runs() ? applier_->alone([this, folder, position]() {
+    return kj::Promise<void>(installAlone(folder, position));
+  }) : kj::Promise<void>(installAlone(folder, position));
   co_await kj::mv(installed);
 }
 
 Co<void> VolumeImpl::installAlone(std::string folder, LogPosition position) {
-  KJ_REQUIRE(position.index > applier_->applied(), "the checkpoint is not newer than the state here",
-             position.index, applier_->applied());
+  const std::string refusal = refuses(position.index);
+  KJ_REQUIRE(refusal.empty(), refusal.c_str(), position.index);
   co_await stateMachine_->stageCheckpoint(folder, position);
   // The switch. Before this entry of the journal is durable, a restart finds the old log and the
   // old state; from then on, the new ones (StateMachine::journalCheckpoint). Whatever fails in
@@ -140,6 +154,7 @@ Co<void> VolumeImpl::installAlone(std::string folder, LogPosition position) {
   pinnedTo_ = std::max(pinnedTo_, position.index);
   applier_->jumpTo(position.index);
   applier_->lastCheckpointMs = nowMs();
+  stateReplaced();
   moved_.notify();
 }
 

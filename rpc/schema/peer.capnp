@@ -182,7 +182,7 @@ interface Node {
 
   consent @13 ConsentRequest -> ConsentReply;
 
-  openCheckpoint @14 (volume :Uuid, member :Uuid, resume :Uuid)
+  openCheckpoint @14 (volume :Uuid, member :Uuid, resume :Uuid, replaces :Bool)
       -> (checkpoint :Uuid, position :Position, manifestBytes :UInt64, manifestHash :Hash);
   readCheckpointBlock @15 CheckpointBlock -> (checksum :Hash, data :Data);
   closeCheckpoint @16 (volume :Uuid, checkpoint :Uuid) -> ();

@@ -1,5 +1,7 @@
 #include "node_status.h"
 
+#include "repair_health.h"
+
 namespace packmoor::rpc {
 namespace {
 
@@ -46,12 +48,8 @@ void fillExtents(replicator::ExtentStore& extents, control::NodeStatus& status) 
   to.set_blocks_verified(from.blocksVerified);
   to.set_blocks_bad(from.blocksBad);
   to.set_blocks_repaired(from.blocksRepaired);
-  if (from.blocksBad > 0) {
-    addHealth(status, "BAD_BLOCKS", "error",
-              "Blocks of packs on this node's disk failed their checksum: " +
-                  std::to_string(from.blocksBad) + ". Repaired from other members: " +
-                  std::to_string(from.blocksRepaired) + ".");
-  }
+  to.set_blocks_standing(from.blocksStanding);
+  blockHealth(to, status);
 }
 
 void fillFront(const NodeView& view, control::NodeStatus& status) {
@@ -75,16 +73,12 @@ void fillFront(const NodeView& view, control::NodeStatus& status) {
 }
 
 void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
-  if (volume.repairing()) {
-    addHealth(status, "VOLUME_REPAIRING", "error",
-              "Volume " + volume.name() + " is being repaired here: it neither acknowledges nor "
-              "leads until it has everything.");
-  }
-  if (!volume.problem().empty()) {
+  repairHealth(volume, status);
+  if (!volume.problem().empty() && !volume.repairing()) {
     addHealth(status, "VOLUME_UNAVAILABLE", "error",
               "Volume " + volume.name() + ": " + volume.problem());
   }
-  if (volume.has_transfer()) {
+  if (volume.has_transfer() && !volume.repairing()) {
     addHealth(status, "STATE_TRANSFER", "warning",
               "Volume " + volume.name() + ": this node is too far behind for the log and fetches a "
               "checkpoint from " + volume.transfer().source() + "; it is not counted until it has it.");
@@ -177,6 +171,15 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
   to.set_weight(from.traits.weight);
   to.set_transfers_installed(from.transfer.installed);
   if (from.transfer.running) fillTransfer(from.transfer, *to.mutable_transfer());
+  if (from.repairing) {
+    control::RepairStatus& repair = *to.mutable_repair();
+    repair.set_damage(from.repair.damage);
+    repair.set_step(from.repair.step);
+    repair.set_source(from.repair.source);
+    repair.set_reached(from.repair.reached.value);
+    repair.set_target(from.repair.target.value);
+    repair.set_stuck(from.repair.stuck);
+  }
   if (from.brake.on) {
     control::BrakeStatus& brake = *to.mutable_brake();
     brake.set_member(from.brake.member);

@@ -231,7 +231,7 @@ class NodeService final : public wire::Node::Server {
   kj::Promise<void> openCheckpoint(OpenCheckpointContext context) override {
     auto params = context.getParams();
     replicator::OpenCheckpointRequest request{read(params.getVolume()), read(params.getMember()),
-                                              read(params.getResume())};
+                                              read(params.getResume()), params.getReplaces()};
     return calls_
         ->call<replicator::OpenCheckpointReply>([&](auto& service, auto& from) {
           return service.openCheckpoint(from, request);

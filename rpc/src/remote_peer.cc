@@ -247,6 +247,7 @@ kj::Promise<replicator::OpenCheckpointReply> RemotePeer::openCheckpoint(
     write(request.volume, call.initVolume());
     write(request.member, call.initMember());
     write(request.resume, call.initResume());
+    call.setReplaces(request.replaces);
     return call.send().then([](auto response) {
       replicator::OpenCheckpointReply reply;
       reply.checkpoint = read(response.getCheckpoint());

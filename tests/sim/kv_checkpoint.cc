@@ -82,6 +82,7 @@ std::string KvStateMachine::folderOf(RecordIndex index) const {
 }
 
 kj::Promise<LogPosition> KvStateMachine::open() {
+  if (disk_.unreadable) return KJ_EXCEPTION(FAILED, disk_.damage.c_str());
   if (disk_.staged) return openState();
   state_ = disk_.durable;
   return state_.applied;
@@ -111,6 +112,9 @@ Co<void> KvStateMachine::load(RecordIndex installed) {
   KJ_IF_MAYBE(bytes, content) {
     disk_.durable = decodeState(std::string(bytes->asChars().begin(), bytes->size()));
     disk_.installed = installed;
+    ++disk_.replaced;
+    disk_.damage.clear();
+    disk_.unreadable = false;
   } else {
     KJ_FAIL_REQUIRE("a staged state without its file", path.c_str());
   }

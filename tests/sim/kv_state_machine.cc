@@ -85,6 +85,7 @@ Proposal kvProposal(const TxnId& txn, const std::string& operation) {
 kj::Promise<std::vector<kj::Array<const kj::byte>>> KvStateMachine::apply(
     std::vector<RecordRef> records) {
   KJ_REQUIRE(!failNextApply, "the test wants this state machine to fail");
+  KJ_REQUIRE(!disk_.unreadable, disk_.damage.c_str());
   std::vector<kj::Array<const kj::byte>> results;
   for (RecordRef& record : records) {
     for (const ExtentId& extent : record->extents) extents_.link(extent);

@@ -52,6 +52,9 @@ struct KvDisk {
   uint64_t flushes = 0;
   bool staged = false;                     // there may be folders of checkpoints
   RecordIndex installed;                   // `durable` goes back to the checkpoint that has it
+  std::string damage;                      // of what is stored, as it is found; until it is replaced
+  bool unreadable = false;                 // so that it cannot be opened or gone on from
+  uint64_t replaced = 0;                   // states that were installed
 };
 
 // A state as bytes, for checkpoints.
@@ -75,6 +78,7 @@ class KvStateMachine final : public StateMachine {
   kj::Promise<LogPosition> flush() override;
   uint64_t unflushedBytes() override { return unflushedBytes_; }
   void journalCheckpoint(LogPosition position) override { checkpoint_ = position; }
+  std::string damage() override { return disk_.damage; }
   kj::Promise<CheckpointContent> makeCheckpoint(std::string folder) override;
   kj::Promise<void> stageCheckpoint(std::string folder, LogPosition position) override;
   kj::Promise<void> switchToStaged(LogPosition position) override;

@@ -168,6 +168,7 @@ struct OpenCheckpointRequest {
   VolumeId volume;
   Uuid member;                       // journal of the asker
   Uuid resume;                       // a checkpoint that it has begun to read; null: none
+  bool replaces = false;             // the asker's state is damaged, and its log goes on
 };
 struct OpenCheckpointReply {
   Uuid checkpoint;                   // `resume` when that is still kept

@@ -11,6 +11,7 @@
 // Loop: all calls on the volume's loop; apply() and flush() are never concurrent with one another.
 #pragma once
 
+#include "replicator/pace.h"
 #include "replicator/types.h"
 
 #include <kj/async.h>
@@ -46,6 +47,12 @@ struct TxnResult {
 struct CheckpointContent {
   LogPosition position;               // everything up to here is applied in it, and nothing more
   std::vector<ExtentId> extents;      // that its state names
+};
+
+// A file of the stored state.
+struct StoredFile {
+  std::string name;                   // for verifyStored()
+  uint64_t bytes = 0;
 };
 
 class StateMachine {
@@ -103,6 +110,26 @@ class StateMachine {
   virtual kj::Promise<void> switchToStaged(LogPosition position) {
     return KJ_EXCEPTION(UNIMPLEMENTED, "this state cannot be transferred");
   }
+
+  // ---- Damage of what is stored. A damaged state is brought back whole, by a checkpoint from another
+  // member; until then what of it can be read is served, and nothing wrong. open() and apply() may
+  // reject for damage; what is told below tells them from other failures.
+
+  // Empty, or what of the stored state was found damaged, as a sentence without its end. Does not
+  // block. Once found it stays, until switchToStaged() has replaced that state.
+  virtual std::string damage() { return {}; }
+  // Notes durably that there is damage: a restart does not take the state for whole again.
+  virtual kj::Promise<void> rememberDamage() { return kj::READY_NOW; }
+  // What is stored is not what the journal builds on, for this reason. It is damage from now on, and
+  // what would read it rejects.
+  virtual void abandon(std::string reason) {}
+  // The files of the stored state as they are now, and whether one of them is whole: read from the disk
+  // itself where that can be done, at the pace given; damage() tells. A file that is gone
+  // meanwhile is no damage. Concurrent with anything else; one verifyStored() at a time.
+  virtual kj::Promise<std::vector<StoredFile>> storedFiles() {
+    return std::vector<StoredFile>();
+  }
+  virtual kj::Promise<void> verifyStored(std::string name, Pace& pace) { return kj::READY_NOW; }
 
   // Answers Peer::query for this volume.
   virtual kj::Promise<kj::Array<kj::byte>> query(std::string name,

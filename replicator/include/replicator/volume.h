@@ -45,6 +45,15 @@ struct TransferStatus {
   std::string problem;           // the last attempt's; empty: none
 };
 
+// How this node's damaged copy is made whole again.
+struct RepairStatus {
+  std::string damage;            // what was found; empty: nothing
+  std::string step;              // what is done about it, or waited for
+  NodeId source;                 // who gives back what is lost; empty: nobody yet
+  RecordIndex reached, target;   // of the log that is taken again; target 0: not known, or not lost
+  bool stuck = false;            // nothing gets on unless an operator does something
+};
+
 // What the primary does for members that are behind.
 struct BrakeStatus {
   bool on = false;
@@ -62,6 +71,7 @@ struct VolumeStatus {
   RecordIndex base, last, durable, committed, applied, checkpoint;
   bool repairing = false;
   VolumeTraits traits;
+  RepairStatus repair;
   std::string problem;           // empty, or a sentence: why it does not serve
   std::vector<MemberStatus> members;
   TransferStatus transfer;

@@ -421,5 +421,60 @@ TEST_F(StateMachineTest, ACheckpointIsInstalledByTheJournalsWord) {
   EXPECT_EQ(other->applied(), position);
 }
 
+// A damaged state is replaced by a checkpoint of the very record that it stands at, too; which of them
+// there is after a crash, and that one was damaged, is known then.
+TEST_F(StateMachineTest, ADamagedStateIsReplacedAtTheSameRecord) {
+  submit(createProposal(1, 1, "project"));
+  push(transaction(2, {update("refs/heads/a", 0, 1)}));
+  const std::string newest = dump();
+  const auto position = machine->flush().wait(loop.waitScope());
+  auto fetchCopy = [&]() {
+    env->env().disk.removeTree("taken").wait(loop.waitScope());
+    machine->makeCheckpoint("taken").wait(loop.waitScope());
+  };
+  auto reopen = [&]() {
+    log = nullptr;
+    machine = nullptr;
+    packs = kj::heap<PackStore>(env->env(), extents);
+    machine = kj::heap<GitStateMachine>(env->env(), extents, *packs, options, volumeId(), []() {});
+    machine->journalCheckpoint(position);
+    return kj::runCatchingExceptions([&]() { machine->open().wait(loop.waitScope()); });
+  };
+  fetchCopy();
+  const std::string folder = kj::str("volumes/", volumeId(), "/").cStr();
+  storage.rot((folder + "state/map").c_str(), 40, 1);
+  replicator::Pace pace = [](uint64_t) -> kj::Promise<void> { return kj::READY_NOW; };
+  EXPECT_EQ(machine->damage(), "");
+  for (const auto& file : machine->storedFiles().wait(loop.waitScope())) {
+    machine->verifyStored(file.name, pace).wait(loop.waitScope());
+  }
+  EXPECT_NE(machine->damage(), "");
+  machine->rememberDamage().wait(loop.waitScope());
+  EXPECT_TRUE(machine->findByName("project").has_value());  // what is in memory is right
+
+  EXPECT_TRUE(reopen() != nullptr);
+  EXPECT_NE(machine->damage(), "");
+  EXPECT_FALSE(machine->findByName("project").has_value());
+  EXPECT_ANY_THROW(machine->view("project"));
+  EXPECT_EQ(machine->storedFiles().wait(loop.waitScope()).size(), 0u);
+  machine->stageCheckpoint("taken", position).wait(loop.waitScope());
+  // A crash here leaves two states of that record, and the newer one is whole.
+  EXPECT_TRUE(reopen() == nullptr);
+  EXPECT_EQ(machine->damage(), "");
+  EXPECT_EQ(dump(), newest);
+
+  fetchCopy();
+  machine->abandon("a test says so");
+  EXPECT_EQ(machine->damage(), "a test says so");
+  EXPECT_ANY_THROW(machine->view("project"));
+  machine->stageCheckpoint("taken", position).wait(loop.waitScope());
+  machine->switchToStaged(position).wait(loop.waitScope());
+  EXPECT_EQ(machine->damage(), "");
+  EXPECT_EQ(dump(), newest);
+  EXPECT_TRUE(reopen() == nullptr);
+  EXPECT_EQ(machine->damage(), "");
+  EXPECT_EQ(dump(), newest);
+}
+
 }  // namespace
 }  // namespace packmoor::gitlayer

@@ -28,6 +28,7 @@ class Ground {
   virtual kj::Own<StateStore> open() = 0;
   virtual kernelio::Env& env() = 0;
   virtual void crash() = 0;  // the store is gone already
+  std::shared_ptr<StateDamage> damage = std::make_shared<StateDamage>();
 };
 
 class RocksGround final : public Ground {
@@ -40,7 +41,30 @@ class RocksGround final : public Ground {
   }
   kj::WaitScope& scope() override { return io_.waitScope; }
   kj::Own<StateStore> open() override {
-    return openRocksStateStore(env_->env(), "volumes/v/state", {}).wait(scope());
+    StateStoreOptions options;
+    options.damage = damage;
+    return openRocksStateStore(env_->env(), "volumes/v/state", options).wait(scope());
+  }
+  // The names of files there that begin, and end, so.
+  std::vector<std::string> filesNamed(std::string_view begin, std::string_view end) {
+    std::vector<std::string> paths;
+    auto names = env_->env().disk.list("volumes/v/state").wait(scope());
+    for (const auto& name : names) {
+      if (name.startsWith(std::string(begin).c_str()) && name.endsWith(std::string(end).c_str())) {
+        paths.push_back(std::string("volumes/v/state/") + name.cStr());
+      }
+    }
+    return paths;
+  }
+  // Flips a bit of a file, as the disk has it.
+  void flip(const std::string& path, uint64_t at) {
+    kernelio::OpenOptions options;
+    options.write = true;
+    auto file = env_->env().disk.open(path.c_str(), options).wait(scope());
+    auto byte = file->read(at, 1).wait(scope());
+    auto flipped = kernelio::IoBuffer::allocate(1);
+    *flipped.begin() = static_cast<kj::byte>(*byte.begin() ^ 0x10);
+    file->write(at, kj::mv(flipped), kernelio::WriteMode::kDurable).wait(scope());
   }
   kernelio::Env& env() override { return env_->env(); }
   void crash() override {}
@@ -55,7 +79,7 @@ class MapGround final : public Ground {
  public:
   kj::WaitScope& scope() override { return loop_.waitScope(); }
   kj::Own<StateStore> open() override {
-    return openMapStateStore(env_->env(), "volumes/v/state.map").wait(scope());
+    return openMapStateStore(env_->env(), "volumes/v/state.map", damage).wait(scope());
   }
   kernelio::Env& env() override { return env_->env(); }
   void crash() override {
@@ -82,6 +106,7 @@ class StateStoreTest : public ::testing::TestWithParam<const char*> {
     } else {
       ground = kj::heap<MapGround>();
     }
+    damage = ground->damage;
     store = ground->open();
   }
   void reopen() {
@@ -110,6 +135,7 @@ class StateStoreTest : public ::testing::TestWithParam<const char*> {
 
   kj::Own<Ground> ground;
   kj::Own<StateStore> store;
+  std::shared_ptr<StateDamage> damage;
 };
 
 // What is not flushed is in a checkpoint, too; what comes later is not.
@@ -229,6 +255,24 @@ TEST_P(StateStoreTest, IsAlwaysAtOnePosition) {
   EXPECT_EQ(get(*store, "z"), std::to_string(position));
 }
 
+// Reads every file there is, and returns how many bytes that took.
+uint64_t verifyAll(StateStore& store, kj::WaitScope& scope) {
+  uint64_t paced = 0;
+  replicator::Pace pace = [&paced](uint64_t bytes) -> kj::Promise<void> {
+    paced += bytes;
+    return kj::READY_NOW;
+  };
+  for (const auto& file : store.files()) store.verify(file.name, pace).wait(scope);
+  return paced;
+}
+
+TEST_P(StateStoreTest, FilesThatAreWholeVerify) {
+  put(1, "a", std::string(600'000, 'x'));
+  store->flush().wait(ground->scope());
+  EXPECT_GT(verifyAll(*store, ground->scope()), 600'000u);
+  EXPECT_EQ(damage->text(), "");
+}
+
 INSTANTIATE_TEST_SUITE_P(Both, StateStoreTest, ::testing::Values("map", "rocks"),
                          [](const auto& info) { return std::string(info.param); });
 
@@ -240,6 +284,78 @@ TEST(RocksStateStore, SaysThatAnotherProcessHasIt) {
   EXPECT_NE(text.find("volumes/v/state"), std::string::npos) << text;
   EXPECT_NE(text.find("Another process may have this data directory open."), std::string::npos)
       << text;
+}
+
+// Wherever in a table the bit is: in rows, in its index, in its footer.
+TEST(RocksStateStore, AFlippedBitOfATableIsFoundByReadingItForThat) {
+  for (int part = 0; part < 4; ++part) {
+    RocksGround ground;
+    auto store = ground.open();
+    for (int i = 0; i < 100; ++i) {
+      auto batch = store->newBatch();
+      batch->put("k" + std::to_string(i), std::string(5000, static_cast<char>('a' + part)));
+      store->write(kj::mv(batch), at(static_cast<uint64_t>(i) + 1));
+    }
+    store->flush().wait(ground.scope());
+    verifyAll(*store, ground.scope());
+    ASSERT_EQ(ground.damage->text(), "");
+    const auto tables = ground.filesNamed("", ".sst");
+    ASSERT_EQ(tables.size(), 1u);
+    auto file = ground.env().disk.open(tables[0].c_str(), {}).wait(ground.scope());
+    ground.flip(tables[0], (file->size() - 1) * static_cast<uint64_t>(part) / 3);
+    verifyAll(*store, ground.scope());
+    EXPECT_NE(ground.damage->text().find("table "), std::string::npos) << ground.damage->text();
+    EXPECT_NE(ground.damage->text().find("is damaged: its checksum differs"), std::string::npos);
+  }
+}
+
+TEST(RocksStateStore, AFlippedBitOfItsCatalogueIsFound) {
+  RocksGround ground;
+  auto store = ground.open();
+  for (uint64_t i = 1; i <= 5; ++i) {
+    auto batch = store->newBatch();
+    batch->put("k", std::to_string(i));
+    store->write(kj::mv(batch), at(i));
+    store->flush().wait(ground.scope());
+  }
+  const auto manifests = ground.filesNamed("MANIFEST-", "");
+  ASSERT_EQ(manifests.size(), 1u);
+  ground.flip(manifests[0], 40);
+  verifyAll(*store, ground.scope());
+  EXPECT_NE(ground.damage->text().find("catalogue"), std::string::npos) << ground.damage->text();
+  // So does an opening, and says it to whoever asks what was wrong.
+  store = nullptr;
+  ground.damage = std::make_shared<StateDamage>();
+  EXPECT_ANY_THROW(ground.open());
+  EXPECT_NE(ground.damage->text().find("while being opened"), std::string::npos);
+}
+
+// What is read for use is never wrong, whether anybody looked before or not.
+TEST(RocksStateStore, AFlippedBitIsNotServed) {
+  RocksGround ground;
+  auto store = ground.open();
+  const std::string value(20'000, 'x');
+  for (uint64_t i = 1; i <= 20; ++i) {
+    auto batch = store->newBatch();
+    batch->put("k" + std::to_string(i), value);
+    store->write(kj::mv(batch), at(i));
+  }
+  store->flush().wait(ground.scope());
+  store = nullptr;
+  ground.flip(ground.filesNamed("", ".sst").at(0), 100'000);
+  store = ground.open();
+  int failed = 0;
+  for (uint64_t i = 1; i <= 20; ++i) {
+    std::string read;
+    auto failure = kj::runCatchingExceptions([&]() { store->get("k" + std::to_string(i), read); });
+    if (failure == nullptr) {
+      EXPECT_EQ(read, value);
+    } else {
+      ++failed;
+    }
+  }
+  EXPECT_EQ(failed, 1);
+  EXPECT_NE(ground.damage->text().find("while reading"), std::string::npos) << ground.damage->text();
 }
 
 TEST(MapStateStore, RefusesADamagedFile) {

@@ -243,6 +243,39 @@ TEST(VolumeRepairTest, ARottenPrimaryIsReplacedAndRepaired) {
   cluster.verify();
 }
 
+// What the primary has released does not come as records any more.
+TEST(VolumeRepairTest, AMemberWhoseRecordsAreGoneGetsACheckpoint) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.logRetainBytes = 100u << 10;
+  options.logRepairBytes = 0;
+  for (uint64_t part = 0; part < 3; ++part) {
+    SimCluster cluster(350 + part, 3, options);
+    cluster.begin(2);
+    SimLoad load(cluster, {0, 0, 1, 1});
+    cluster.loop().runFor(1500 * kj::MILLISECONDS);
+    stopAndRot(cluster, 2, part, 3);
+    const RecordIndex had = cluster.node(2).disk.durable.applied.index;
+    cluster.until([&]() {
+      SimNode* primary = cluster.primary();
+      return primary != nullptr && primary->volume().status().base.value > had.value + 2000;
+    }, 120'000, "the primary has released what it needs");
+    startDamaged(cluster, 2);
+    untilWhole(cluster, 2);
+    EXPECT_EQ(cluster.node(2).volume().status().transfer.installed, 1u);
+    load.join();
+    EXPECT_EQ(load.failed, 0u) << load.lastFailure;
+    cluster.settle();
+    cluster.verify();
+    cluster.restart(2);
+    EXPECT_FALSE(isRepairing(cluster, 2));
+    const size_t leads = cluster.indexOf(cluster.awaitPrimary());
+    cluster.node(leads == 1 ? 0 : 1).stop();
+    cluster.put(leads, "after", "1");
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
 TEST(VolumeRepairTest, TheOnlyCopySaysThatItCannotBeRepaired) {
   SimCluster cluster(340, 1);
   cluster.begin(1);

@@ -296,11 +296,12 @@ TEST_F(PeerMessagesTest, Extents) {
 TEST_F(PeerMessagesTest, Checkpoints) {
   b.service.checkpointReply = {uuid(4), {RecordIndex(41), Epoch(3), Hash128{11, 12}}, 70'000,
                                Hash128{5, 6}};
-  auto offer = wait(toB().openCheckpoint({uuid(1), uuid(2), uuid(3)}));
+  auto offer = wait(toB().openCheckpoint({uuid(1), uuid(2), uuid(3), true}));
   expectCall("openCheckpoint");
   EXPECT_EQ(b.service.checkpointAsked.volume, uuid(1));
   EXPECT_EQ(b.service.checkpointAsked.member, uuid(2));
   EXPECT_EQ(b.service.checkpointAsked.resume, uuid(3));
+  EXPECT_EQ(b.service.checkpointAsked.replaces, true);
   EXPECT_EQ(offer.checkpoint, uuid(4));
   EXPECT_EQ(offer.position, (LogPosition{RecordIndex(41), Epoch(3), Hash128{11, 12}}));
   EXPECT_EQ(offer.manifestBytes, 70'000u);
