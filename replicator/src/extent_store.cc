@@ -162,14 +162,20 @@ kj::Promise<IoBuffer> ExtentStoreImpl::readBlock(ExtentId id, uint64_t block) {
 }
 
 kj::Promise<IoBuffer> ExtentStoreImpl::readBlockHere(ExtentId id, uint64_t block) {
-  return readBlockBody(id, block);
+  return readBlockBody(id, block, false);
 }
 
 Co<IoBuffer> ExtentStoreImpl::readOrRepair(ExtentId id, uint64_t block) {
-  auto here = readBlockBody(id, block).promise();
+  auto here = readBlockBody(id, block, false).promise();
   auto read = co_await outcomeOf(kj::mv(here));
   if (read.ok()) co_return kj::mv(*read.value);
-  kj::Exception& problem = KJ_ASSERT_NONNULL(read.exception);
+  auto repairing = repairFromSource(id, block, kj::mv(KJ_ASSERT_NONNULL(read.exception)));
+  auto data = co_await kj::mv(repairing);
+  co_return kj::mv(data);
+}
+
+Co<IoBuffer> ExtentStoreImpl::repairFromSource(ExtentId id, uint64_t block,
+                                               kj::Exception problem) {
   BlockSource* source = nullptr;
   KJ_IF_MAYBE(given, source_) { source = given; }
   if (source == nullptr || !isSealed(id)) kj::throwFatalException(kj::mv(problem));
@@ -189,14 +195,15 @@ Co<IoBuffer> ExtentStoreImpl::readOrRepair(ExtentId id, uint64_t block) {
   co_return kj::mv(data);
 }
 
-Co<IoBuffer> ExtentStoreImpl::readBlockBody(ExtentId id, uint64_t block) {
+Co<IoBuffer> ExtentStoreImpl::readBlockBody(ExtentId id, uint64_t block, bool direct) {
   const Sealed& extent = requireBlock(id, block);
   const Hash128 wanted = extent.checksums[block];
   const size_t bytes = blockBytesAt(extent.info.bytes, block);
   IoBuffer data;
   kj::String problem;
   try {
-    FileRef file = co_await openData(id);
+    auto opening = direct ? openDirect(id) : openData(id);
+    FileRef file = co_await kj::mv(opening);
     data = co_await (*file)->read(block * kBlockBytes, bytes);
     if (data.size() != bytes) {
       problem = kj::str("the file is too short");

@@ -1,5 +1,6 @@
 // ExtentStoreImpl: the sealed extents of a node, in memory by their sidecars. Split by concern:
 //   extent_store.cc     what is sealed, held, read and repaired
+//   extent_check.cc     reading for reading's sake
 //   extent_expiry.cc    removal of what nothing holds
 //   extent_open.cc      open(): leftovers removed, sidecars loaded
 //   extent_writer.cc    one extent on its way in
@@ -32,6 +33,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   kj::Promise<void> whenSealed(ExtentId id) override;
   kj::Promise<kernelio::IoBuffer> readBlock(ExtentId id, uint64_t block) override;
   kj::Promise<kernelio::IoBuffer> readBlockHere(ExtentId id, uint64_t block) override;
+  kj::Promise<ExtentCheck> check(ExtentId id, uint64_t place) override;
   void setBlockSource(kj::Maybe<BlockSource> source) override { source_ = kj::mv(source); }
   kj::Promise<void> repairBlock(ExtentId id, uint64_t block, kernelio::IoBuffer data) override;
   kj::Array<Hash128> blockChecksums(ExtentId id) override;
@@ -72,8 +74,13 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
 
   Co<kj::Own<ExtentWriter>> beginBody(ExtentId id);
   Co<FileRef> openData(ExtentId id);
-  Co<kernelio::IoBuffer> readBlockBody(ExtentId id, uint64_t block);
+  Co<FileRef> openDirect(ExtentId id);
+  // `direct`: from the disk itself.
+  Co<kernelio::IoBuffer> readBlockBody(ExtentId id, uint64_t block, bool direct);
   Co<kernelio::IoBuffer> readOrRepair(ExtentId id, uint64_t block);
+  Co<kernelio::IoBuffer> repairFromSource(ExtentId id, uint64_t block, kj::Exception problem);
+  Co<ExtentCheck> checkBlock(ExtentId id, uint64_t block);
+  Co<ExtentCheck> checkSidecar(ExtentId id);
   Co<void> repairBlockBody(ExtentId id, uint64_t block, kernelio::IoBuffer data);
   Co<void> loadFolder(kj::String folder);
   Co<void> loadExtent(kj::String folder, kj::String name);
@@ -101,6 +108,8 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   std::multimap<ExtentId, kj::Own<kj::PromiseFulfiller<void>>> awaited_;
   std::set<std::string> foldersDurable_;
   std::map<ExtentId, FileRef> open_;
+  ExtentId directId_;            // the one that was checked last
+  FileRef direct_;
   kj::Vector<kj::String> damage_;
   std::set<std::pair<ExtentId, uint64_t>> standing_;      // bad blocks that are not repaired
   kj::Maybe<BlockSource> source_;

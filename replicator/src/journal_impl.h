@@ -2,6 +2,7 @@
 //   journal.cc           the calls: what is appended, and each volume's log in memory
 //   journal_writer.cc    batches: forming, encoding, writing, completing; segments and marker
 //   journal_read.cc      records back, from memory and from segments
+//   journal_check.cc     a closed segment read again
 //   journal_recovery.cc  open(): creation, scan, replay, the first snapshot
 //
 // Three states of a volume are kept apart. *Appended* is what callers see at once (log). *Encoded*
@@ -99,6 +100,8 @@ class JournalImpl final : public Journal, private kj::TaskSet::ErrorHandler {
   kj::Promise<kj::Array<RecordRef>> read(VolumeId volume, RecordIndex first,
                                          size_t bytesMax) override;
   kj::Maybe<LogPosition> position(VolumeId volume, RecordIndex index) override;
+  std::vector<uint64_t> closedSegments() override;
+  kj::Promise<SegmentCheck> checkSegment(uint64_t sequence, Pace& pace) override;
   JournalStatistics statistics() override;
   int64_t inFlightSinceMs() override;
   kj::Promise<void> close() override;
@@ -161,6 +164,9 @@ class JournalImpl final : public Journal, private kj::TaskSet::ErrorHandler {
   // journal_read.cc
   Co<kj::Array<RecordRef>> readBody(VolumeId id, std::vector<Wanted> wanted);
   Co<void> readRun(const VolumeId& id, kj::ArrayPtr<Wanted> run);
+
+  // journal_check.cc
+  Co<SegmentCheck> checkBody(uint64_t sequence, Pace& pace);
 
   kernelio::Env& env_;
   const size_t batchBytesMax_, recentBytesMax_;

@@ -103,6 +103,7 @@ class VolumeImpl final : public Volume,
   kj::Promise<void> changeConfiguration(ConfigurationChange change) override;
   kj::Promise<bool> whenCounted(NodeId node, int64_t timeoutMs) override;
   kj::Promise<void> checkpointNow() override;
+  kj::Promise<void> letGoOfDamaged(RecordIndex upTo) override;
   VolumeStatus status() override;
 
   // What other nodes ask (PeerService)
@@ -233,6 +234,7 @@ class VolumeImpl final : public Volume,
   Co<void> repairState();
   Co<void> giveLeadAway(int64_t& pauseMs);
   void fetchState();
+  Co<void> letGo(RecordIndex upTo);
   void stateReplaced();
 
   void advanced();

@@ -91,4 +91,12 @@ uint64_t VolumeLog::firstSegment() const {
   return entries_.front().place.segment;
 }
 
+RecordIndex VolumeLog::firstIn(uint64_t segment) const {
+  // Records lie in the order of the log; those that are not written have no place yet.
+  auto found = std::partition_point(entries_.begin(), entries_.end(), [&](const Entry& entry) {
+    return entry.place.segment != 0 && entry.place.segment < segment;
+  });
+  return RecordIndex(base_.index.value + 1 + static_cast<uint64_t>(found - entries_.begin()));
+}
+
 }  // namespace packmoor::replicator

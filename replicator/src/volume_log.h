@@ -54,6 +54,8 @@ class VolumeLog {
 
   // The segment of the first record held; UINT64_MAX when none has a place in a segment.
   uint64_t firstSegment() const;
+  // The first record in that segment or a later one; beyond last() when there is none.
+  RecordIndex firstIn(uint64_t segment) const;
 
  private:
   struct Entry {

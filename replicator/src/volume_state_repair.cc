@@ -149,4 +149,33 @@ void VolumeImpl::stateReplaced() {
   if (!applier_->runs()) applier_->start();
 }
 
+// ---- Records that have rotted in the journal -----------------------------------------------------
+
+kj::Promise<void> VolumeImpl::letGoOfDamaged(RecordIndex upTo) {
+  return canceler_.wrap(letGo(upTo).promise());
+}
+
+// A checkpoint above them is durable before they go: what recovery would find missing is needed no more
+// then, so a restart takes this volume for whole. Before that, it finds the rot and repairs the volume
+// by rule 17. A member that needed them fetches a checkpoint.
+Co<void> VolumeImpl::letGo(RecordIndex upTo) {
+  KJ_LOG(WARNING, "records of a volume have rotted in the journal; it makes a checkpoint above them",
+         record_.name.c_str(), upTo);
+  while (log_.base().index < upTo) {
+    KJ_REQUIRE(!stopped_, "this node is stopping");
+    if (!member_.repairing() && applier_->runs() && applier_->applied() >= upTo) {
+      if (applier_->checkpointed() < upTo) {
+        auto making = outcomeOf(applier_->checkpoint());
+        auto ignored = co_await kj::mv(making);  // by a full disk; then it is tried again
+        (void)ignored;
+      }
+      if (applier_->checkpointed() >= upTo) {
+        log_.release(std::min(upTo, member_.committed()));
+        if (log_.base().index >= upTo) break;
+      }
+    }
+    co_await moved_.waitFor(parts_.env.timer, kPauseMs);
+  }
+}
+
 }  // namespace packmoor::replicator

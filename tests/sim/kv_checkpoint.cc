@@ -106,6 +106,16 @@ Co<LogPosition> KvStateMachine::openState() {
   co_return state_.applied;
 }
 
+kj::Promise<std::vector<StoredFile>> KvStateMachine::storedFiles() {
+  return std::vector<StoredFile>{{"state", 4096}};
+}
+
+kj::Promise<void> KvStateMachine::verifyStored(std::string name, Pace& pace) {
+  return pace(4096).then([this]() {
+    if (!disk_.rot.empty()) disk_.damage = disk_.rot;
+  });
+}
+
 Co<void> KvStateMachine::load(RecordIndex installed) {
   const std::string path = folderOf(installed) + "/state";
   auto content = co_await kernelio::readWholeFile(env_.disk, path, kStateBytesMax);
@@ -114,6 +124,7 @@ Co<void> KvStateMachine::load(RecordIndex installed) {
     disk_.installed = installed;
     ++disk_.replaced;
     disk_.damage.clear();
+    disk_.rot.clear();
     disk_.unreadable = false;
   } else {
     KJ_FAIL_REQUIRE("a staged state without its file", path.c_str());

@@ -53,6 +53,7 @@ struct KvDisk {
   bool staged = false;                     // there may be folders of checkpoints
   RecordIndex installed;                   // `durable` goes back to the checkpoint that has it
   std::string damage;                      // of what is stored, as it is found; until it is replaced
+  std::string rot;                         // damage that is found only by who reads all of it
   bool unreadable = false;                 // so that it cannot be opened or gone on from
   uint64_t replaced = 0;                   // states that were installed
 };
@@ -79,6 +80,8 @@ class KvStateMachine final : public StateMachine {
   uint64_t unflushedBytes() override { return unflushedBytes_; }
   void journalCheckpoint(LogPosition position) override { checkpoint_ = position; }
   std::string damage() override { return disk_.damage; }
+  kj::Promise<std::vector<StoredFile>> storedFiles() override;
+  kj::Promise<void> verifyStored(std::string name, Pace& pace) override;
   kj::Promise<CheckpointContent> makeCheckpoint(std::string folder) override;
   kj::Promise<void> stageCheckpoint(std::string folder, LogPosition position) override;
   kj::Promise<void> switchToStaged(LogPosition position) override;

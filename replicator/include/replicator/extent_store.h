@@ -65,6 +65,14 @@ struct ExtentStatistics {
   uint64_t damaged = 0;  // files found at open that are not a valid sealed extent
 };
 
+// What reading one place of an extent for its own sake came to.
+struct ExtentCheck {
+  bool bad = false, repaired = false;
+  std::string what;              // a sentence: what is damaged
+  std::string problem;           // why it is not repaired; without its end
+};
+constexpr uint64_t kSidecar = UINT64_MAX;   // in place of a block
+
 class ExtentStore {
  public:
   static kj::Promise<kj::Own<ExtentStore>> open(kernelio::Env& env, ExtentStoreOptions options);
@@ -86,6 +94,9 @@ class ExtentStore {
   virtual kj::Promise<kernelio::IoBuffer> readBlockHere(ExtentId id, uint64_t block) {
     return readBlock(id, block);
   }
+  // Reads a block, or kSidecar, from the disk itself and repairs it as readBlock() does; the sidecar from
+  // what is in memory. What is not sealed, or no more, is not bad. Does not reject for damage.
+  virtual kj::Promise<ExtentCheck> check(ExtentId id, uint64_t place) { return ExtentCheck(); }
   // Asked for a block that reads bad here; nullptr: there is none any more.
   using BlockSource = kj::Function<kj::Promise<kernelio::IoBuffer>(ExtentId id, uint64_t block)>;
   virtual void setBlockSource(kj::Maybe<BlockSource> source) {}

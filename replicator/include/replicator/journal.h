@@ -20,6 +20,7 @@
 
 #include "kernelio/env.h"
 #include "kernelio/latency_histogram.h"
+#include "replicator/pace.h"
 #include "replicator/types.h"
 
 #include <kj/function.h>
@@ -79,6 +80,14 @@ struct JournalStatistics {
   int64_t inFlightSinceMs = 0;   // 0: none; else monotonic time when the batch was started
 };
 
+// What a closed segment was found to be when it was read again.
+struct SegmentCheck {
+  uint64_t bytes = 0, batches = 0;         // zeros: the segment is needed no more
+  std::vector<std::string> damage;         // sentences: what is rotten and where
+  // Volumes with records there that are needed and cannot be read: the highest of each.
+  std::map<VolumeId, RecordIndex> volumes;
+};
+
 class Journal {
  public:
   struct Opened {
@@ -124,6 +133,12 @@ class Journal {
                                                  size_t bytesMax) = 0;
   // Position of a record that is still held; nullptr when index is outside [base, last].
   virtual kj::Maybe<LogPosition> position(VolumeId volume, RecordIndex index) = 0;
+
+  // Segments that are written no more and hold what is needed, oldest first, by sequence; and one of
+  // them read again as recovery would, from the disk, at the pace given: checksums, chain, entries,
+  // and that the records which the volumes' logs have there are there. Changes nothing.
+  virtual std::vector<uint64_t> closedSegments() = 0;
+  virtual kj::Promise<SegmentCheck> checkSegment(uint64_t sequence, Pace& pace) = 0;
 
   virtual JournalStatistics statistics() = 0;
   // As in the statistics: when the batch that is being made durable was started; 0: none.

@@ -120,6 +120,9 @@ class Volume {
   virtual kj::Promise<bool> whenCounted(NodeId node, int64_t timeoutMs) = 0;
 
   virtual kj::Promise<void> checkpointNow() = 0;
+  // Records up to this one lie in a damaged part of this node's journal. Makes a checkpoint above them
+  // and lets them go, whoever may be behind; resolves when the log begins above them.
+  virtual kj::Promise<void> letGoOfDamaged(RecordIndex upTo) { return kj::READY_NOW; }
 
   virtual VolumeStatus status() = 0;
 };
