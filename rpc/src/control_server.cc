@@ -23,6 +23,7 @@ bool changes(const control::Request& request) {
   switch (request.body_case()) {
     case control::Request::kRepoCreate:
     case control::Request::kRepoDelete:
+    case control::Request::kRepoPrune:
     case control::Request::kVolumeCreate:
     case control::Request::kVolumeSwitchover:
     case control::Request::kVolumeVerify:  // orders a record

@@ -44,6 +44,10 @@ class Control final : public NodeControl {
         return guarded(repoDelete(request.repo_delete(), response), true,
                        "The repository " + request.repo_delete().name() + " was not deleted.",
                        response);
+      case Request::kRepoPrune:
+        return guarded(repoPrune(request.repo_prune(), response), true,
+                       "The repository " + request.repo_prune().name() + " was not pruned.",
+                       response);
       case Request::kRepoList:
         return guarded(repoList(request.repo_list(), response), false,
                        "The repositories cannot be listed.", response);
@@ -233,6 +237,35 @@ class Control final : public NodeControl {
     if (!ready(view_.git, response)) co_return;
     auto changed = co_await view_.git->deleteRepository(request.name());
     answerChanged(changed, "The repository " + request.name() + " was not deleted.", response);
+  }
+
+  Co<void> repoPrune(const control::RepoPruneRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    constexpr uint64_t kGraceMsMax = 100ull * 365 * 24 * 3600 * 1000;
+    GitNode::PruneRequest wanted;
+    wanted.name = request.name();
+    wanted.graceMs = static_cast<int64_t>(std::min<uint64_t>(request.grace_ms(), kGraceMsMax));
+    wanted.dryRun = request.dry_run();
+    auto pruning = view_.git->pruneRepository(kj::mv(wanted));
+    auto pruned = co_await kj::mv(pruning);
+    if (pruned.problem != gitlayer::RepositoryProblem::kNone) {
+      const bool busy = pruned.problem == gitlayer::RepositoryProblem::kBusy;
+      fail(response, control::ERROR_REFUSED, "The repository " + request.name() + " was not pruned.",
+           sentenceOf(pruned.message),
+           busy ? "Try again when it is quieter; nothing was dropped." : "See `packmoorctl repo list`.");
+      co_return;
+    }
+    control::RepoPruneReply& reply = *response.mutable_repo_prune();
+    fillRepository(pruned.info, volumeName(pruned.info.id), *reply.mutable_repository());
+    reply.set_dry_run(request.dry_run());
+    reply.set_index(pruned.index.value);
+    reply.set_hot_objects(pruned.objects);
+    reply.set_hot_bytes(pruned.objectBytes);
+    reply.set_packs(pruned.packs);
+    reply.set_pack_bytes(pruned.packBytes);
+    reply.set_packed_objects(pruned.packedObjects);
+    reply.set_kept_objects(pruned.kept);
+    reply.set_attempts(pruned.attempts);
   }
 
   Co<void> repoList(const control::RepoListRequest& request, Response& response) {

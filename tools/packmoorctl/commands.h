@@ -35,6 +35,12 @@ struct RepoArguments {
 };
 int repoCreate(const Session& session, const RepoArguments& arguments);
 int repoDelete(const Session& session, const std::string& name);
+struct PruneArguments {
+  std::string name;
+  uint64_t graceSeconds = 14 * 86'400;
+  bool dryRun = false;
+};
+int repoPrune(const Session& session, const PruneArguments& arguments);
 int repoList(const Session& session);
 int repoShow(const Session& session, const std::string& name);
 

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include <functional>
+#include <map>
 
 namespace packmoor::ctl {
 namespace {
@@ -22,6 +23,7 @@ Exit codes:
 Examples:
   packmoorctl --data /var/lib/packmoor status
   packmoorctl repo create team/app
+  packmoorctl repo prune team/app --dry-run
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
   packmoorctl coordinator status
@@ -41,6 +43,7 @@ CLI::App* verb(CLI::App* noun, const char* name, const char* help, Action& chose
 struct Arguments {
   Session session;
   RepoArguments repo;
+  PruneArguments prune;
   bool localOnly = false;
   std::string volume, to;
   std::string clusterId;
@@ -60,6 +63,15 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
   auto* remove = verb(noun, "delete", "Delete a repository and all that is in it", chosen,
                       [&a]() { return repoDelete(a.session, a.repo.name); });
   remove->add_option("NAME", a.repo.name, "The repository")->required();
+  auto* prune = verb(noun, "prune", "Drop what nothing reaches: small pushes' objects, and whole packs",
+                     chosen, [&a]() { return repoPrune(a.session, a.prune); });
+  prune->add_option("NAME", a.prune.name, "The repository")->required();
+  prune->add_flag("--dry-run", a.prune.dryRun, "Only say what would be dropped");
+  prune->add_option("--grace", a.prune.graceSeconds,
+                    "Keep what came within this time, as 14d, 12h, 30m or 45s, and what it names [14d]")
+      ->transform(CLI::AsNumberWithUnit(std::map<std::string, uint64_t>{
+          {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86'400}}))
+      ->check(CLI::Range(uint64_t(0), uint64_t(36'500) * 86'400));
   verb(noun, "list", "List all repositories", chosen, [&a]() { return repoList(a.session); });
   auto* show = verb(noun, "show", "Show one repository", chosen,
                     [&a]() { return repoShow(a.session, a.repo.name); });

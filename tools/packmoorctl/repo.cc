@@ -42,6 +42,37 @@ int repoDelete(const Session& session, const std::string& name) {
   return code != kDone ? code : printRepository(session, response, "is deleted");
 }
 
+int repoPrune(const Session& session, const PruneArguments& arguments) {
+  control::Request request;
+  control::Response response;
+  auto& body = *request.mutable_repo_prune();
+  body.set_name(arguments.name);
+  body.set_grace_ms(arguments.graceSeconds * 1000);
+  body.set_dry_run(arguments.dryRun);
+  int code = session.ask(request, false, response);
+  if (code != kDone) return code;
+  const control::RepoPruneReply& reply = response.repo_prune();
+  if (session.json) {
+    std::printf("%s", jsonText(reply).c_str());
+    return kDone;
+  }
+  const std::string name = plain(reply.repository().name());
+  if (reply.hot_objects() == 0 && reply.packs() == 0) {
+    std::printf("Repository %s: there is nothing to drop; %s objects are kept.\n", name.c_str(),
+                countText(reply.kept_objects()).c_str());
+    return kDone;
+  }
+  std::printf("Repository %s %s (volume %s, record %s):\n", name.c_str(),
+              reply.dry_run() ? "would be pruned" : "is pruned",
+              reply.repository().volume().c_str(), countText(reply.index()).c_str());
+  std::printf("  hot objects  %s, %s\n", countText(reply.hot_objects()).c_str(),
+              bytesText(reply.hot_bytes()).c_str());
+  std::printf("  packs        %s, %s objects, %s\n", countText(reply.packs()).c_str(),
+              countText(reply.packed_objects()).c_str(), bytesText(reply.pack_bytes()).c_str());
+  std::printf("  kept         %s objects\n", countText(reply.kept_objects()).c_str());
+  return kDone;
+}
+
 int repoList(const Session& session) {
   control::RepoListReply all;
   for (;;) {
