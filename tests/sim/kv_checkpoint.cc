@@ -36,6 +36,14 @@ std::string encodeState(const KvState& state) {
       << state.applied.hash.low << ' ' << state.applied.hash.high << ' ' << state.history.low << ' '
       << state.history.high << '\n';
   for (const auto& [key, value] : state.values) out << "v " << key << ' ' << value << '\n';
+  for (const auto& [name, repository] : state.repositories) {
+    out << "g " << name << ' ' << repository.guard.lastPrune.value << ' '
+        << repository.guard.lastChange.value << '\n';
+    for (const auto& object : repository.objects) out << "o " << name << ' ' << object << '\n';
+    for (const auto& [ref, object] : repository.refs) {
+      out << "f " << name << ' ' << ref << ' ' << object << '\n';
+    }
+  }
   for (const auto& [txn, result] : state.results) {
     out << "r " << txn.text().cStr() << ' ' << result.index.value << ' ' << result.times << ' '
         << result.answer << '\n';
@@ -58,6 +66,18 @@ KvState decodeState(const std::string& text) {
       std::string key;
       in >> key;
       in >> state.values[key];
+    } else if (kind == "g") {
+      in >> id;
+      PruneGuard& guard = state.repositories[id].guard;
+      in >> guard.lastPrune.value >> guard.lastChange.value;
+    } else if (kind == "o") {
+      std::string object;
+      in >> id >> object;
+      state.repositories[id].objects.insert(object);
+    } else if (kind == "f") {
+      std::string ref;
+      in >> id >> ref;
+      in >> state.repositories[id].refs[ref];
     } else if (kind == "r") {
       in >> id;
       KvResult& result = state.results[uuidFrom(id)];
@@ -177,6 +197,7 @@ kj::Promise<void> KvStateMachine::switchToStaged(LogPosition position) {
     unflushed_.clear();
     unflushedBytes_ = 0;
     inFlight_.clear();
+    guards_.clear();
   });
 }
 

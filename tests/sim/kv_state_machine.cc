@@ -15,6 +15,7 @@ kj::Array<const kj::byte> textBytes(const std::string& text) {
 
 struct Operation {
   std::string verb, key, old, value;
+  KvRepositoryOperation repository;   // of verbs that are of a repository, whose name is the key
   uint64_t birth = UINT64_MAX;  // none
 
   bool expiredAt(RecordIndex index, const KvOptions& options) const {
@@ -28,11 +29,20 @@ Operation parse(kj::ArrayPtr<const kj::byte> payload) {
                                     payload.size() - 16));
   Operation op;
   in >> op.verb >> op.key;
-  if (op.verb == "swap") in >> op.old;
-  in >> op.value;
+  if (KvRepositoryOperation::is(op.verb)) {
+    std::string brings;
+    op.repository.prune = op.verb == "prune";
+    op.repository.repository = op.key;
+    if (!op.repository.prune) in >> op.repository.ref;
+    in >> op.repository.object >> brings >> op.repository.restsOn.value;
+    op.repository.brings = brings == "new";
+  } else {
+    if (op.verb == "swap") in >> op.old;
+    in >> op.value;
+  }
   uint64_t birth = 0;
   if (in >> birth) op.birth = birth;
-  KJ_REQUIRE(op.verb == "put" || op.verb == "swap", op.verb);
+  KJ_REQUIRE(op.verb == "put" || op.verb == "swap" || KvRepositoryOperation::is(op.verb), op.verb);
   return op;
 }
 
@@ -49,8 +59,12 @@ std::string KvState::apply(const Record& record, const KvOptions& options) {
   if (static_cast<uint16_t>(record.kind) < kStateMachineKindMin) return "";
   KJ_REQUIRE(record.kind == kKvKind, "an unknown kind of record");
   const Operation op = parse(record.payload);
-  values[op.key] = op.value;
-  const std::string answer = "ok " + op.key + " " + op.value;
+  std::string answer = "ok " + op.key + " " + op.value;
+  if (KvRepositoryOperation::is(op.verb)) {
+    answer = repositories[op.key].apply(op.repository, record.index);
+  } else {
+    values[op.key] = op.value;
+  }
   const TxnId txn = TxnId::fromBytes(record.payload.slice(0, 16));
   if (txn.isNull()) return answer;
   KvResult& result = results[txn];
@@ -127,9 +141,33 @@ Verdict KvStateMachine::validate(const Proposal& proposal, RecordIndex index) {
     verdict.restsOn = restsOn;
     return verdict;
   }
+  if (KvRepositoryOperation::is(op.verb)) {
+    PruneGuard guard = guardOf(op.key);
+    const std::string why = KvRepository::problem(guard, op.repository);
+    // Of some it is not asked here, so that apply decides.
+    if (!why.empty() && proposal.txn.bytes[15] % 4 != 0) {
+      verdict.result = textBytes("lost " + op.key + " " + why);
+      verdict.restsOn = restsOn;
+      return verdict;
+    }
+    if (why.empty()) (op.repository.prune ? guard.lastPrune : guard.lastChange) = index;
+    guards_[op.key] = guard;
+  }
   verdict.accepted = true;
   inFlight_[op.key] = Speculation{op.value, index};
   return verdict;
+}
+
+PruneGuard KvStateMachine::guardOf(const std::string& repository) const {
+  auto applied = state_.repositories.find(repository);
+  PruneGuard guard;
+  if (applied != state_.repositories.end()) guard = applied->second.guard;
+  auto flying = guards_.find(repository);
+  if (flying != guards_.end()) {
+    guard.lastPrune = std::max(guard.lastPrune, flying->second.lastPrune);
+    guard.lastChange = std::max(guard.lastChange, flying->second.lastChange);
+  }
+  return guard;
 }
 
 kj::Maybe<TxnResult> KvStateMachine::findResult(const TxnId& txn) {

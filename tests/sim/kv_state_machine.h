@@ -1,8 +1,8 @@
 // KvStateMachine: the smallest state machine that has what the replicator's rules speak of:
 // compare-and-swap, transaction results, speculation, flushes, extents.
 //
-// A payload is a transaction id and one operation in text: "put KEY VALUE" or
-// "swap KEY OLD NEW" ("-" stands for absent). With KvOptions::horizon a number behind it is the
+// A payload is a transaction id and one operation in text: "put KEY VALUE", "swap KEY OLD NEW" ("-"
+// stands for absent), or one of those of kv_repositories.h. With KvOptions::horizon a number behind it is the
 // id's birth index (rule 20): an id is refused that many records after its birth, and its result is
 // kept for that many behind it. What was applied after the last flush is
 // forgotten with the object: KvDisk, which outlives it, holds what is durable.
@@ -10,6 +10,7 @@
 
 #include "kernelio/co.h"
 #include "kernelio/env.h"
+#include "kv_repositories.h"
 #include "replicator/extent_store.h"
 #include "replicator/state_machine.h"
 
@@ -37,6 +38,7 @@ struct KvResult {
 
 struct KvState {
   std::unordered_map<std::string, std::string> values;
+  std::map<std::string, KvRepository> repositories;
   std::unordered_map<TxnId, KvResult> results;
   LogPosition applied;
   Hash128 history;                         // over every record in order
@@ -74,7 +76,10 @@ class KvStateMachine final : public StateMachine {
   kj::Promise<std::vector<kj::Array<const kj::byte>>> apply(std::vector<RecordRef> records) override;
   LogPosition applied() override { return state_.applied; }
   Verdict validate(const Proposal& proposal, RecordIndex index) override;
-  void endSpeculation() override { inFlight_.clear(); }
+  void endSpeculation() override {
+    inFlight_.clear();
+    guards_.clear();
+  }
   kj::Maybe<TxnResult> findResult(const TxnId& txn) override;
   kj::Promise<LogPosition> flush() override;
   uint64_t unflushedBytes() override { return unflushedBytes_; }
@@ -99,6 +104,7 @@ class KvStateMachine final : public StateMachine {
     std::string value;
     RecordIndex index;
   };
+  PruneGuard guardOf(const std::string& repository) const;
   Co<LogPosition> openState();
   Co<CheckpointContent> writeCheckpoint(std::string folder);
   Co<void> stage(std::string folder, LogPosition position);
@@ -112,6 +118,7 @@ class KvStateMachine final : public StateMachine {
   KvDisk& disk_;
   KvState state_;
   std::unordered_map<std::string, Speculation> inFlight_;  // by key
+  std::map<std::string, PruneGuard> guards_;               // of repositories, behind what is in flight
   std::vector<RecordRef> unflushed_;
   uint64_t unflushedBytes_ = 0;
 };

@@ -28,6 +28,8 @@ const std::vector<PlantedFaultInfo>& plantedFaults() {
       {"expire-early", F::kNone, 10, "a transaction's result is dropped before its id expires"},
       {"accept-bad-checksum", F::kAcceptBadChecksum, 100, "blocks are not compared with checksums"},
       {"apply-before-sealed", F::kApplyBeforeSealed, 20, "records are taken without their extents"},
+      {"prune-not-voided", F::kPruneNotVoided, 20, "a prune counts behind changes of refs"},
+      {"transaction-not-voided", F::kTransactionNotVoided, 20, "a push counts behind a prune"},
   };
   return kFaults;
 }

@@ -82,6 +82,15 @@ void SimChecker::applied(SimNode& node, const std::string& volume, const Record&
               ", which is not active");
     }
   }
+  // Invariant 10.
+  auto repository = state.repositories.find(txn.isNull() ? std::string() : keyOf(answer));
+  if (repository != state.repositories.end()) {
+    const std::string broken = repository->second.brokenRef();
+    if (!broken.empty()) {
+      finding("a ref names an object that the state of " + node.id() + " cannot read: at " +
+              text(record.index) + ", " + broken);
+    }
+  }
   if (node.journal().durable(record_.id).index < record.index) {
     finding(node.id() + " applies " + text(record.index) + ", which is not durable there");
   }

@@ -15,6 +15,7 @@
 //     coordinator has it as active, and it becomes active when W members have its EpochStart.
 //   - What a member acknowledges or reports to a fence is durable there, and what was durable or
 //     promised at its death is there after its restart.
+//   - No ref names an object that the state cannot read (invariant 10).
 //   - applied <= committed, applied <= durable, and extents are sealed where their record is applied.
 //
 //   - A member whose journal rotted counts again only with everything that it had, and promised.
@@ -38,7 +39,7 @@ class SimChecker final : public SimTap, public SimWatcher {
   ~SimChecker();
   KJ_DISALLOW_COPY(SimChecker);
 
-  // From clients: an answer "ok ...", and any other.
+  // From clients: an answer that is in the log ("ok ...", "again ...", "void ..."), and any other.
   void acknowledged(const TxnId& txn, RecordIndex index, const std::string& result);
   void rejected(const TxnId& txn, RecordIndex began, RecordIndex restsOn,
                 const std::string& result);

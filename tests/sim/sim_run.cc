@@ -2,6 +2,7 @@
 
 #include "replicator/outcome.h"
 #include "sim_clients.h"
+#include "sim_pushers.h"
 #include "sim_storm.h"
 
 #include <algorithm>
@@ -170,6 +171,7 @@ class Run {
       if (!clients_.empty()) load.readers = 1;
       clients_.push_back(std::make_unique<SimClients>(cluster_, *checker, load));
     }
+    pushers_ = std::make_unique<SimPushers>(cluster_, checker_);
   }
 
   void phases() {
@@ -245,9 +247,11 @@ class Run {
     std::vector<size_t> all(setting_.nodes);
     std::iota(all.begin(), all.end(), 0);
     for (auto& clients : clients_) clients->stop();
+    pushers_->stop();
     storm_.healAll();
     until([&]() {
-      return std::all_of(clients_.begin(), clients_.end(), [](auto& c) { return c->ended(); });
+      return pushers_->ended() &&
+             std::all_of(clients_.begin(), clients_.end(), [](auto& c) { return c->ended(); });
     }, all, kConvergeBoundMs, "the clients are answered");
     serve(all, kCoreBoundMs, "every member answers a write and a read");
     until([&]() { return converged(); }, all, kConvergeBoundMs, "all members are equal");
@@ -304,6 +308,7 @@ class Run {
   SimChecker& checker_;           // the first: findings of all are there
   SimStorm storm_;
   std::vector<std::unique_ptr<SimClients>> clients_;  // by volume, as the checkers
+  std::unique_ptr<SimPushers> pushers_;               // in the first volume
   std::vector<kj::Promise<void>> tasks_;
 };
 

@@ -1,0 +1,46 @@
+// SimPushers: what git pushes and prunes of repositories are to a volume (kv_repositories.h, rule 21).
+//
+// A pusher looks at the state of any node, however old, and decides what to push: a new object, or one
+// that is there, whether a ref names it or not. A pruner decides what no ref names. Both propose a while
+// later, and again until they are answered. A push that must be verified again is, as by a front, under a
+// new transaction id. Every answer goes to the SimChecker.
+//
+// Loop: the cluster's. Cluster and checker outlive it.
+#pragma once
+
+#include "sim_checker.h"
+
+namespace packmoor::replicator {
+
+class SimPushers final : private kj::TaskSet::ErrorHandler {
+ public:
+  SimPushers(SimCluster& cluster, SimChecker& checker);
+  ~SimPushers() noexcept(false) {}
+  KJ_DISALLOW_COPY(SimPushers);
+
+  void stop() { stopping_ = true; }
+  bool ended() const { return running_ == 0; }
+
+  uint64_t pushed = 0, again = 0, pruned = 0, voided = 0;
+
+ private:
+  Co<void> pusher();
+  Co<void> pruner();
+  Co<void> push();
+  Co<void> prune();
+  // Empty: never answered.
+  Co<std::string> propose(size_t node, std::string operation);
+  size_t anyNode();
+  kj::Promise<void> pause(uint64_t usMax);
+  void taskFailed(kj::Exception&& exception) override;
+
+  SimCluster& cluster_;
+  SimChecker& checker_;
+  kernelio::SeededRandom random_;
+  bool stopping_ = false;
+  size_t running_ = 0;
+  uint64_t objects_ = 0;
+  kj::TaskSet tasks_{*this};
+};
+
+}  // namespace packmoor::replicator
