@@ -172,6 +172,9 @@ class VolumeImpl final : public Volume,
                                kj::Function<void(const CheckpointContent&)> made);
   void noteBehind(const AppendRequest& request);
   void beginTransfer();
+  // True: the primary does not have the extent either, which the next record names.
+  Co<bool> isDropped(const NodeId& primary, ExtentId extent);
+  void wantTransfer(const NodeId& primary, const char* why);
   void tickTransfer();
   RecordIndex keptForTransfers();
   Co<void> installWhenFree(std::string folder, LogPosition position);
@@ -306,6 +309,7 @@ class VolumeImpl final : public Volume,
   std::unique_ptr<StateTransfer> transfer_;   // the running one, or the last
   uint64_t transfersDone_ = 0;
   bool transferWanted_ = false;         // as the primary last said
+  RecordIndex droppedAt_;               // a record whose extents were dropped; only a checkpoint leads past it
   bool installing_ = false;             // no takeover may begin
 
   std::vector<kj::Own<kj::PromiseFulfiller<RecordIndex>>> forwardedReads_;

@@ -50,14 +50,20 @@ Co<AppendReply> VolumeImpl::append(AppendRequest request) {
       reply.position = plan.position;
       co_return reply;
     }
-    transferWanted_ = false;  // the logs agree
     missing.clear();
     const bool complete = writeRecords(request, plan, missing);
+    transferWanted_ = log_.last().index < droppedAt_;  // else the logs agree
     if (complete || nowMs() >= untilMs) break;
     // What comes before the extent is written. The rest waits a little, and then is sent again.
     auto obtained = parts_.exchange.obtain(missing, {request.primary.node});
-    co_await outcomeOf(obtained.exclusiveJoin(
+    auto failure = co_await outcomeOf(obtained.exclusiveJoin(
         parts_.env.timer.afterDelay((untilMs - nowMs()) * kj::MILLISECONDS)));
+    if (failure == nullptr) continue;
+    auto dropped = co_await isDropped(request.primary.node, missing.front());
+    if (!dropped) continue;
+    droppedAt_ = log_.last().index.next();
+    wantTransfer(request.primary.node, "extents that were dropped since");
+    break;
   }
   everywhere_ = std::max(everywhere_, std::min(request.everywhere, log_.last().index));
   const bool waits = !member_.promiseDurable() || !request.records.empty();

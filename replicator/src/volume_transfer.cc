@@ -74,10 +74,23 @@ void VolumeImpl::noteBehind(const AppendRequest& request) {
   } else {
     return;
   }
+  wantTransfer(request.primary.node, "records that no log holds any more");
+}
+
+// A primary has what its log names until its state, durably, names it no more and the record was applied
+// in an earlier life. So its checkpoint goes past that record.
+Co<bool> VolumeImpl::isDropped(const NodeId& primary, ExtentId extent) {
+  auto asked = parts_.peers.peer(primary).extentInfo(extent);
+  auto info = co_await outcomeOf(kj::mv(asked));
+  co_return info.ok() && info.value->first == 0 && info.value->second == Hash128();
+}
+
+void VolumeImpl::wantTransfer(const NodeId& primary, const char* why) {
+  if (stopped_ || (member_.repairing() && !member_.acceptsRepairs())) return;
   transferWanted_ = true;
   if (transfer_ != nullptr) return;
-  KJ_LOG(INFO, "this member needs records that no log holds any more: it fetches a checkpoint",
-         record_.name.c_str(), log_.last().index, request.primary.node.c_str());
+  KJ_LOG(INFO, "this member fetches a checkpoint, since it needs what is gone", why,
+         record_.name.c_str(), log_.last().index, primary.c_str());
   beginTransfer();
 }
 

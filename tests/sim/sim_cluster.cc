@@ -78,7 +78,7 @@ Co<void> SimNode::start() {
   for (auto& sentence : life.report.damage) {
     if (!cluster_.damageExpected) cluster_.failed("node " + id_ + " finds damage: " + sentence.cStr());
   }
-  life.extents = co_await ExtentStore::open(life.sim.env(), ExtentStoreOptions());
+  life.extents = co_await ExtentStore::open(life.sim.env(), cluster_.extentOptions);
   life.coordinator = cluster_.coordinator_.makeView(id_);
   life.peers = cluster_.network_.makePeers(id_);
   life.replicator = Replicator::create(

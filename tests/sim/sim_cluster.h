@@ -185,6 +185,7 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
   // To be set before nodes start.
   JournalOptions journal = journalOptions();
   KvOptions kvOptions;
+  ExtentStoreOptions extentOptions;
   SimWatcher* watcher = nullptr;
   bool damageExpected = false;     // a test damages disks
   bool startsMayFail = false;      // disks refuse writes: a node may die while it starts

@@ -27,6 +27,16 @@ ReplicatorOptions slow() {
   return options;
 }
 
+Co<ReplicatedExtentWriter::Sealed> sealedExtent(SimCluster& cluster, size_t node) {
+  SimNode& at = cluster.node(node);
+  auto writer = co_await at.replicator().beginExtent(at.volume());
+  auto data = kernelio::IoBuffer::allocate(1000);
+  std::fill(data.begin(), data.begin() + data.size(), kj::byte(7));
+  co_await writer->writeBlock(0, kj::mv(data));
+  auto sealed = co_await writer->seal(1000);
+  co_return sealed;
+}
+
 class StateTransferTest : public testing::Test {
  protected:
   // Three nodes; "c" is down and the log of the others begins above what it has.
@@ -83,6 +93,41 @@ TEST_F(StateTransferTest, AMemberBelowTheLogOfThePrimaryConverges) {
   cluster.awaitPrimary();
   cluster.put(0, "late", "1");
   EXPECT_EQ(cluster.get(2, "late"), "1");
+}
+
+// A pruned pack is let go by those who have applied the prune. A member that has not even the pack's own
+// record yet finds nobody who would give it.
+TEST_F(StateTransferTest, AMemberThatNeedsWhatWasDroppedConverges) {
+  SimCluster cluster(519, 3);
+  cluster.extentOptions.expiryMs = 1000;
+  cluster.begin(2);
+  cluster.put(0, "early", "4");
+  cluster.settle();
+  cluster.node(2).stop();
+  auto sealed = cluster.loop().wait(sealedExtent(cluster, 0).promise());
+  Proposal proposal = kvProposal(cluster.newTxn(), "put pack 1");
+  proposal.extents.push_back(sealed.info.id);
+  proposal.sealedOn = sealed.sealedOn;
+  cluster.loop().wait(cluster.node(0).volume().propose(kj::mv(proposal)));
+  cluster.put(0, "k", "1");
+  cluster.settle();
+  for (size_t n = 0; n < 2; ++n) {
+    cluster.loop().wait(cluster.node(n).volume().checkpointNow());
+    cluster.node(n).stop();
+    cluster.node(n).disk.durable.extents.clear();  // its state names it no more
+  }
+  for (size_t n = 0; n < 2; ++n) cluster.node(n).boot();
+  cluster.awaitPrimary();
+  cluster.until([&]() {
+    return !cluster.node(0).extents().isSealed(sealed.info.id) &&
+           !cluster.node(1).extents().isSealed(sealed.info.id);
+  }, 10'000, "the extent is removed");
+  EXPECT_EQ(cluster.awaitPrimary().volume().status().base.value, 0u) << "the log has all records";
+  startC(cluster);
+  settleAndVerify(cluster);
+  EXPECT_EQ(installedAtC(cluster), 1u);
+  cluster.put(0, "late", "1");
+  settleAndVerify(cluster);
 }
 
 TEST_F(StateTransferTest, ThePrimaryServesMeanwhile) {
