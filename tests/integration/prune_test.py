@@ -1,6 +1,8 @@
 """repo prune: what nothing reaches goes, everywhere; what stock git pushes afterwards is whole."""
-from harness import (CTL, ZERO, PackmoorTest, git, os, raw_request, receive_body, run, subprocess,
-                     unittest, wait_for)
+import sys
+
+from harness import (CTL, ZERO, PackmoorTest, git, os, push_load, raw_request, receive_body, run,
+                     subprocess, unittest, wait_for)
 
 EXTRA = '''
 [replication]
@@ -103,6 +105,49 @@ class Prune(PackmoorTest):
             return [cluster.status(node)["extents"]["sealed"] for node in nodes]
         wait_for(lambda: sealed() == [2, 2, 2], "files of the pruned pack stay")
         self.assert_clone_equals(nodes[0], work)
+
+    def test_pushes_while_it_is_pruned(self):
+        """Branches come and go while every node prunes; whatever is left is whole."""
+        cluster = self.start(3, extra=EXTRA)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        work = self.work()
+        self.commit(work, "a", "first\n")
+        git("push", "-q", self.url(nodes[0]), "main", cwd=work)
+        threads = push_load(nodes, 1500, connections=1)
+        pruned = busy = round_number = 0
+        while any(thread.is_alive() for thread in threads):
+            node = nodes[round_number % 3]
+            # The same commit comes back and goes again: its objects are pruned in between, or not.
+            git("branch", "-f", "comes", "main", cwd=work)
+            git("checkout", "-q", "comes", cwd=work)
+            self.commit(work, "b", str(round_number % 3))
+            git("push", "-q", "--force", self.url(node), "comes", cwd=work)
+            git("push", "-q", self.url(nodes[(round_number + 1) % 3]), ":comes", cwd=work)
+            git("checkout", "-q", "main", cwd=work)
+            result = run([CTL, "--socket", node["control"], "repo", "prune", "r", "--grace", "0"],
+                         check=False)
+            self.assertIn(result.returncode, (0, 1), result.stderr)
+            if result.returncode == 1:
+                self.assertIn("was pushed to, or settled, each time", result.stderr)
+                busy += 1
+            pruned += "is pruned" in result.stdout
+            round_number += 1
+        expected = {}
+        for thread in threads:
+            thread.join()
+            self.assertEqual(thread.failures, [])
+            expected.update(thread.acknowledged)
+        print(f"{round_number} rounds, {pruned} prunes, {busy} times too busy", file=sys.stderr)
+        self.assertGreater(pruned, 0)
+        self.ctl(nodes[0], "repo", "prune", "r", "--grace", "0")
+        for node in nodes:
+            refs = self.refs(node)
+            self.assertEqual({ref: refs.get(ref) for ref in expected}, expected)
+            clone = os.path.join(self.folder, "clone-" + node["id"])
+            git("clone", "-q", "--mirror", self.url(node), clone)
+            git("fsck", "--full", cwd=clone)
+        self.verify(cluster)
 
     def test_exit_codes(self):
         cluster = self.start()

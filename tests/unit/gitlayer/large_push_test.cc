@@ -5,6 +5,8 @@
 
 #include <gmock/gmock.h>
 
+#include <set>
+
 namespace packmoor::gitlayer::test {
 namespace {
 
@@ -109,6 +111,34 @@ TEST_F(LargePushTest, CompletesThinPacks) {
     EXPECT_GT(node_.state("r").packs.back().pack->size(), pack.size());
   }
   EXPECT_GT(node_.state("r").objects.size(), before);
+}
+
+// A push that must be verified again is ordered with the extents that it has sealed already.
+TEST_F(LargePushTest, KeepsItsExtentsWhenItIsVerifiedAgain) {
+  makeHistory(5);
+  std::vector<PackExtents> proposed;
+  std::vector<replicator::TxnId> txns;
+  node_.beforePush = [&](PushTransaction& transaction) -> std::optional<PushOutcome> {
+    proposed.push_back(*transaction.pack);
+    txns.push_back(transaction.txn);
+    EXPECT_EQ(transaction.sealedOn, (std::vector<std::string>{"a", "b"}));
+    if (proposed.size() > 2) return std::nullopt;
+    PushOutcome again;
+    again.verifyAgain = true;
+    again.refs.resize(1);
+    return again;
+  };
+  Answer answer = pushMain(git_.pack({"main"}));
+  EXPECT_EQ(answer.refs["refs/heads/main"], "ok") << answer.progress;
+  ASSERT_EQ(proposed.size(), 3u);
+  for (const auto& extents : proposed) {
+    EXPECT_EQ(extents.pack, proposed[0].pack);
+    EXPECT_EQ(extents.index, proposed[0].index);
+  }
+  EXPECT_EQ(std::set<replicator::TxnId>(txns.begin(), txns.end()).size(), 3u);
+  EXPECT_EQ(node_.freshViews, 2u);
+  EXPECT_EQ(node_.extentsAbandoned, 0u);
+  expectLikeGit();
 }
 
 // A thin pack's base is taken from the repository into the pack. When it was pruned before the push was
