@@ -129,11 +129,23 @@ kj::Array<ExtentInfo> ExtentStoreImpl::list() {
   return result.releaseAsArray();
 }
 
+kj::Array<ExtentId> ExtentStoreImpl::missing() {
+  kj::Vector<ExtentId> result;
+  for (auto& [id, hold] : holds_) {
+    if (hold.linked && sealed_.count(id) == 0) result.add(id);
+  }
+  std::sort(result.begin(), result.end());
+  return result.releaseAsArray();
+}
+
 ExtentStatistics ExtentStoreImpl::statistics() {
   ExtentStatistics result = statistics_;
   result.quarantined = writing_.size();
   result.blocksStanding = standing_.size();
-  for (auto& [id, hold] : holds_) result.pinned += hold.pins > 0;
+  for (auto& [id, hold] : holds_) {
+    result.pinned += hold.pins > 0;
+    result.missing += hold.linked && sealed_.count(id) == 0;
+  }
   return result;
 }
 

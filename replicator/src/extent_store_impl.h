@@ -46,6 +46,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   kj::String path(ExtentId id) override { return sealedPath(id, "data"); }
   ExtentStatistics statistics() override;
   kj::Array<ExtentInfo> list() override;
+  kj::Array<ExtentId> missing() override;
   kj::ArrayPtr<const kj::String> damage() override { return damage_; }
 
   // ---- For the writer -----------------------------------------------------------------------

@@ -131,6 +131,7 @@ Co<void> ReplicatorImpl::tickForever() {
     if (now - extentTickMs < kExtentTickMs) continue;
     extentTickMs = now;
     exchange_.tick();
+    fetchMissing();
     // What no open volume names may go, once every volume has said what it names.
     const bool known = std::all_of(volumes_.begin(), volumes_.end(),
                                    [](auto& entry) { return entry.second->stateKnown(); });

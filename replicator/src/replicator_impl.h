@@ -8,6 +8,7 @@
 #include "volume_impl.h"
 
 #include <map>
+#include <set>
 #include <memory>
 
 namespace packmoor::replicator {
@@ -77,7 +78,11 @@ class ReplicatorImpl final : public Replicator {
   Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum,
                           VolumeTraits traits);
   Co<void> stopAll();
-  Co<kernelio::IoBuffer> fetchBlock(ExtentId id, uint64_t block);  // extent_repair.cc
+  // extent_repair.cc
+  Co<kernelio::IoBuffer> fetchBlock(ExtentId id, uint64_t block);
+  void fetchMissing();
+  Co<void> fetchMissingExtent(ExtentId id);
+  std::vector<NodeId> others() const;
   VolumeImpl& route(const NodeId& from, VolumeId id);
 
   NodeParts parts_;
@@ -95,6 +100,7 @@ class ReplicatorImpl final : public Replicator {
   std::map<VolumeId, VolumeImpl*> byId_;
   std::map<std::string, std::string> opening_;   // name: why it is not open yet
   bool known_ = false;    // which volumes are this node's: from the coordinator, or remembered
+  std::set<ExtentId> fetchingMissing_, toldMissing_;
   bool listed_ = false, expiring_ = false, stopped_ = false;
 
   Tasks tasks_{"replicator"};

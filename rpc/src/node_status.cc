@@ -49,6 +49,13 @@ void fillExtents(replicator::ExtentStore& extents, control::NodeStatus& status) 
   to.set_blocks_bad(from.blocksBad);
   to.set_blocks_repaired(from.blocksRepaired);
   to.set_blocks_standing(from.blocksStanding);
+  to.set_missing(from.missing);
+  if (from.missing > 0) {
+    addHealth(status, "EXTENTS_MISSING", "error",
+              "Files of packs are damaged or gone on this node's disk: " +
+                  std::to_string(from.missing) + ". They are fetched from other members as soon as one "
+                  "that has them is connected; until then what needs them fails here. Check the disk.");
+  }
   blockHealth(to, status);
 }
 

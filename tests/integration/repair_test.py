@@ -3,6 +3,7 @@ says so (health, status, log), neither acknowledges nor leads while it may have 
 made whole from the others, and counts again. Where no good copy is left it says that, and goes on
 refusing rather than losing anything silently."""
 import random
+import re
 import shutil
 
 from harness import CTL, PackmoorTest, git, os, run, signal, unittest, wait_for
@@ -17,6 +18,7 @@ checkpoint_bytes = "64 KiB"
 checkpoint_interval_ms = 300
 propose_timeout_ms = 3000
 """
+VOLUME_CODES = "VOLUME_(REPAIRING|DAMAGED|UNAVAILABLE)"   # of a volume that is not whole
 PUSHES = 1500   # some segments full of them
 
 
@@ -61,9 +63,10 @@ class RepairTest(PackmoorTest):
         return {entry["code"]: entry["message"] for entry in cluster.status(node)["health"]}
 
     def wait_health(self, cluster, node, code, part):
+        """Code and message, as regular expressions."""
         def told():
             status = cluster.status(node)
-            return any(entry["code"] == code and part in entry["message"]
+            return any(re.fullmatch(code, entry["code"]) and re.search(part, entry["message"])
                        for entry in (status or {}).get("health", []))
         wait_for(told, f"{node['id']} does not say {code}: {part}", 60)
         # A person reads the same.
@@ -134,8 +137,7 @@ class JournalRot(RepairTest):
     def assert_repairing(self, cluster, node):
         """Health, status and log say what is wrong, and that it is being mended."""
         self.wait_health(cluster, node, "JOURNAL_DAMAGED", "segment-")
-        self.wait_health(cluster, node, "VOLUME_REPAIRING", "neither acknowledges nor")
-        self.wait_health(cluster, node, "VOLUME_UNAVAILABLE", "to be repaired")
+        self.wait_health(cluster, node, VOLUME_CODES, "the journal is damaged and may have lost")
         self.assertTrue(volume_status(cluster, node)["repairing"])
         self.assertNotEqual(volume_status(cluster, node)["role"], "primary")
         self.assertIn("the journal is damaged",
@@ -148,7 +150,8 @@ class JournalRot(RepairTest):
             return volume and not volume["repairing"] and not volume["problem"]
         wait_for(whole, f"{node['id']} does not become whole", 120)
         self.wait_log(cluster, node, "The volume is repaired and whole again")
-        self.assertNotIn("VOLUME_REPAIRING", self.health(cluster, node))
+        told = [code for code in self.health(cluster, node) if re.fullmatch(VOLUME_CODES, code)]
+        self.assertEqual(told, [])
 
     def etcd_signal(self, cluster, signum):
         for etcd in cluster.state["etcd"]:
@@ -219,7 +222,7 @@ class JournalRot(RepairTest):
             cluster.start_node(node)
         for node in (rotten, primary):
             self.assert_repairing(cluster, node)
-        self.wait_health(cluster, primary, "VOLUME_UNAVAILABLE", "waits until another member leads")
+        self.wait_health(cluster, primary, VOLUME_CODES, "waits until another member leads")
         # One good copy: what it has may not be all that was acknowledged, so it does not lead.
         self.assertFalse(self.acknowledges(other, "never"))
         self.wait_health(cluster, other, "VOLUME_UNAVAILABLE", "its copy is damaged")
@@ -231,6 +234,118 @@ class JournalRot(RepairTest):
         cluster.start_node(primary)
         self.wait_whole(cluster, rotten)
         wait_for(lambda: self.acknowledges(other, "at-last"), "the volume does not go on", 60)
+        self.finish_whole(cluster)
+
+
+class ExtentRot(RepairTest):
+    def push_packs(self, cluster, node):
+        """Some packs that are too large for the journal, and wait until every member has them."""
+        work = self.work()
+        for number in range(3):
+            self.commit(work, f"f{number}", self.random.randbytes(900_000))
+            git("push", "-q", self.url(node), "HEAD:refs/heads/main", cwd=work)
+        self.wait_level(cluster)
+        for each in cluster.state["nodes"]:
+            wait_for(lambda: len(bit_flips.sealed_extents(each["data"])) == 6,
+                     "the packs have no second names", 60)
+        return work
+
+    def flip_blocks(self, node):
+        """A bit in every block of every pack and index that the state names."""
+        places = []
+        for name, path in sorted(bit_flips.sealed_extents(node["data"]).items()):
+            for start in range(0, os.path.getsize(path), 256 << 10):
+                size = min(256 << 10, os.path.getsize(path) - start)
+                places.append(bit_flips.Flip("extent", path, start + self.random.randrange(size),
+                                             self.random.randrange(8), True, f"extent {name}"))
+        before = {place: bit_flips.byte_at(place) for place in places}
+        self.flip(places)
+        return before
+
+    def blocks(self, cluster, node):
+        extents = cluster.status(node)["extents"]
+        return extents["blocks_bad"], extents["blocks_repaired"]
+
+    def rot_and_read(self, cluster, node, work):
+        """Of a stopped node: the blocks rot, it is started, and a clone from it is right and mends them."""
+        before = self.flip_blocks(node)
+        cluster.start_node(node)
+        cluster.wait_serving(node)
+        self.assert_clone_equals(node, work)
+        self.assertEqual(self.blocks(cluster, node), (len(before), len(before)))
+        self.assertEqual({place: bit_flips.byte_at(place) for place in before}, before,
+                         "what was mended is not on the disk")
+        self.wait_health(cluster, node, "BAD_BLOCKS", f"{len(before)}.*epaired from other members")
+        self.wait_log(cluster, node, "is bad here and is fetched from another member")
+        self.wait_log(cluster, node, "A block of an extent is repaired")
+        # Whoever reads the disk next finds nothing.
+        cluster.kill_node(node)
+        cluster.start_node(node)
+        cluster.wait_serving(node)
+        self.assert_clone_equals(node, work)
+        self.assertEqual(self.blocks(cluster, node), (0, 0))
+
+    def test_blocks_of_a_standby_are_mended(self):
+        cluster, primary, (rotten, _) = self.begin()
+        work = self.push_packs(cluster, primary)
+        cluster.kill_node(rotten)
+        self.rot_and_read(cluster, rotten, work)
+        self.finish_whole(cluster)
+
+    def test_blocks_of_a_primary_are_mended(self):
+        cluster, primary, others = self.begin()
+        work = self.push_packs(cluster, primary)
+        cluster.kill_node(primary)
+        wait_for(lambda: primary_of(cluster), "No node leads", 60)
+        self.rot_and_read(cluster, primary, work)
+        self.finish_whole(cluster)
+
+    def test_a_damaged_sidecar_is_mended(self):
+        cluster, primary, (rotten, _) = self.begin()
+        work = self.push_packs(cluster, primary)
+        cluster.kill_node(rotten)
+        extents = bit_flips.sealed_extents(rotten["data"])
+        before = {}
+        for name, path in extents.items():
+            place = bit_flips.flip_in_file("sidecar", path[:-len(".data")] + ".sum", self.random,
+                                           f"sidecar of {name}")
+            before[place] = bit_flips.byte_at(place)
+        self.flip(before)
+        cluster.start_node(rotten)
+        self.wait_log(cluster, rotten, "is damaged and counts as absent")
+        self.wait_health(cluster, rotten, "EXTENTS_MISSING", "fetched from other members")
+        wait_for(lambda: cluster.status(rotten)["extents"]["missing"] == 0 and
+                 cluster.status(rotten)["extents"]["sealed"] == len(extents),
+                 "what is missing is not fetched", 60)
+        self.assert_clone_equals(rotten, work)
+        self.finish_whole(cluster)
+
+    def test_a_block_that_is_bad_everywhere_is_told_and_not_served(self):
+        cluster, primary, _ = self.begin()
+        work = self.push_packs(cluster, primary)
+        nodes = cluster.state["nodes"]
+        for node in nodes:
+            cluster.kill_node(node)
+        name = self.random.choice(sorted(bit_flips.sealed_extents(nodes[0]["data"])))
+        offset = self.random.randrange(1000)
+        bit = self.random.randrange(8)
+        places = [bit_flips.Flip("extent", bit_flips.sealed_extents(node["data"])[name], offset, bit,
+                                 True, f"extent {name} of {node['id']}") for node in nodes]
+        self.flip(places)
+        for node in nodes:
+            cluster.start_node(node)
+        for node in nodes:
+            cluster.wait_serving(node)
+            result = git("clone", "-q", "--mirror", self.url(node),
+                         os.path.join(self.folder, "refused"), check=False)
+            self.assertNotEqual(result.returncode, 0)
+            self.assertIn("is damaged: block 0", result.stderr)
+            self.wait_health(cluster, node, "BAD_BLOCKS", "Repaired from other members: 0")
+            self.wait_log(cluster, node, "It cannot be repaired")
+        # One good copy is enough to mend the others.
+        self.flip(places[:1])
+        for node in nodes:
+            self.assert_clone_equals(node, work)
         self.finish_whole(cluster)
 
 

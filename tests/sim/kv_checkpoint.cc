@@ -105,6 +105,7 @@ kj::Promise<LogPosition> KvStateMachine::open() {
   if (disk_.unreadable) return KJ_EXCEPTION(FAILED, disk_.damage.c_str());
   if (disk_.staged) return openState();
   state_ = disk_.durable;
+  for (const ExtentId& extent : state_.extents) extents_.link(extent);
   return state_.applied;
 }
 

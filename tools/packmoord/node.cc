@@ -143,6 +143,7 @@ Co<void> Node::openStores() {
   replicator::ExtentStoreOptions extents;
   extents.expiryMs = config_.replication.extentExpiryMs;
   extents_ = co_await replicator::ExtentStore::open(env, extents);
+  for (const kj::String& damage : extents_->damage()) logError("extents", damage.cStr());
   view_.extents = extents_.get();
 }
 

@@ -62,6 +62,7 @@ struct ExtentStatistics {
   uint64_t sealed = 0, sealedBytes = 0, quarantined = 0, pinned = 0, expired = 0;
   uint64_t blocksVerified = 0, blocksBad = 0, blocksRepaired = 0;
   uint64_t blocksStanding = 0;  // bad ones that are not repaired
+  uint64_t missing = 0;  // linked, and not sealed
   uint64_t damaged = 0;  // files found at open that are not a valid sealed extent
 };
 
@@ -122,6 +123,9 @@ class ExtentStore {
 
   virtual ExtentStatistics statistics() = 0;
   virtual kj::Array<ExtentInfo> list() = 0;
+  // Linked, and not sealed here: what an open() found damaged, or did not find. Such an extent has to
+  // be fetched again.
+  virtual kj::Array<ExtentId> missing() { return nullptr; }
   // What open() found wrong: a sentence for each. Such an extent counts as not sealed; its files
   // stay until it is written again.
   virtual kj::ArrayPtr<const kj::String> damage() = 0;

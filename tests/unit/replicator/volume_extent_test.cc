@@ -119,6 +119,40 @@ TEST_F(VolumeExtentTest, ABadBlockIsRepairedFromAnotherMember) {
   EXPECT_NE(why.find("cannot be repaired"), std::string::npos) << why;
 }
 
+TEST_F(VolumeExtentTest, AnExtentWhoseSidecarIsDamagedIsFetchedAgain) {
+  SimCluster cluster(108, 3);
+  cluster.begin(2);
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  const RecordIndex index = put(cluster, 0, sealed, "1").index;
+  // Until the state that a start finds names it.
+  for (int i = 0; cluster.node(2).volume().status().checkpoint < index; ++i) {
+    cluster.put(0, "k" + std::to_string(i), std::string(1000, 'v'));
+  }
+  cluster.settle();
+  const ExtentId id = sealed.info.id;
+  const std::string data = cluster.node(2).extents().path(id).cStr();
+  const std::string sidecar = data.substr(0, data.size() - std::string("data").size()) + "sum";
+  cluster.node(2).stop();
+  cluster.node(2).storage().rot(sidecar.c_str(), 3, 1);
+  // While nobody has it, it is missed and asked for again.
+  cluster.node(0).stop();
+  cluster.node(1).stop();
+  cluster.loop().wait(cluster.node(2).start().promise());
+  cluster.until([&]() { return cluster.node(2).hasVolume(); }, 20'000, "the volume is open");
+  EXPECT_EQ(cluster.node(2).extents().damage().size(), 1u);
+  cluster.loop().runFor(3000 * kj::MILLISECONDS);
+  EXPECT_FALSE(cluster.node(2).extents().isSealed(id));
+  EXPECT_EQ(cluster.node(2).extents().statistics().missing, 1u);
+  cluster.startAll();
+  cluster.until([&]() { return cluster.node(2).extents().isSealed(id); }, 20'000,
+                "the extent is fetched");
+  EXPECT_EQ(cluster.node(2).extents().statistics().missing, 0u);
+  expectWhole(cluster, 2, id);
+  cluster.restart(2);
+  EXPECT_EQ(cluster.node(2).extents().damage().size(), 0u);
+  expectWhole(cluster, 2, id);
+}
+
 TEST_F(VolumeExtentTest, OneNodeAloneNeedsNobody) {
   SimCluster cluster(102, 1);
   cluster.begin(1);
