@@ -2,8 +2,8 @@
 
 Three members (write quorum 2), each a host of its own in a network namespace with a disk of its own,
 under pushes and reads. At random: a node is killed (-9), stopped (SIGSTOP), cut off from the others or
-from everything, in both directions or in one; its disk is filled; etcd is killed. What was broken is
-mended before the next fault. At the end every acknowledged push must be on every node, no read may
+from everything, in both directions or in one; its disk is filled; etcd is killed; bits flip in its journal
+and its extents. What was broken is mended before the next fault, and every flipped bit is accounted for. At the end every acknowledged push must be on every node, no read may
 have shown less than what was acknowledged before it, and `packmoorctl volume verify` must find the
 members equal. Prints a table of the faults, and fails when anything was lost.
 """
@@ -25,6 +25,7 @@ from bench_failover import lost_pushes, primary_of, wait_following
 from cluster import Cluster
 from processes import Problem, end, wait_for
 from push_chains import Load, longest_pause
+from torture_rot import Rot
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NODES = 3
@@ -33,6 +34,12 @@ FAULT_SECONDS = (0.3, 6.0)
 CALM_SECONDS = (0.5, 2.0)
 RESUME_SECONDS_MAX = 90
 REPOSITORY = "torture"
+# Segments that fill and are reused within minutes.
+CONFIGURATION = """
+[replication]
+segment = "4 MiB"
+checkpoint_bytes = "4 MiB"
+"""
 
 
 def say(text):
@@ -110,6 +117,7 @@ class Torture:
         self.broken = {}        # node: [(from, until or None)], when it was not healthy
         self.rows = {}          # fault: {"times", "pauses"}
         self.ended = []         # nodes that ended by themselves, as sentences
+        self.rot = Rot(self.cluster, folder, self.random, REPOSITORY)
 
     # --- disks -------------------------------------------------------------------------------
 
@@ -130,7 +138,8 @@ class Torture:
             subprocess.run(["umount", "-l", os.path.join(self.cluster.folder, f"n{i + 1}")],
                            stderr=subprocess.DEVNULL)
 
-    # --- faults: each breaks something and returns how to mend it, and the nodes concerned ------
+    # --- faults: each breaks something and returns how to mend it; mending may return what is to be
+    # checked when the node follows again ---------------------------------------------------------
 
     def kill(self, node):
         os.kill(node["pid"], signal.SIGKILL)
@@ -186,7 +195,13 @@ class Torture:
         end(etcd["pid"], self.cluster.etcd_data(etcd), signal.SIGKILL, 10)
         return self.cluster.start_etcd
 
-    FAULTS = ("kill", "stop", "isolate", "partition", "mute", "deaf", "one-way", "full", "etcd")
+    FAULTS = ("kill", "stop", "isolate", "partition", "mute", "deaf", "one-way", "full", "etcd",
+              *Rot.FAULTS)
+
+    def strike_with(self, fault, node):
+        if fault in Rot.FAULTS:
+            return self.rot.strike(fault, node)
+        return getattr(self, fault.replace("-", "_"))(node)
 
     def others(self, node):
         return [n["id"] for n in self.cluster.state["nodes"] if n is not node]
@@ -200,10 +215,10 @@ class Torture:
         begin = time.monotonic()
         if not whole:
             self.broken.setdefault(node["http"], []).append([begin, None])
-        mend = getattr(self, fault.replace("-", "_"))(node)
+        mend = self.strike_with(fault, node)
         time.sleep(self.random.uniform(*FAULT_SECONDS))
         mended = time.monotonic()
-        mend()
+        check = mend()
         # A node may have ended itself, as when its journal could not be written.
         if fault != "kill" and not self.cluster.lives(node):
             self.ended.append(f"{node['id']} under {fault}")
@@ -211,6 +226,8 @@ class Torture:
             self.cluster.start_node(node)
         for each in nodes:
             wait_following(self.cluster, each)
+        if callable(check):
+            check()
         if not whole:
             self.broken[node["http"]][-1][1] = time.monotonic()
         row = self.rows.setdefault(fault, {"times": 0, "pauses": []})
@@ -233,12 +250,13 @@ class Torture:
         cluster = self.cluster
         self.make_disks()
         hosts = [self.network.hosts[f"n{i + 1}"].address for i in range(NODES)]
-        cluster.create(NODES, hosts=hosts, etcd_host=netns.HUB)
+        cluster.create(NODES, hosts=hosts, etcd_host=netns.HUB, extra=CONFIGURATION)
         self.load, reader = None, None
         try:
             cluster.up()
             nodes = cluster.state["nodes"]
             cluster.ctl(nodes[0], "repo", "create", REPOSITORY)
+            self.rot.make_packs(nodes[0])
             self.load = Load(nodes, REPOSITORY, self.options.connections).start()
             reader = Reader(self.load, nodes, self.options.seed)
             reader.start()
@@ -274,7 +292,8 @@ class Torture:
                            for k, v in self.rows.items()},
                 "failuresAtHealthyNodes": self.at_healthy_nodes(),
                 "failuresAtBrokenNodes": len(self.load.failures()) - len(self.at_healthy_nodes()),
-                "endedThemselves": self.ended, "lost": lost, "equal": verified["equal"]}
+                "flips": {fault: dict(counts) for fault, counts in self.rot.counts.items()},
+                "flipsNotMended": self.rot.failures, "endedThemselves": self.ended, "lost": lost, "equal": verified["equal"]}
 
     def at_healthy_nodes(self):
         """Failures of pushes at nodes that nothing was wrong with from sending to failing."""
@@ -287,12 +306,14 @@ class Torture:
         return found
 
 
-def print_text(results):
+def print_text(results, rot_lines):
     print(f"torture for {results['minutes']:g} minutes (seed {results['seed']}): {results['pushes']} "
           f"pushes acknowledged, {results['reads']} reads compared")
-    print(f"  {'fault':12}{'times':>7}{'longest pause':>16}")
+    print(f"  {'fault':18}{'times':>7}{'longest pause':>16}")
     for fault, row in sorted(results["faults"].items()):
-        print(f"  {fault:12}{row['times']:7}{row['longestPauseMs']:13.0f} ms")
+        print(f"  {fault:18}{row['times']:7}{row['longestPauseMs']:13.0f} ms")
+    for line in rot_lines:
+        print(line)
     print(f"  acknowledged pushes that a node lacks: {len(results['lost'])}")
     print(f"  reads that showed too little: {len(results['stale'])}")
     print(f"  failed pushes at healthy nodes: {len(results['failuresAtHealthyNodes'])}; at broken "
@@ -321,7 +342,8 @@ def main():
     os.makedirs(parent, exist_ok=True)
     folder = tempfile.mkdtemp(prefix="torture-", dir=parent)
     try:
-        results = Torture(options, folder).run()
+        torture = Torture(options, folder)
+        results = torture.run()
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
@@ -330,11 +352,12 @@ def main():
     if options.json:
         with open(options.json, "w") as f:
             json.dump(results, f, indent=2)
-    print_text(results)
-    for text in (results["lost"] + results["stale"] + results["failuresAtHealthyNodes"])[:20]:
+    print_text(results, torture.rot.lines() if results["flips"] else [])
+    for text in (results["lost"] + results["flipsNotMended"] + results["stale"]
+                 + results["failuresAtHealthyNodes"])[:20]:
         print(f"  {text}")
-    clean = (results["equal"] and not results["lost"] and not results["stale"]
-             and not results["failuresAtHealthyNodes"])
+    clean = (results["equal"] and not results["lost"] and not results["flipsNotMended"]
+             and not results["stale"] and not results["failuresAtHealthyNodes"])
     return 0 if clean else 1
 
 

@@ -1,0 +1,186 @@
+"""Rot for tools/dev torture: bits flip in one member's journal, extents and state, and each is accounted
+for: what means nothing by the format (bit_flips.py) is counted apart, all else must be noticed by the
+node and mended from the others, which are healthy and level when the bits flip."""
+import collections
+import os
+import shutil
+import signal
+import subprocess
+
+import bit_flips
+from bench_failover import volume_status, wait_following
+from processes import Problem, wait_for
+
+PACKS = "packs"       # the repository that gives the nodes extents
+PACK_COUNT, PACK_BYTES = 6, 1_000_000
+FLIPS_MAX = 4
+SIDECAR_SHARE = 0.3   # of the times that extents rot
+REPAIR_SECONDS_MAX = 120
+GIT_ENVIRONMENT = {
+    **os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
+    "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@example.org",
+}
+
+
+def git(*arguments, cwd=None):
+    done = subprocess.run(["git", *arguments], cwd=cwd, env=GIT_ENVIRONMENT, capture_output=True,
+                          timeout=600)
+    if done.returncode != 0:
+        raise Problem(f"git {' '.join(arguments)}: {done.stderr.decode(errors='replace')}")
+    return done.stdout.decode().strip()
+
+
+class Rot:
+    FAULTS = ("rot-journal", "rot-extent", "rot-running")
+
+    def __init__(self, cluster, folder, random, repository):
+        self.cluster, self.folder, self.random, self.repository = cluster, folder, random, repository
+        self.counts = {}      # fault: Counter of "flipped", "unused", "overwritten", "detected", "repaired"
+        self.failures = []    # flips that were not, as sentences
+
+    def make_packs(self, node):
+        self.cluster.ctl(node, "repo", "create", PACKS)
+        work = os.path.join(self.folder, "packs")
+        git("init", "-q", "-b", "main", work)
+        for number in range(PACK_COUNT):
+            with open(os.path.join(work, f"f{number}"), "wb") as f:
+                f.write(self.random.randbytes(PACK_BYTES))
+            git("add", "-A", cwd=work)
+            git("commit", "-qm", str(number), cwd=work)
+            git("push", "-q", f"http://{node['http']}/{PACKS}.git", "HEAD:refs/heads/main", cwd=work)
+        self.head = git("rev-parse", "HEAD", cwd=work)
+        shutil.rmtree(work)
+
+    # --- each fault breaks something, and returns how to mend it; that returns what to check ------
+
+    def strike(self, fault, node):
+        for each in self.cluster.state["nodes"]:
+            wait_following(self.cluster, each)
+        return getattr(self, fault.replace("-", "_"))(fault, node)
+
+    def stop(self, node):
+        self.cluster.kill_node(node, self.random.choice((signal.SIGTERM, signal.SIGKILL)))
+
+    def rot_journal(self, fault, node):
+        self.stop(node)
+        places = self.flip(fault, self.journal_places(bit_flips.Journal(node["data"]), False))
+        return lambda: self.start_and_check(fault, node, places)
+
+    def rot_extent(self, fault, node):
+        self.stop(node)
+        wanted = self.extent_places(node)
+        if self.random.random() < SIDECAR_SHARE:
+            wanted.append(bit_flips.extent_flip(node["data"], self.random, ".sum"))
+        places = self.flip(fault, [place for place in wanted if place])
+        return lambda: self.start_and_check(fault, node, places)
+
+    def rot_running(self, fault, node):
+        """The process does not notice; what it has not written over is noticed at its next start."""
+        journal = bit_flips.Journal(node["data"])
+        wanted = self.journal_places(journal, True) + self.extent_places(node)
+        places = self.flip(fault, [place for place in wanted if place])
+
+        def mend():
+            self.stop(node)
+            return self.start_and_check(fault, node, places)
+        return mend
+
+    def journal_places(self, journal, closed):
+        """Bits of batches that recovery has to miss: closed segments, the newest batches; and some bits
+        anywhere in the files."""
+        known = [f for f in (journal.closed() if closed else journal.acknowledged)
+                 if f.segment != journal.segments[0] or len(journal.segments) == 1]
+        frames = [self.random.choice(known) for _ in range(self.random.randint(1, FLIPS_MAX))
+                  if known]
+        if not closed:
+            frames += [self.random.choice(journal.acknowledged[-8:]), journal.acknowledged[-1]]
+        places = [journal.flip_in(frame, self.random) for frame in frames]
+        if not closed:
+            places += [journal.flip_anywhere(self.random)]
+        return places
+
+    def extent_places(self, node):
+        return [bit_flips.extent_flip(node["data"], self.random)
+                for _ in range(self.random.randint(1, FLIPS_MAX))]
+
+    def flip(self, fault, places):
+        """Flips the bits, no bit twice; gives the places with what was there."""
+        counts = self.counts.setdefault(fault, collections.Counter())
+        unique = {(place.path, place.offset): place for place in places}.values()
+        before = [(place, bit_flips.byte_at(place)) for place in unique]
+        for place, _ in before:
+            bit_flips.flip(place)
+            counts["flipped"] += 1
+        return before
+
+    # --- accounting --------------------------------------------------------------------------
+
+    def start_and_check(self, fault, node, places):
+        log = self.cluster.log_of(node)
+        mark = os.path.getsize(log)
+        overwritten = {place for place, before in places
+                       if bit_flips.byte_at(place) != before ^ (1 << place.bit)}
+        self.cluster.start_node(node)
+        return lambda: self.check(fault, node, places, overwritten, mark)
+
+    def check(self, fault, node, places, overwritten, mark):
+        """Once it follows again."""
+        with open(self.cluster.log_of(node), errors="replace") as f:
+            f.seek(mark)
+            text = f.read()
+        codes = {entry["code"] for entry in self.cluster.status(node)["health"]}
+        if any(place.kind in ("extent", "sidecar") for place, _ in places):
+            wait_for(lambda: self.cluster.status(node)["extents"]["missing"] == 0,
+                     f"{node['id']} does not fetch what is missing", REPAIR_SECONDS_MAX)
+            self.read_packs(node)
+        counts = self.counts[fault]
+        for place, before in places:
+            if place in overwritten:
+                counts["overwritten"] += 1
+            elif place.kind == "journal":
+                told = bit_flips.journal_damage_told(place, text) and "JOURNAL_DAMAGED" in codes
+                if not place.needed and not told:
+                    counts["unused"] += 1
+                    continue
+                self.account(counts, node, place, told, self.is_whole(node))
+            elif place.kind == "sidecar":
+                told = f"{place.what} is damaged and counts as absent".lower() in text.lower()
+                self.account(counts, node, place, told, bit_flips.byte_at(place) == before)
+            else:
+                mended = bit_flips.byte_at(place) == before
+                extents = self.cluster.status(node)["extents"]
+                self.account(counts, node, place, mended or extents["blocks_bad"] > 0, mended)
+
+    def account(self, counts, node, place, detected, repaired):
+        counts["detected"] += detected
+        counts["repaired"] += repaired
+        if not detected or not repaired:
+            self.failures.append(f"{node['id']}: bit {place.bit} of byte {place.offset} of {place.path} "
+                                 f"({place.what}): "
+                                 f"{'not noticed' if not detected else 'noticed, but not mended'}")
+
+    def is_whole(self, node):
+        volume = volume_status(self.cluster, node)
+        return not volume["repairing"] and not volume["problem"]
+
+    def read_packs(self, node):
+        """Every block of every pack and index: by clones, which must be right, and by the digest."""
+        for repository in (PACKS, self.repository):
+            clone = os.path.join(self.folder, "read")
+            git("clone", "-q", "--mirror", f"http://{node['http']}/{repository}.git", clone)
+            if repository == PACKS and git("rev-parse", "refs/heads/main", cwd=clone) != self.head:
+                raise Problem(f"{node['id']} shows another head of {PACKS}.")
+            shutil.rmtree(clone)
+        wait_for(lambda: self.cluster.ctl(node, "volume", "verify", self.cluster.state["volume"],
+                                          timeout=REPAIR_SECONDS_MAX, check=False),
+                 f"{node['id']} cannot verify the volume", REPAIR_SECONDS_MAX)
+
+    def lines(self):
+        """The rows of the final table."""
+        yield (f"  {'bits flipped in':18}{'flipped':>8}{'unused':>8}{'written over':>14}{'detected':>10}"
+               f"{'repaired':>10}")
+        for fault, counts in sorted(self.counts.items()):
+            yield (f"  {fault:18}{counts['flipped']:8}{counts['unused']:8}{counts['overwritten']:14}"
+                   f"{counts['detected']:10}{counts['repaired']:10}")
+        yield f"  flipped bits that were not noticed or not mended: {len(self.failures)}"
