@@ -51,9 +51,10 @@ def receive_body(old, new, ref, pack, capabilities=CAPABILITIES):
 class Client(threading.Thread):
     """Extends one branch until it is stopped, at the address that it was last told."""
 
-    def __init__(self, label, address, repository, pause):
+    def __init__(self, label, address, repository, pause, interval=0):
         super().__init__(daemon=True, name=label)
         self.label, self.repository, self.pause = label, repository, pause
+        self.interval = interval  # from the beginning of a push to that of the next, at least
         self.ref = f"refs/heads/{label}"
         self.address = self.wanted = address
         self.acknowledged = []   # (commit, when sent, when acknowledged), in order
@@ -86,8 +87,9 @@ class Client(threading.Thread):
                 connection.close()
                 connection = None
                 head = self.look(head)
-            if self.pause:
-                self.stopped.wait(self.pause)
+            pause = max(self.pause, sent + self.interval - time.monotonic())
+            if pause > 0:
+                self.stopped.wait(pause)
         if connection is not None:
             connection.close()
 
@@ -134,9 +136,9 @@ class Client(threading.Thread):
 class Load:
     """Some clients. Start it, tell it which nodes to use, stop it, read what it did."""
 
-    def __init__(self, nodes, repository, connections=8, label="p", pause=0):
-        self.clients = [Client(f"{label}{i}", nodes[i % len(nodes)]["http"], repository, pause)
-                        for i in range(connections)]
+    def __init__(self, nodes, repository, connections=8, label="p", pause=0, interval=0):
+        self.clients = [Client(f"{label}{i}", nodes[i % len(nodes)]["http"], repository, pause,
+                               interval) for i in range(connections)]
 
     def start(self):
         for client in self.clients:
