@@ -46,6 +46,7 @@ class GitStateMachine final : public replicator::StateMachine {
   kj::Maybe<replicator::TxnResult> findResult(const replicator::TxnId& txn) override;
   kj::Promise<replicator::LogPosition> flush() override;
   uint64_t unflushedBytes() override;
+  kj::Promise<void> removeState() override { return env_.disk.removeTree(folder_); }
   void journalCheckpoint(replicator::LogPosition position) override { checkpoint_ = position; }
   kj::Promise<replicator::CheckpointContent> makeCheckpoint(std::string folder) override;
   kj::Promise<void> stageCheckpoint(std::string folder,

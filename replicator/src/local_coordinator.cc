@@ -230,6 +230,7 @@ class LocalCoordinator final : public Coordinator {
   }
 
   Co<bool> swap(VolumeRecord next) {
+    KJ_REQUIRE(next.losses.empty(), "a node that stands alone has nobody to go on without");
     auto mine = co_await turn();
     auto it = store_.volumes.find(next.name);
     const int64_t revision = it == store_.volumes.end() ? 0 : it->second.revision;

@@ -48,7 +48,7 @@ void MemberCore::promiseIsDurable(Epoch epoch) {
   promiseDurable_ = std::max(promiseDurable_, epoch);
 }
 
-AppendPlan MemberCore::plan(const AppendRequest& request, const LogView& log) const {
+AppendPlan MemberCore::plan(const AppendRequest& request, const LogView& log, bool proven) const {
   AppendPlan plan;
   if (repairing_ && !accepts_) {
     plan.outcome = AppendReply::Outcome::kRepairing;
@@ -81,6 +81,11 @@ AppendPlan MemberCore::plan(const AppendRequest& request, const LogView& log) co
     auto held = log.position(record->index);
     KJ_IF_MAYBE(position, held) {
       if (position->hash != record->hash) {
+        if (!proven) {
+          plan.outcome = AppendReply::Outcome::kRepairing;
+          plan.truncateTo = agreed;
+          return plan;
+        }
         // Invariant 4. The other place is MemberLog::truncate.
         PACKMOOR_CHECK(agreed.index >= committed_, "a primary replaces a committed record",
                        record->index, committed_);

@@ -53,7 +53,9 @@ class MemberCore {
   LogPosition repairedUpTo(const LogView& log) const;
 
   // Rule 13. The request is of the promised epoch. Changes nothing.
-  AppendPlan plan(const AppendRequest& request, const LogView& log) const;
+  // `proven`: false for a member that an accepted loss ignored (rule 19). Its log is never cut, since that
+  // may hold the only copies of what was acknowledged: a conflict is kRepairing, with truncateTo.
+  AppendPlan plan(const AppendRequest& request, const LogView& log, bool proven = true) const;
 
   // The log is known to equal that of the epoch's primary up to `index`.
   void verified(Epoch epoch, RecordIndex index);

@@ -65,6 +65,7 @@ AppendRequest Primary::requestHeader() {
   request.primary = configuration_.primary;
   request.committed = committed_;
   request.everywhere = everywhere();
+  request.lossEpoch = host_.lossEpoch();
   return request;
 }
 
@@ -203,6 +204,12 @@ kj::Maybe<StandbyStream&> Primary::streamTo(const MemberIdentity& member) {
     if (stream->member() == member) return *stream;
   }
   return nullptr;
+}
+
+bool Primary::hasAcknowledged(const MemberIdentity& member) {
+  auto found = streamTo(member);
+  KJ_IF_MAYBE(stream, found) { return stream->acknowledgedIndex() >= start_; }
+  return false;
 }
 
 bool Primary::hasCaughtUp(const MemberIdentity& standby, bool all) {

@@ -28,6 +28,7 @@ class PrimaryHost {
   virtual const ReplicatorOptions& options() = 0;
   virtual VolumeId volumeId() = 0;
   virtual RecordIndex appliedIndex() = 0;
+  virtual Epoch lossEpoch() = 0;  // of the last loss that was accepted; 0: none
   // The checkpoint that a member fetches here: bytes given so far, and its position. False: none.
   virtual bool transferTo(const NodeId& member, uint64_t& bytes, RecordIndex& position) = 0;
   // Rule 15: this epoch's primary has counted W copies of everything up to `index`.
@@ -88,6 +89,8 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   RecordIndex everywhere() const;
   // Has the async standby everything that is committed? With `all`: everything that is ordered.
   bool hasCaughtUp(const MemberIdentity& standby, bool all);
+  // Has it acknowledged anything of this epoch? Then its log is of this primary's history.
+  bool hasAcknowledged(const MemberIdentity& member);
   // The lowest index that a member which is behind and gets on has; UINT64_MAX: none.
   RecordIndex neededByFollowers();
   std::vector<MemberStatus> memberStatus();

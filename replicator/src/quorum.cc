@@ -16,6 +16,38 @@ bool isMember(const VolumeConfiguration& configuration, const MemberIdentity& wh
   return std::find(members.begin(), members.end(), who) != members.end();
 }
 
+const VolumeConfiguration& configurationAsked(const FenceRequest& request) {
+  return request.acceptsLoss ? request.coordinator.current
+                             : configurationToFence(request.coordinator);
+}
+
+VolumeConfiguration keeping(const std::vector<MemberIdentity>& kept,
+                            const VolumeConfiguration& last) {
+  auto isKept = [&](const MemberIdentity& who) {
+    return std::find(kept.begin(), kept.end(), who) != kept.end();
+  };
+  VolumeConfiguration next = last;
+  next.members = kept;
+  next.writeQuorum = std::min(last.writeQuorum, static_cast<uint32_t>(kept.size()));
+  std::erase_if(next.async, isKept);
+  std::erase_if(next.joining, isKept);
+  for (const MemberIdentity& member : last.members) {
+    if (isKept(member)) continue;
+    next.async.push_back(member);
+    next.joining.push_back(member);
+  }
+  return next;
+}
+
+bool isProven(const VolumeRecord& record, const MemberIdentity& who, const LogPosition& last) {
+  if (planted(PlantedFault::kUnprovenCounts)) return true;
+  for (const AcceptedLoss& loss : record.losses) {
+    const bool kept = std::find(loss.kept.begin(), loss.kept.end(), who) != loss.kept.end();
+    if (!kept && last.epoch < loss.epoch) return false;
+  }
+  return true;
+}
+
 size_t fenceQuorum(const VolumeConfiguration& configuration) {
   const size_t members = configuration.members.size();
   PACKMOOR_CHECK(configuration.writeQuorum >= 1 && configuration.writeQuorum <= members,

@@ -16,6 +16,17 @@ const VolumeConfiguration& configurationToFence(const VolumeRecord& record);
 
 bool isMember(const VolumeConfiguration& configuration, const MemberIdentity& who);
 
+// Those whom a fence asks: of the last active configuration, or, by an operator's order, those kept.
+const VolumeConfiguration& configurationAsked(const FenceRequest& request);
+
+// What goes on when a loss is accepted: those kept are counted, all others follow at most.
+VolumeConfiguration keeping(const std::vector<MemberIdentity>& kept, const VolumeConfiguration& last);
+
+// Is the member's log known to be of the volume's history? Not when an accepted loss was not decided by
+// this log among others (AcceptedLoss::kept), and it has nothing that came after. Records of that epoch and later ones are of the history only,
+// and by the hash chain so is all before them.
+bool isProven(const VolumeRecord& record, const MemberIdentity& who, const LogPosition& last);
+
 // Rule 5: N - W + 1.
 size_t fenceQuorum(const VolumeConfiguration& configuration);
 

@@ -22,7 +22,7 @@ kj::Promise<AppendReply> ReplicatorImpl::append(const NodeId& from, AppendReques
 
 kj::Promise<FenceReply> ReplicatorImpl::fence(const NodeId& from, FenceRequest request) {
   // Rule 11: against the record that it carries.
-  KJ_REQUIRE(isMember(configurationToFence(request.coordinator), request.coordinator.current.primary),
+  KJ_REQUIRE(isMember(configurationAsked(request), request.coordinator.current.primary),
              "a fence of a node that is not a member of the volume", from);
   auto it = byId_.find(request.coordinator.id);
   KJ_REQUIRE(it != byId_.end(), "the volume is not open on this node", self_.node);

@@ -23,26 +23,36 @@ Co<void> Takeover::run(TakeoverCause cause) {
   if (!former_.node.empty()) co_await drainFormer();
   const bool claimed = host_.claim(epoch_, record_.current.nonce, host_.selfIdentity().node);
   KJ_REQUIRE(claimed, "this node has promised a higher epoch", epoch_);
+  KJ_IF_MAYBE(order, cause.loss) {
+    auto kept = inTime(fence().promise(), kKeptTimeoutMs,
+                       "one of the members that would be kept did not answer; nothing was accepted");
+    co_await kj::mv(kept);
+    auto accepted = storeLoss(*order).promise();
+    co_await kj::mv(accepted);
+  }
   // What is a change is given up when it stalls. So is the attempt of one of a pair, whatever its
   // cause: the survivor goes on alone (rule 19), and cannot while it waits for the other.
   const bool pair = record_.traits.pair && record_.lastActive.has_value();
   if (cause.target == nullptr && !pair) {
     co_await establish();
   } else {
-    co_await establishInTime();
+    auto established =
+        inTime(establish().promise(), kChangeTimeoutMs,
+               "too few of the members that the change names acknowledged it in time; it was given "
+               "up");
+    co_await kj::mv(established);
   }
   co_await makeActive();
 }
 
-Co<void> Takeover::establishInTime() {
-  auto late = host_.env().timer.afterDelay(kChangeTimeoutMs * kj::MILLISECONDS)
-                  .then([]() -> kj::Promise<void> {
-                    return KJ_EXCEPTION(OVERLOADED,
-                                        "too few of the members that the change names acknowledged "
-                                        "it in time; it was given up");
+kj::Promise<void> Takeover::inTime(kj::Promise<void> work, int64_t timeoutMs,
+                                   kj::StringPtr otherwise) {
+  auto late = host_.env().timer.afterDelay(timeoutMs * kj::MILLISECONDS)
+                  .then([otherwise]() -> kj::Promise<void> {
+                    return kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
+                                         kj::str(otherwise));
                   });
-  auto established = establish().promise().exclusiveJoin(kj::mv(late));
-  co_await kj::mv(established);
+  return work.exclusiveJoin(kj::mv(late));
 }
 
 // Rules 3 to 8: until W members of the new configuration have EpochStart.
@@ -75,6 +85,7 @@ Co<bool> Takeover::resume() {
 
 void Takeover::requireNotSuperseded() {
   const FencePromise& promise = host_.member().promise();
+  KJ_REQUIRE(!abandoned_, "the takeover was given up for one that an operator ordered");
   KJ_REQUIRE(refusedFor_ <= epoch_, "the takeover was superseded: a member has promised a higher epoch",
              epoch_, refusedFor_);
   KJ_REQUIRE(host_.knownEpoch() <= epoch_, "the takeover was superseded: another node took a higher epoch",
@@ -106,10 +117,14 @@ Co<void> Takeover::takeEpoch(const TakeoverCause& cause) {
     KJ_REQUIRE(record.current.epoch == *epoch, "another node has taken an epoch since",
                record.current.epoch, *epoch);
   }
-  const VolumeConfiguration& last = configurationToFence(record);
-  KJ_REQUIRE(isMember(last, host_.selfIdentity()),
+  fenced_ = configurationToFence(record);
+  const VolumeConfiguration last = fenced_;
+  KJ_IF_MAYBE(order, cause.loss) { takeOnly(*order, record); }
+  KJ_REQUIRE(isMember(fenced_, host_.selfIdentity()),
              "this node is not a counted member of the volume, or its journal is not the one that "
              "the configuration names", host_.volumeName());
+  KJ_REQUIRE(isProven(record, host_.selfIdentity(), host_.log().last()),
+             "an accepted loss ignored this member, and it has not followed since");
   // Promises are given for epochs that the coordinator has stored. A lower one there now is
   // another past (rule 18).
   KJ_REQUIRE(record.current.epoch >= promised,
@@ -122,18 +137,22 @@ Co<void> Takeover::takeEpoch(const TakeoverCause& cause) {
     former_ = record.current.primary;
   }
   VolumeRecord next = record;
-  const VolumeConfiguration* target = &last;
+  VolumeConfiguration target = last;
+  if (!record.losses.empty() && record.losses.back().epoch == last.epoch) {
+    target.writeQuorum = record.losses.back().writeQuorum;  // not active since it was accepted
+  }
   KJ_IF_MAYBE(changed, cause.target) {
     // What is changed is the last active configuration, and no other.
     KJ_REQUIRE(record.lastActive.has_value() && last.epoch == changed->epoch,
                "another node has taken an epoch since", last.epoch, changed->epoch);
-    target = changed;
+    target = *changed;
   }
-  PACKMOOR_CHECK(isMember(*target, host_.selfIdentity()), "leading without being a member");
-  next.current.members = target->members;
-  next.current.async = target->async;
-  next.current.joining = target->joining;
-  next.current.writeQuorum = target->writeQuorum;
+  KJ_IF_MAYBE(order, cause.loss) { target = keeping(order->kept, last); }
+  PACKMOOR_CHECK(isMember(target, host_.selfIdentity()), "leading without being a member");
+  next.current.members = target.members;
+  next.current.async = target.async;
+  next.current.joining = target.joining;
+  next.current.writeQuorum = target.writeQuorum;
   next.current.epoch = record.current.epoch.next();
   next.current.primary = host_.selfIdentity();
   host_.env().random.fill(kj::arrayPtr(next.current.nonce.bytes.data(), 16));
@@ -167,7 +186,7 @@ Co<void> Takeover::drainFormer() {
 // ---- Rules 3 to 5: fences --------------------------------------------------------------------
 
 Co<void> Takeover::fence() {
-  const VolumeConfiguration& configuration = configurationToFence(record_);
+  const VolumeConfiguration& configuration = fenced_;
   const size_t needed = fenceQuorum(configuration);
   asking_ = std::make_unique<Tasks>("fences");
   for (const MemberIdentity& member : configuration.members) {
@@ -201,7 +220,7 @@ Co<void> Takeover::fenceMember(MemberIdentity member, bool reported) {
     auto outcome = co_await outcomeOf(bounded(kj::mv(asked)));
     if (outcome.ok()) {
       const FenceReply& reply = *outcome.value;
-      if (countsAsFenced(configurationToFence(record_), reply) && reply.member == member) {
+      if (countsAsFenced(fenced_, reply) && reply.member == member) {
         if (!reported) reports_.push_back(reply);
         reported = true;
         reported_.notify();
@@ -340,15 +359,28 @@ Co<void> Takeover::merge(const FenceReply& report, std::vector<RecordRef> record
 // ---- Rule 8: the epoch becomes active --------------------------------------------------------
 
 Co<void> Takeover::makeActive() {
-  int64_t pauseMs = kPauseMsMin;
   VolumeRecord next = record_;
   next.phase = VolumePhase::kActive;
   next.lastActive = next.current;
+  auto stored = store(next, [](const VolumeRecord& found, Epoch) {
+    return found.phase == VolumePhase::kActive;
+  }).promise();
+  co_await kj::mv(stored);
+  // The epoch may be active and yet over: a member has promised a higher one meanwhile.
+  KJ_REQUIRE(host_.leads(), "the takeover was superseded by a higher epoch", epoch_);
+  host_.takeoverProblem("");
+  host_.activate(record_);
+}
+
+// Until the coordinator is known to have stored it: record_ is then what it has.
+Co<void> Takeover::store(VolumeRecord next,
+                         bool (*stored)(const VolumeRecord& found, Epoch epoch)) {
+  int64_t pauseMs = kPauseMsMin;
   for (;;) {
     requireNotSuperseded();
-    auto stored = co_await outcomeOf(host_.coordinator().compareAndSwap(next));
+    auto swapped = co_await outcomeOf(host_.coordinator().compareAndSwap(next));
     requireNotSuperseded();
-    if (stored.ok() && *stored.value) break;
+    if (swapped.ok() && *swapped.value) break;
     // False, or unknown: the record tells, by the nonce.
     auto found = co_await outcomeOf(host_.coordinator().readVolume(host_.volumeName()));
     requireNotSuperseded();
@@ -357,17 +389,62 @@ Co<void> Takeover::makeActive() {
       KJ_REQUIRE(record.current.nonce == next.current.nonce,
                  "the takeover was superseded: another node took a higher epoch",
                  record.current.epoch);
-      if (record.phase == VolumePhase::kActive) break;
+      if (stored(record, epoch_)) break;
       next.revision = record.revision;
       next.traits = record.traits;
     }
-    host_.takeoverProblem("the coordinator did not confirm that the epoch is active");
+    host_.takeoverProblem("the coordinator did not confirm what it is to store of the takeover");
     co_await pause(pauseMs);
   }
-  // The epoch may be active and yet over: a member has promised a higher one meanwhile.
-  KJ_REQUIRE(host_.leads(), "the takeover was superseded by a higher epoch", epoch_);
-  host_.takeoverProblem("");
-  host_.activate(next);
+  record_ = kj::mv(next);
+}
+
+// ---- Rule 19: a loss is accepted ---------------------------------------------------------------
+
+// The order is for the record that the operator was shown; all whom it keeps are fenced.
+void Takeover::takeOnly(const LossOrder& order, const VolumeRecord& record) {
+  KJ_REQUIRE(record.revision == order.revision,
+             "the volume has changed since its losses were shown; look at them again");
+  KJ_REQUIRE(record.losses.size() < kAcceptedLossesMax, "too many losses of the volume were accepted");
+  fenced_ = keeping(order.kept, configurationToFence(record));
+  fenced_.writeQuorum = 1;  // so that a fence quorum is all of them
+  choosesWhomToFence_ = true;
+}
+
+// All that are kept have promised this epoch and told their logs. The coordinator makes them the last
+// active configuration, of which all are fenced from here on, so that the newest of these logs is found
+// by whoever takes over. Only then may EpochStart be written: until then others may return, and it would
+// make a log without their records the newest (rule 6).
+Co<void> Takeover::storeLoss(LossOrder order) {
+  std::vector<const FenceReply*> reports;
+  for (const FenceReply& report : reports_) reports.push_back(&report);
+  AcceptedLoss loss;
+  loss.epoch = epoch_;
+  loss.adopted = chooseAdopted(reports)->last;
+  loss.kept = record_.current.members;
+  loss.ignored = order.ignored;
+  loss.writeQuorum = record_.current.writeQuorum;
+  loss.atMs = host_.env().clock.nowMs();
+  loss.by = order.by;
+  loss.what = order.what.substr(0, kLossTextBytesMax);
+  if (planted(PlantedFault::kLossNotStored)) co_return;
+  VolumeRecord next = record_;
+  next.losses.push_back(loss);
+  next.lastActive = next.current;
+  next.lastActive->writeQuorum = 1;
+  // The compare-and-swap changes the revision: it is read again for the one that follows.
+  auto stored = store(next, [](const VolumeRecord& found, Epoch epoch) {
+    return found.lastActive && found.lastActive->epoch == epoch;
+  }).promise();
+  co_await kj::mv(stored);
+  auto found = co_await host_.coordinator().readVolume(host_.volumeName());
+  requireNotSuperseded();
+  KJ_REQUIRE(found.has_value() && found->current.nonce == record_.current.nonce,
+             "the takeover was superseded: another node took a higher epoch");
+  record_ = *found;
+  fenced_ = configurationToFence(record_);
+  choosesWhomToFence_ = false;
+  host_.lossAccepted(loss);
 }
 
 }  // namespace packmoor::replicator

@@ -16,6 +16,7 @@
 #include "kernelio/env.h"
 #include "member_core.h"
 #include "quorum.h"
+#include "replicator/volume.h"
 
 namespace packmoor::replicator {
 
@@ -46,6 +47,8 @@ class TakeoverHost {
   virtual Epoch knownEpoch() = 0;
   // The own journal does not get on: the candidate is not to be waited for.
   virtual bool journalStuck() = 0;
+  // By an operator's order, the volume goes on without what only others held.
+  virtual void lossAccepted(const AcceptedLoss& loss) = 0;
   // For status: what the attempt waits for; empty when it goes on.
   virtual void takeoverProblem(std::string problem) = 0;
 
@@ -63,6 +66,8 @@ struct TakeoverCause {
   // epoch. Not set: those of the last active configuration. What is not active after
   // kChangeTimeoutMs is given up, so that a change that stalls does not block the volume.
   kj::Maybe<VolumeConfiguration> target = nullptr;
+  // By an operator's order: those kept are fenced, all of them, and no others (rule 19).
+  kj::Maybe<LossOrder> loss = nullptr;
 };
 
 class Takeover final {
@@ -73,6 +78,7 @@ class Takeover final {
   static constexpr int64_t kTellMs = 100;  // a fence is repeated, so that the candidate is heard
   static constexpr size_t kFetchRecords = 1024;
   static constexpr int64_t kChangeTimeoutMs = 4000;
+  static constexpr int64_t kKeptTimeoutMs = 4000;  // for those that an accepted loss keeps
 
   explicit Takeover(TakeoverHost& host) : host_(host) {}
   KJ_DISALLOW_COPY(Takeover);
@@ -82,6 +88,11 @@ class Takeover final {
   Co<void> run(TakeoverCause cause);
   bool tookEpoch() const { return epoch_.value > 0; }
   void connectivityChanged() { reachable_.notify(); }  // members are asked again at once
+  // Ends while it waits for fences; the epoch stays taken.
+  void abandon() {
+    abandoned_ = true;
+    reported_.notify();
+  }
 
  private:
 #ifdef PACKMOOR_PLANTED_FAULTS
@@ -90,7 +101,10 @@ class Takeover final {
   Co<void> takeEpoch(const TakeoverCause& cause);
   Co<void> drainFormer();
   Co<void> establish();
-  Co<void> establishInTime();
+  kj::Promise<void> inTime(kj::Promise<void> work, int64_t timeoutMs, kj::StringPtr otherwise);
+  void takeOnly(const LossOrder& order, const VolumeRecord& record);
+  Co<void> storeLoss(LossOrder order);
+  Co<void> store(VolumeRecord next, bool (*stored)(const VolumeRecord& found, Epoch epoch));
   Co<void> fence();
   Co<void> fenceMember(MemberIdentity member, bool reported);
   Co<bool> adopt();
@@ -98,7 +112,7 @@ class Takeover final {
   Co<void> merge(const FenceReply& report, std::vector<RecordRef> records);
   Co<void> makeActive();
 
-  FenceRequest fenceRequest() const { return FenceRequest{record_}; }
+  FenceRequest fenceRequest() const { return FenceRequest{record_, choosesWhomToFence_}; }
   bool isSelf(const MemberIdentity& who) { return who == host_.selfIdentity(); }
   void requireNotSuperseded();
   template <typename T>
@@ -107,6 +121,9 @@ class Takeover final {
 
   TakeoverHost& host_;
   VolumeRecord record_;                    // as stored by the attempt's compare-and-swap
+  VolumeConfiguration fenced_;             // whose members are fenced (rule 5)
+  bool choosesWhomToFence_ = false;        // a loss is to be accepted and is not yet
+  bool abandoned_ = false;
   MemberIdentity former_;                  // the primary that is to hand over, if any
   Epoch epoch_;
   Epoch refusedFor_;                       // a higher one that a member has promised

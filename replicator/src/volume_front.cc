@@ -40,6 +40,7 @@ Co<ProposeOutcome> VolumeImpl::proposeUntilDone(Proposal proposal) {
   std::string reason = "the volume has no primary";
   for (;;) {
     KJ_REQUIRE(!stopped_, "this node is stopping; nothing was written by this request");
+    requireProven();
     ProposeRequest request{record_.id,       proposal.txn,      proposal.kind,
                            proposal.extents, proposal.sealedOn, payload.reference()};
     auto reply = co_await proposeOnce(kj::mv(request), deadlineMs);
@@ -141,6 +142,7 @@ kj::Promise<RecordIndex> VolumeImpl::readBarrier() {
 }
 
 Co<RecordIndex> VolumeImpl::readUntilConfirmed() {
+  requireProven();
   const int64_t deadlineMs = nowMs() + parts_.options.readTimeoutMs;
   int64_t retryMs = kRetryMsMin;
   for (;;) {

@@ -46,6 +46,12 @@ Co<void> VolumeImpl::open() {
     co_await offers_.clean();
     co_await StateTransfer::clean(parts_.env.disk, record_.id, checkpointFound_.index);
   }
+  if (checkpointFound_ == LogPosition() && log_.last() == LogPosition() &&
+      member_.promise().epoch.value > 0 && !member_.repairing()) {
+    // A diverged member was discarded: it begins as an empty one.
+    auto removed = stateMachine_->removeState();
+    co_await kj::mv(removed);
+  }
   stateMachine_->journalCheckpoint(checkpointFound_);
   auto opening = openState();
   const LogPosition durable = co_await kj::mv(opening);
@@ -281,6 +287,7 @@ void VolumeImpl::tick() {
     primary_->tick();
   }
   tickMembers();
+  tickLoss();
   maybeLead();
   tickTransfer();
   if (member_.repairing() || !applier_->runs()) return;
@@ -391,6 +398,9 @@ VolumeStatus VolumeImpl::status() {
     status.applied = applier_->applied();
     status.checkpoint = applier_->checkpointed();
   }
+  status.losses = record_.losses;
+  status.diverged = divergedProblem();
+  status.noConsent = consentProblem();
   status.staleMs = staleMs();
   status.repairing = member_.repairing() || stateDamaged();
   addRepairTo(status);
@@ -416,7 +426,9 @@ VolumeStatus VolumeImpl::status() {
     addMembers(status);
   }
   addTransferTo(status);
-  if (status.repairing) {
+  if (!status.diverged.empty()) {
+    status.problem = status.diverged;
+  } else if (status.repairing) {
     status.problem = repairProblem();
   } else if (!problem_.empty()) {
     status.problem = problem_;

@@ -7,8 +7,9 @@
 //
 // Sources: volume_impl.cc (life, roles), volume_takeover.cc (when this node tries to lead),
 // volume_members.cc (changes of members, pairs), volume_repair.cc (how a damaged member becomes whole
-// again), volume_state_repair.cc (and how a damaged state does), volume_peers.cc (what other nodes ask),
-// volume_front.cc (what fronts ask), volume_transfer.cc (checkpoints from and to other nodes).
+// again), volume_state_repair.cc (and how a damaged state does), volume_loss.cc (losses that an operator
+// accepts), volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask),
+// volume_transfer.cc (checkpoints from and to other nodes).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
@@ -102,6 +103,11 @@ class VolumeImpl final : public Volume,
   kj::Promise<void> switchOver(NodeId node) override;
   kj::Promise<void> changeConfiguration(ConfigurationChange change) override;
   kj::Promise<bool> whenCounted(NodeId node, int64_t timeoutMs) override;
+  LogKnowledge logKnowledge() override;
+  kj::Promise<std::vector<RecordRef>> readLog(RecordIndex first) override;
+  kj::Maybe<LogPosition> positionAt(RecordIndex index) override { return log_.position(index); }
+  kj::Promise<void> acceptLoss(LossOrder order) override;
+  kj::Promise<void> discardDiverged() override;
   kj::Promise<void> checkpointNow() override;
   kj::Promise<void> letGoOfDamaged(RecordIndex upTo) override;
   VolumeStatus status() override;
@@ -134,6 +140,9 @@ class VolumeImpl final : public Volume,
   const std::string& volumeName() override { return record_.name; }
   const MemberIdentity& selfIdentity() override { return parts_.self; }
   RecordIndex appliedIndex() override { return applier_->applied(); }
+  Epoch lossEpoch() override {
+    return record_.losses.empty() ? Epoch() : record_.losses.back().epoch;
+  }
   bool transferTo(const NodeId& member, uint64_t& bytes, RecordIndex& position) override {
     return offers_.progressOf(member, bytes, position);
   }
@@ -148,6 +157,7 @@ class VolumeImpl final : public Volume,
   bool leads() override { return primary_ != nullptr; }
   Epoch knownEpoch() override { return record_.current.epoch; }
   bool journalStuck() override;
+  void lossAccepted(const AcceptedLoss& loss) override;
   void activate(const VolumeRecord& record) override;
   void takeoverProblem(std::string problem) override { takeoverProblem_ = std::move(problem); }
   void recordsApplied(RecordIndex first,
@@ -209,6 +219,19 @@ class VolumeImpl final : public Volume,
   void tickMembers();
   bool partnerIsLost(const MemberIdentity& partner);
   kj::Maybe<VolumeConfiguration> automaticTarget();
+
+  // Loss that cannot be repaired, in volume_loss.cc
+  bool unproven() const { return !isProven(record_, parts_.self, log_.last()); }
+  bool isIgnored(const MemberIdentity& who) const;
+  bool mayFollow(const AppendRequest& request);
+  Co<void> acceptLossAlone(LossOrder order);
+  Co<void> endAttempt();
+  Co<void> discard();
+  void requireProven();
+  Co<std::vector<RecordRef>> readHere(RecordIndex first);
+  std::string divergedProblem();
+  std::string consentProblem();
+  void tickLoss();
 
   void damaged(std::string problem);
 
@@ -293,6 +316,11 @@ class VolumeImpl final : public Volume,
   int64_t consentPauseMs_ = kConsentPauseMsMin;
   bool deferred_ = false;               // let a member with a newer log go first
   std::string noConsent_;               // why, when last asked; told once
+  std::string toldDiverged_, toldNoConsent_;
+  // An unproven member's log holds other records than the primary's behind this; zeros: it is not known
+  // where they part.
+  std::optional<LogPosition> partedAt_;
+  bool discarded_ = false;              // of a diverged member: its log is no more
   bool stopped_ = false;
   bool changing_ = false;               // a change of the configuration is under way
   bool stalledTogether_ = false;        // a pair's last attempt with both of them did not succeed

@@ -41,10 +41,16 @@ Co<AppendReply> VolumeImpl::append(AppendRequest request) {
       reply.promised = member_.promise().epoch;
       co_return reply;
     }
+    if (!mayFollow(request)) {
+      reply.outcome = AppendReply::Outcome::kRepairing;
+      co_return reply;
+    }
     KJ_REQUIRE(primary_ == nullptr, "records of another primary in this node's own epoch",
                request.epoch, request.primary.node);
-    const AppendPlan plan = member_.plan(request, log_);
+    const bool proven = !unproven();
+    const AppendPlan plan = member_.plan(request, log_, proven);
     if (plan.outcome != AppendReply::Outcome::kDurable) {
+      KJ_IF_MAYBE(fork, plan.truncateTo) { partedAt_ = *fork; }
       noteBehind(request);
       reply.outcome = plan.outcome;
       reply.position = plan.position;
@@ -139,7 +145,7 @@ Co<FenceReply> VolumeImpl::fence(FenceRequest request) {
   reply.member = parts_.self;
   reply.highest = member_.promise().epoch;
   // Rule 11: by the record that the fence carries, not by what this node last read.
-  if (!isMember(configurationToFence(request.coordinator), parts_.self)) co_return reply;
+  if (!isMember(configurationAsked(request), parts_.self)) co_return reply;
   if (!claim(next.epoch, next.nonce, next.primary.node)) co_return reply;
   noteRecord(request.coordinator);
   // Rule 4: the promise and everything before it are durable before the report leaves.
@@ -154,7 +160,8 @@ Co<FenceReply> VolumeImpl::fence(FenceRequest request) {
                      planted(PlantedFault::kReportBeforeDurable),
                  "reporting to a fence before the promise is durable");
   reply.promised = true;
-  reply.repairing = member_.repairing();  // invariant 8; the other place is countsAsFenced
+  // Invariant 8; the other place is countsAsFenced.
+  reply.repairing = member_.repairing() || !isProven(request.coordinator, parts_.self, log_.last());
   reply.last = log_.last();
   reply.base = log_.base().index;
   co_return reply;
@@ -219,6 +226,8 @@ ConsentReply VolumeImpl::consentTo(const NodeId& from, const ConsentRequest& req
     reply.reason = "asked in another node's name";
   } else if (member_.repairing()) {
     reply.reason = "its copy is damaged";
+  } else if (unproven()) {
+    reply.reason = "an accepted loss ignored it, and it has not followed since";
   } else if (journalStuck()) {
     reply.reason = "its journal does not get on";
   } else if (request.epoch < reply.promised) {
@@ -291,6 +300,12 @@ kj::Promise<ReadIndexReply> VolumeImpl::handleReadIndex(const NodeId& from,
   if (request.repairs) return lastIndexFor(request);
   const bool follows = request.follows == epoch && request.nonce == current.nonce;
   const MemberIdentity asker{from, request.member};
+  if (isIgnored(asker) && !primary_->hasAcknowledged(asker)) {
+    // What it has applied may not be this volume's history, whatever the index.
+    ReadIndexReply reply;
+    reply.reason = "an accepted loss ignored this member, and it has not followed since";
+    return reply;
+  }
   auto confirmed = follows ? primary_->confirmRead(asker) : primary_->confirmRead();
   return confirmed.then(
       [epoch](RecordIndex index) {
@@ -311,7 +326,7 @@ ConfirmReply VolumeImpl::handleConfirm(const ConfirmRequest& request) {
   ConfirmReply reply;
   reply.round = request.round;
   reply.promised = member_.promise().epoch;
-  reply.follows = !member_.repairing() && reply.promised <= request.epoch &&
+  reply.follows = !member_.repairing() && !unproven() && reply.promised <= request.epoch &&
                   request.member == parts_.self.journal;
   return reply;
 }

@@ -75,6 +75,7 @@ void VolumeImpl::maybeLead() {
   if (primary_ != nullptr || takeover_ != nullptr || asking_ || stopped_ || mayNotLead()) {
     return;
   }
+  if (unproven()) return;
   if (transfer_ != nullptr && transferWanted_) return;  // it could not adopt the newest log
   const int64_t now = nowMs();
   const VolumeConfiguration& current = record_.current;

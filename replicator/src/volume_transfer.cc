@@ -87,6 +87,10 @@ Co<bool> VolumeImpl::isDropped(const NodeId& primary, ExtentId extent) {
 
 void VolumeImpl::wantTransfer(const NodeId& primary, const char* why) {
   if (stopped_ || (member_.repairing() && !member_.acceptsRepairs())) return;
+  if (unproven() && log_.last().index.value > 0) {
+    partedAt_ = LogPosition();  // whether the logs agree cannot be compared any more
+    return;
+  }
   transferWanted_ = true;
   if (transfer_ != nullptr) return;
   KJ_LOG(INFO, "this member fetches a checkpoint, since it needs what is gone", why,

@@ -47,6 +47,18 @@ struct Configuration {
   joining @6 :List(Member);
 }
 
+struct AcceptedLoss {
+  epoch @0 :UInt64;
+  adopted @1 :Position;
+  kept @2 :List(Member);
+  ignored @3 :List(Member);
+  writeQuorum @4 :UInt32;
+  atMs @5 :Int64;
+  by @6 :Text;
+  what @7 :Text;
+  acknowledged @8 :Bool;
+}
+
 struct VolumeRecord {
   id @0 :Uuid;
   name @1 :Text;
@@ -57,6 +69,7 @@ struct VolumeRecord {
   pair @6 :Bool;
   weight @7 :UInt32 = 100;
   drained @8 :List(Text);
+  losses @9 :List(AcceptedLoss);
 }
 
 # Index and previous hash follow from the record before it. The hash is what the receiver's own
@@ -80,6 +93,7 @@ struct AppendRequest {
   committed @7 :UInt64;
   everywhere @8 :UInt64;
   behind @9 :Position;            # null: not that this primary knows
+  lossEpoch @10 :UInt64;
 }
 struct AppendReply {
   outcome @0 :UInt8;              # replicator::AppendReply::Outcome
@@ -165,7 +179,7 @@ struct CheckpointBlock {
 
 interface Node {
   append @0 AppendRequest -> AppendReply;
-  fence @1 (coordinator :VolumeRecord) -> FenceReply;
+  fence @1 (coordinator :VolumeRecord, acceptsLoss :Bool) -> FenceReply;
   fetch @2 (volume :Uuid, epoch :UInt64, first :UInt64, last :UInt64) -> FetchReply;
   commonPrefix @3 (volume :Uuid, positions :List(Position)) -> (position :Position);
   propose @4 ProposeRequest -> ProposeReply;

@@ -66,6 +66,52 @@ VolumeConfiguration configurationFrom(const json& object) {
   return configuration;
 }
 
+json toJson(const replicator::AcceptedLoss& loss) {
+  return {{"epoch", loss.epoch.value},
+          {"adopted", {{"index", loss.adopted.index.value},
+                       {"epoch", loss.adopted.epoch.value},
+                       {"hash", std::string(loss.adopted.hash.text().cStr())}}},
+          {"kept", toJson(loss.kept)},
+          {"ignored", toJson(loss.ignored)},
+          {"writeQuorum", loss.writeQuorum},
+          {"atMs", loss.atMs},
+          {"by", loss.by},
+          {"what", loss.what},
+          {"acknowledged", loss.acknowledged}};
+}
+
+replicator::Hash128 hashFrom(const json& object, const char* name) {
+  const std::string text = jsonText(object, name);
+  replicator::Hash128 hash;
+  const bool digits = text.size() == 32 &&
+                      text.find_first_not_of("0123456789abcdef") == std::string::npos;
+  if (!digits) refuseJson("\"", name, "\" is not a hash of 32 hex digits");
+  hash.high = std::stoull(text.substr(0, 16), nullptr, 16);
+  hash.low = std::stoull(text.substr(16), nullptr, 16);
+  return hash;
+}
+
+replicator::AcceptedLoss lossFrom(const json& object) {
+  replicator::AcceptedLoss loss;
+  loss.epoch = replicator::Epoch(jsonNumber(object, "epoch"));
+  auto& adopted = jsonMember(object, "adopted");
+  loss.adopted.index = replicator::RecordIndex(jsonNumber(adopted, "index"));
+  loss.adopted.epoch = replicator::Epoch(jsonNumber(adopted, "epoch"));
+  loss.adopted.hash = hashFrom(adopted, "hash");
+  loss.kept = membersFrom(object, "kept");
+  loss.ignored = membersFrom(object, "ignored");
+  const uint64_t quorum = jsonNumber(object, "writeQuorum");
+  if (quorum < 1 || quorum > kEtcdMembersMax) refuseJson("\"writeQuorum\" is out of range");
+  loss.writeQuorum = static_cast<uint32_t>(quorum);
+  loss.atMs = jsonRevision(object, "atMs");
+  loss.by = jsonText(object, "by");
+  loss.what = jsonText(object, "what");
+  auto& acknowledged = jsonMember(object, "acknowledged");
+  if (!acknowledged.is_boolean()) refuseJson("\"acknowledged\" is neither true nor false");
+  loss.acknowledged = acknowledged.get<bool>();
+  return loss;
+}
+
 }  // namespace
 
 int64_t revisionOf(uint64_t generation, int64_t modRevision) {
@@ -74,7 +120,7 @@ int64_t revisionOf(uint64_t generation, int64_t modRevision) {
 
 std::string volumeToJson(const replicator::VolumeRecord& record) {
   json value = {
-      {"schema", kEtcdSchema},
+      {"schema", record.losses.empty() ? kEtcdSchemaPlain : kEtcdSchema},
       {"id", uuidText(record.id)},
       {"name", record.name},
       {"phase", record.phase == replicator::VolumePhase::kActive ? "active" : "recovering"},
@@ -85,6 +131,7 @@ std::string volumeToJson(const replicator::VolumeRecord& record) {
       {"drained", record.traits.drained}};
   const uint64_t generation = generationOf(record.revision);
   if (generation > 0) value["generation"] = generation;
+  for (auto& loss : record.losses) value["losses"].push_back(toJson(loss));
   return dumpJson(value);
 }
 
@@ -124,6 +171,11 @@ replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t modRevis
       record.traits.drained.push_back(node.get<std::string>());
     }
   }
+  if (object.contains("losses")) {
+    for (auto& loss : jsonList(object, "losses", replicator::kAcceptedLossesMax)) {
+      record.losses.push_back(lossFrom(loss));
+    }
+  }
   if (object.contains("pair")) {
     if (!object["pair"].is_boolean()) refuseJson("\"pair\" is neither true nor false");
     record.traits.pair = object["pair"].get<bool>();
@@ -137,7 +189,7 @@ replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t modRevis
 }
 
 std::string nodeToJson(const replicator::NodeRegistration& registration) {
-  const json value = {{"schema", kEtcdSchema},
+  const json value = {{"schema", kEtcdSchemaPlain},
                       {"node", registration.node},
                       {"journal", uuidText(registration.journal)},
                       {"rpc", registration.rpcAddress},

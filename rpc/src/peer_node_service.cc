@@ -97,7 +97,8 @@ class NodeService final : public wire::Node::Server {
   }
 
   kj::Promise<void> fence(FenceContext context) override {
-    replicator::FenceRequest request{read(context.getParams().getCoordinator())};
+    auto params = context.getParams();
+    replicator::FenceRequest request{read(params.getCoordinator()), params.getAcceptsLoss()};
     return calls_
         ->call<replicator::FenceReply>([&](auto& service, auto& from) {
           return service.fence(from, kj::mv(request));

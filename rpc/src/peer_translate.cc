@@ -184,6 +184,23 @@ replicator::LogPosition read(wire::Position::Reader in) {
   return {RecordIndex(in.getIndex()), Epoch(in.getEpoch()), read(in.getHash())};
 }
 
+void writeLoss(const replicator::AcceptedLoss& loss, wire::AcceptedLoss::Builder out) {
+  out.setEpoch(loss.epoch.value);
+  write(loss.adopted, out.initAdopted());
+  writeMembers(loss.kept, out.initKept(loss.kept.size()));
+  writeMembers(loss.ignored, out.initIgnored(loss.ignored.size()));
+  out.setWriteQuorum(loss.writeQuorum);
+  out.setAtMs(loss.atMs);
+  out.setBy(asStringPtr(loss.by));
+  out.setWhat(asStringPtr(loss.what));
+  out.setAcknowledged(loss.acknowledged);
+}
+replicator::AcceptedLoss readLoss(wire::AcceptedLoss::Reader in) {
+  return {Epoch(in.getEpoch()),      read(in.getAdopted()), readMembers(in.getKept()),
+          readMembers(in.getIgnored()), in.getWriteQuorum(),   in.getAtMs(),
+          asString(in.getBy()),      asString(in.getWhat()), in.getAcknowledged()};
+}
+
 void write(const replicator::VolumeRecord& record, wire::VolumeRecord::Builder out) {
   write(record.id, out.initId());
   out.setName(asStringPtr(record.name));
@@ -197,6 +214,8 @@ void write(const replicator::VolumeRecord& record, wire::VolumeRecord::Builder o
   for (size_t i = 0; i < record.traits.drained.size(); ++i) {
     drained.set(i, asStringPtr(record.traits.drained[i]));
   }
+  auto losses = out.initLosses(record.losses.size());
+  for (size_t i = 0; i < record.losses.size(); ++i) writeLoss(record.losses[i], losses[i]);
 }
 replicator::VolumeRecord read(wire::VolumeRecord::Reader in) {
   replicator::VolumeRecord record;
@@ -210,6 +229,7 @@ replicator::VolumeRecord read(wire::VolumeRecord::Reader in) {
   record.traits.pair = in.getPair();
   record.traits.weight = in.getWeight();
   for (auto node : in.getDrained()) record.traits.drained.push_back(asString(node));
+  for (auto loss : in.getLosses()) record.losses.push_back(readLoss(loss));
   return record;
 }
 
@@ -224,7 +244,8 @@ void write(const replicator::AppendRequest& request, wire::AppendRequest::Builde
     PACKMOOR_CHECK(request.records[0]->index == request.previous.index.next(),
                    "records do not follow the previous one");
     writeRecords(request.records, out.initRecords(request.records.size()));
-  }
+    out.setLossEpoch(request.lossEpoch.value);
+}
   out.setCommitted(request.committed.value);
   out.setEverywhere(request.everywhere.value);
   if (request.behind.has_value()) write(*request.behind, out.initBehind());
@@ -242,6 +263,7 @@ replicator::AppendRequest read(wire::AppendRequest::Reader in) {
   request.committed = RecordIndex(in.getCommitted());
   request.everywhere = RecordIndex(in.getEverywhere());
   if (in.hasBehind()) request.behind = read(in.getBehind());
+  request.lossEpoch = Epoch(in.getLossEpoch());
   return request;
 }
 

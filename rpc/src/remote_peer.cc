@@ -65,6 +65,7 @@ kj::Promise<replicator::FenceReply> RemotePeer::fence(replicator::FenceRequest r
       control_, [request = kj::mv(request)](wire::Node::Client& node) {
         auto call = node.fenceRequest();
         write(request.coordinator, call.initCoordinator());
+        call.setAcceptsLoss(request.acceptsLoss);
         return call.send().then([](auto response) {
           return read(wire::FenceReply::Reader(response));
         });

@@ -90,6 +90,10 @@ class KvStateMachine final : public StateMachine {
   kj::Promise<CheckpointContent> makeCheckpoint(std::string folder) override;
   kj::Promise<void> stageCheckpoint(std::string folder, LogPosition position) override;
   kj::Promise<void> switchToStaged(LogPosition position) override;
+  kj::Promise<void> removeState() override {
+    disk_ = KvDisk();
+    return env_.disk.removeTree("kv");
+  }
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 

@@ -262,6 +262,10 @@ void SimCluster::remember(TxnId txn, RecordIndex index, std::string operation) {
   network_.trace(0xac, index.value);
 }
 
+void SimCluster::giveUp(RecordIndex index) {
+  std::erase_if(acknowledged_, [&](const Acknowledged& done) { return done.index > index; });
+}
+
 Co<ProposeOutcome> SimCluster::propose(size_t node, std::string operation) {
   const TxnId txn = newTxn();
   return propose(node, txn, std::move(operation));

@@ -180,6 +180,8 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
 
   const std::vector<Acknowledged>& acknowledged() const { return acknowledged_; }
   void remember(TxnId txn, RecordIndex index, std::string operation);
+  // An operator accepted that what was acknowledged above `index` so far is lost.
+  void giveUp(RecordIndex index);
   const uint64_t seed_;
   const ReplicatorOptions options_;
   // To be set before nodes start.

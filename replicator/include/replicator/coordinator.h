@@ -51,6 +51,23 @@ struct VolumeTraits {
   bool operator==(const VolumeTraits&) const = default;
 };
 
+// An operator accepted that a takeover fences fewer members than rule 5 asks for (rule 19). From then on
+// the newest log of those that were kept is the volume's history; what only the others held is lost.
+struct AcceptedLoss {
+  Epoch epoch;                             // of the takeover; every record after it has this or a later one
+  LogPosition adopted;                     // where the history stood that goes on
+  std::vector<MemberIdentity> kept;        // were asked, and are counted from then on
+  std::vector<MemberIdentity> ignored;     // counted members that were not; they may hold other records
+  uint32_t writeQuorum = 1;                // from then on
+  int64_t atMs = 0;                        // wall clock
+  std::string by;                          // who ordered it
+  std::string what;                        // what was known to be lost: a sentence
+  bool acknowledged = false;               // status tells it no more
+  bool operator==(const AcceptedLoss&) const = default;
+};
+constexpr size_t kAcceptedLossesMax = 64;  // of one volume
+constexpr size_t kLossTextBytesMax = 4096;
+
 struct VolumeRecord {
   VolumeId id;
   std::string name;                        // [a-z0-9][a-z0-9-]{0,62}
@@ -60,6 +77,7 @@ struct VolumeRecord {
   // what the first takeover fences.
   std::optional<VolumeConfiguration> lastActive;
   VolumeTraits traits;
+  std::vector<AcceptedLoss> losses = {};   // the oldest first; never removed
   int64_t revision = 0;                    // of the coordinator, for the compare; 0: to be created
 };
 

@@ -40,6 +40,7 @@ struct AppendRequest {
   // A position of the receiver's log, as the receiver has told it, from which this primary's log
   // does not go on any more: the receiver needs a checkpoint.
   std::optional<LogPosition> behind;
+  Epoch lossEpoch;                   // of the last accepted loss of the volume; 0: none
 };
 struct AppendReply {
   enum class Outcome : uint8_t {
@@ -59,6 +60,8 @@ struct AppendReply {
 // Would-be primary to members of the last active configuration (rules 3-5, 11).
 struct FenceRequest {
   VolumeRecord coordinator;          // as stored by the compare-and-swap; current.epoch is promised
+  // By an operator's order, of the members of the configuration to be: those that are kept.
+  bool acceptsLoss = false;
 };
 struct FenceReply {
   bool promised = false;             // durable, with everything appended before it

@@ -95,6 +95,8 @@ class StateMachine {
   // here, open() takes the newest that is not above it, and removes all others. So one record
   // of the journal, durable or not, decides which state there is.
   virtual void journalCheckpoint(LogPosition position) {}
+  // Instead, before open(): the journal knows nothing of the volume any more. The state is removed.
+  virtual kj::Promise<void> removeState() { return kj::READY_NOW; }
   // Writes the applied state as files that never change into `folder` (below the disk's root; its
   // parent is there, it is not), which has no folders in it. They need not be durable.
   virtual kj::Promise<CheckpointContent> makeCheckpoint(std::string folder) {

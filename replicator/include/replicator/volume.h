@@ -74,12 +74,39 @@ struct VolumeStatus {
   RepairStatus repair;
   std::string problem;           // empty, or a sentence: why it does not serve
   std::vector<MemberStatus> members;
+  std::vector<AcceptedLoss> losses;
+  std::string diverged;          // empty, or a sentence: this member holds what is not the volume's history
+  std::string noConsent;         // empty, or a sentence: a takeover is wanted and cannot be made
   TransferStatus transfer;
   BrakeStatus brake;
   // How long ago this node knew its state to be all that was committed, as far as it can tell; -1: it
   // never did.
   int64_t staleMs = -1;
   uint64_t proposals = 0, rejections = 0, readBarriers = 0, confirmRounds = 0;
+};
+
+// What this node knows of a volume's log, for those who must find out what is lost.
+struct LogKnowledge {
+  MemberIdentity member;
+  bool whole = false;            // neither in repair nor diverged: its log may be adopted
+  bool diverged = false;         // an accepted loss ignored it, and it does not hold what came after
+  bool leads = false;            // active, as far as it knows
+  bool hearsPrimary = false;
+  std::string problem;
+  LogPosition last;
+  RecordIndex base, committed;
+  RecordIndex announced;         // the highest index that it was told is committed
+  Epoch promised;
+  std::vector<std::pair<NodeId, RecordIndex>> acknowledged;  // by others, to this node as their primary
+};
+
+// An operator's order to go on without some members (rule 19). It holds for the volume's record as it
+// was when the operator was shown what is lost, and for nothing else.
+struct LossOrder {
+  int64_t revision = 0;                    // of that record
+  std::vector<MemberIdentity> kept;        // counted from now on; all of them must answer
+  std::vector<MemberIdentity> ignored;
+  std::string by, what;                    // as in AcceptedLoss
 };
 
 struct ProposeOutcome {
@@ -118,6 +145,25 @@ class Volume {
   virtual kj::Promise<void> changeConfiguration(ConfigurationChange change) = 0;
   // Resolves when the node is a counted member, as known here; false: not within the time.
   virtual kj::Promise<bool> whenCounted(NodeId node, int64_t timeoutMs) = 0;
+
+  // ---- Loss that cannot be repaired (rules 5 and 19).
+  virtual LogKnowledge logKnowledge() { return {}; }
+  // Records from `first` as this node's log has them, damaged or diverged as it may be; none beyond its
+  // end. Rejects at or below the log's base.
+  virtual kj::Promise<std::vector<RecordRef>> readLog(RecordIndex first) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no log here");
+  }
+  // nullptr: outside of what is held here.
+  virtual kj::Maybe<LogPosition> positionAt(RecordIndex index) { return nullptr; }
+  // Makes this node, one of those kept, the primary of what they have. Resolves when active.
+  virtual kj::Promise<void> acceptLoss(LossOrder order) {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no log here");
+  }
+  // At a diverged member: forgets its log and state of the volume. Resolves when that is durable; it
+  // follows as an empty member from the node's next start on.
+  virtual kj::Promise<void> discardDiverged() {
+    return KJ_EXCEPTION(UNIMPLEMENTED, "no log here");
+  }
 
   virtual kj::Promise<void> checkpointNow() = 0;
   // Records up to this one lie in a damaged part of this node's journal. Makes a checkpoint above them

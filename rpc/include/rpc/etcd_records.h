@@ -1,12 +1,15 @@
 // The values that Packmoor keeps in etcd, as JSON text.
 //
 // Keys: /packmoor/<cluster>/volumes/<name> and /packmoor/<cluster>/nodes/<id>. Every value is an
-// object with "schema", today 1. A reader refuses a greater one, since it must not write back what
+// object with "schema", 1, or 2 where a loss was accepted. A reader refuses a greater one, since it must not write back what
 // it did not understand; unknown members of a known schema are ignored. Identifiers are 32 hex
 // digits.
 //
 //   volume: {"schema":1,"id":..,"name":..,"phase":"recovering"|"active",
-//            "current":CONFIGURATION,"lastActive":CONFIGURATION or null,"generation":G, absent: 0}
+//            "current":CONFIGURATION,"lastActive":CONFIGURATION or null,"generation":G, absent: 0,
+//            "losses":[LOSS..], absent: none}
+//   LOSS: {"epoch":..,"adopted":{"index":..,"epoch":..,"hash":32 hex digits},"kept":[MEMBER..],
+//          "ignored":[MEMBER..],"writeQuorum":..,"atMs":..,"by":..,"what":..,"acknowledged":..}
 //   CONFIGURATION: {"epoch":1,"primary":MEMBER or null,"nonce":..,"members":[MEMBER..],
 //                   "async":[MEMBER..],"writeQuorum":2}
 //   MEMBER: {"node":..,"journal":..}
@@ -24,7 +27,8 @@
 
 namespace packmoor::rpc {
 
-constexpr int kEtcdSchema = 1;
+constexpr int kEtcdSchema = 2;       // the highest that is read
+constexpr int kEtcdSchemaPlain = 1;  // of what older versions may write back
 constexpr size_t kEtcdValueBytesMax = 1u << 20;  // etcd's own limit of a request is 1.5 MiB
 constexpr size_t kEtcdMembersMax = 1024;         // of one configuration
 constexpr uint64_t kEtcdWeightMax = 1'000'000;

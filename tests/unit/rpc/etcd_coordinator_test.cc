@@ -115,11 +115,16 @@ TEST_F(EtcdCoordinatorTest, SwapsOnlyTheRevisionThatWasRead) {
   now.current.joining = now.current.async;
   now.traits = {true, 7, {"far"}};
   now.lastActive = now.current;
+  now.losses = {{replicator::Epoch(3),
+                 {replicator::RecordIndex(9), replicator::Epoch(2), replicator::Hash128{3, 4}},
+                 now.current.members, now.current.async, 1, 1'700'000'000'000, "user id 0",
+                 "records \"above\" 9", true}};
   EXPECT_TRUE(wait(second->compareAndSwap(now)));
   auto after = *wait(first->readVolume("main"));
   EXPECT_EQ(after.phase, VolumePhase::kActive);
   EXPECT_EQ(after.lastActive, now.current);
   EXPECT_EQ(after.traits, now.traits);
+  EXPECT_EQ(after.losses, now.losses);
   EXPECT_GT(after.revision, now.revision);
 }
 
@@ -234,10 +239,10 @@ TEST_F(EtcdCoordinatorTest, RefusesAnotherEtcdCluster) {
 TEST_F(EtcdCoordinatorTest, NamesTheKeyOfAValueThatItCannotUse) {
   auto etcd = coordinator({sharedEtcd().endpoint()});
   const std::string key = "/packmoor/" + clusterName() + "/volumes/main";
-  sharedEtcd().put(key, "{\"schema\":2}");
+  sharedEtcd().put(key, "{\"schema\":3}");
   EXPECT_EQ(failureOf(etcd->readVolume("main")),
-            "The value of " + key + " in etcd cannot be used: it has schema 2, and this version "
-            "reads up to 1; upgrade this node.");
+            "The value of " + key + " in etcd cannot be used: it has schema 3, and this version "
+            "reads up to 2; upgrade this node.");
   sharedEtcd().put(key, "nonsense");
   EXPECT_THAT(failureOf(etcd->listVolumes()), HasSubstr(key));
 }

@@ -77,6 +77,7 @@ TEST_F(PeerMessagesTest, Append) {
   request.records = chain(RecordIndex(42), request.previous.hash, 5, 100);
   request.committed = RecordIndex(40);
   request.everywhere = RecordIndex(39);
+  request.lossEpoch = Epoch(6);
   request.behind = LogPosition{RecordIndex(7), Epoch(2), Hash128{8, 9}};
   b.service.appendReply = {AppendReply::Outcome::kMismatch, Epoch(7), Epoch(8),
                            {RecordIndex(9), Epoch(6), Hash128{13, 14}}};
@@ -93,6 +94,7 @@ TEST_F(PeerMessagesTest, Append) {
   expectSame(records, got.records);
   EXPECT_EQ(got.committed, RecordIndex(40));
   EXPECT_EQ(got.everywhere, RecordIndex(39));
+  EXPECT_EQ(got.lossEpoch, Epoch(6));
   EXPECT_EQ(got.behind, (LogPosition{RecordIndex(7), Epoch(2), Hash128{8, 9}}));
   EXPECT_EQ(reply.outcome, AppendReply::Outcome::kMismatch);
   EXPECT_EQ(reply.epoch, Epoch(7));
@@ -126,10 +128,12 @@ TEST_F(PeerMessagesTest, Fence) {
                     {{"far", uuid(5)}, {"new", uuid(7)}}, 2, {{"new", uuid(7)}}};
   record.traits = VolumeTraits{true, 7, {"b"}};
   record.lastActive = VolumeConfiguration{Epoch(4), {"b", uuid(4)}, uuid(6), {{"b", uuid(4)}}, {}, 1, {}};
+  record.losses = {{Epoch(3), {RecordIndex(9), Epoch(2), Hash128{3, 4}}, {{"a", uuid(2)}},
+                    {{"c", uuid(8)}}, 1, 1'700'000'000'000, "user id 0", "records above 9", true}};
   record.revision = 77;
   b.service.fenceReply = {true, Epoch(5), true, {"b", uuid(4)},
                           {RecordIndex(10), Epoch(4), Hash128{1, 2}}, RecordIndex(3)};
-  auto reply = wait(toB().fence({record}));
+  auto reply = wait(toB().fence({record, true}));
   expectCall("fence");
   auto& got = b.service.fenced.coordinator;
   EXPECT_EQ(got.id, record.id);
@@ -139,6 +143,8 @@ TEST_F(PeerMessagesTest, Fence) {
   EXPECT_EQ(got.lastActive, record.lastActive);
   EXPECT_EQ(got.revision, 77);
   EXPECT_EQ(got.traits, record.traits);
+  EXPECT_EQ(got.losses, record.losses);
+  EXPECT_TRUE(b.service.fenced.acceptsLoss);
   EXPECT_TRUE(reply.promised);
   EXPECT_TRUE(reply.repairing);
   EXPECT_EQ(reply.highest, Epoch(5));
