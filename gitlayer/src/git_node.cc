@@ -85,7 +85,8 @@ class GitNodeImpl final : public GitNode {
   PackStore packs_;
   Maintenance maintenance_;
   kj::Maybe<replicator::Replicator&> replicator_;
-  bool pruning_ = false;   // one at a time, which bounds its memory
+  // One at a time, which bounds its memory. Shared: who asked may be dropped after this.
+  std::shared_ptr<bool> pruning_ = std::make_shared<bool>(false);
 };
 
 std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
@@ -279,13 +280,14 @@ Co<GitNode::Changed> GitNodeImpl::remove(std::string name) {
 
 Co<GitNode::Pruned> GitNodeImpl::prune(PruneRequest request) {
   Pruned pruned;
-  if (pruning_) {
+  auto pruning = pruning_;
+  if (*pruning) {
     pruned.problem = RepositoryProblem::kBusy;
     pruned.message = "this node is pruning a repository already";
     co_return kj::mv(pruned);
   }
-  pruning_ = true;
-  KJ_DEFER(pruning_ = false);
+  *pruning = true;
+  KJ_DEFER(*pruning = false);
   // A repository that was just created elsewhere is known behind a barrier.
   auto finding = viewOf(request.name, true);
   auto view = co_await kj::mv(finding);

@@ -68,6 +68,8 @@ Co<GitNode::Pruned> pruneRepository(kernelio::Env& env, replicator::Volume& volu
       const ApplyResult result = decodeResult(answer.result);
       if (result.status == ApplyResult::Status::kDone) {
         pruned.index = answer.index;
+        KJ_LOG(INFO, "a repository was pruned", request.name.c_str(), pruned.info.id, answer.index,
+               pruned.objects, pruned.objectBytes, pruned.packs, pruned.packBytes, pruned.kept);
         co_return kj::mv(pruned);
       }
       if (result.status != ApplyResult::Status::kVoid) {
