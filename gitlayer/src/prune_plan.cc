@@ -16,6 +16,19 @@ PruneJob::PruneJob(std::shared_ptr<const StateReader> state, kj::Own<RepositoryV
       youngSinceMs_(youngSinceMs),
       kept_(view_->objects()) {}
 
+void PruneJob::renew(std::shared_ptr<const StateReader> state, kj::Own<RepositoryView> view) {
+  kept_.setSource(view->objects());
+  packs_.clear();
+  view_ = kj::mv(view);
+  state_ = std::move(state);
+  if (view_->info().id != repository_) {  // another one has the name now
+    repository_ = view_->info().id;
+    packsKept_.clear();
+  }
+  plan_ = PrunePlan();
+  phase_ = Phase::kBegin;
+}
+
 bool PruneJob::step(uint32_t budget) {
   while (phase_ != Phase::kDone) {
     switch (phase_) {
@@ -53,16 +66,18 @@ void PruneJob::begin() {
   });
   const uint64_t youngIndex = youngFrom();
   const size_t skip = hotPrefix(repository_).size();
-  state_->scan(hotPrefix(repository_), {}, [&](std::string_view key, std::string_view value) {
-    if (HotRow::decode(value).appliedAt >= youngIndex) {
-      kept_.add(ObjectId::fromBytes(key.substr(skip).data()));
-    }
-    return true;
-  });
+  if (youngIndex != UINT64_MAX) {
+    state_->scan(hotPrefix(repository_), {}, [&](std::string_view key, std::string_view value) {
+      if (HotRow::decode(value).appliedAt >= youngIndex) {
+        kept_.add(ObjectId::fromBytes(key.substr(skip).data()));
+      }
+      return true;
+    });
+  }
   state_->scan(packPrefix(repository_), {}, [&](std::string_view key, std::string_view value) {
     Pack pack;
     pack.row = PackRow::decode(key, value);
-    pack.kept = pack.row.addedAt >= youngIndex;
+    pack.kept = pack.row.addedAt >= youngIndex || packsKept_.count(pack.row.pack) > 0;
     packs_.push_back(std::move(pack));
     return true;
   });
@@ -93,7 +108,7 @@ uint64_t PruneJob::youngFrom() const {
 bool PruneJob::stepPacks(uint32_t& budget) {
   for (; packAt_ < packs_.size(); ++packAt_, nameAt_ = 0) {
     Pack& pack = packs_[packAt_];
-    if (pack.added) continue;
+    if (packsKept_.count(pack.row.pack) > 0) continue;
     if (!pack.kept && !lookAt(pack, budget)) return false;
     if (!pack.kept) continue;
     PackIndexView index(pack.view);
@@ -102,7 +117,8 @@ bool PruneJob::stepPacks(uint32_t& budget) {
       if (budget == 0) return false;
       kept_.add(index.name(nameAt_));
     }
-    pack.added = grew_ = true;
+    packsKept_.insert(pack.row.pack);
+    grew_ = true;
   }
   return true;
 }

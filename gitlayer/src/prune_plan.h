@@ -20,6 +20,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 
 namespace packmoor::gitlayer {
 
@@ -40,6 +41,10 @@ class PruneJob {
            std::optional<int64_t> youngSinceMs);
   KJ_DISALLOW_COPY(PruneJob);
 
+  // After completion: begins again from a newer state, of which little need be looked at. What was kept
+  // stays kept, though it may have become unreachable since.
+  void renew(std::shared_ptr<const StateReader> state, kj::Own<RepositoryView> view);
+
   // Looks at about `budget` objects. True: complete. Rejects with a sentence when an object that is to be
   // kept cannot be read, or when one record does not take what is to be dropped.
   bool step(uint32_t budget);
@@ -50,7 +55,7 @@ class PruneJob {
   struct Pack {
     PackRow row;
     PackView view;
-    bool kept = false, added = false;   // all its objects are in the set
+    bool kept = false;
   };
 
   void begin();
@@ -61,10 +66,11 @@ class PruneJob {
 
   std::shared_ptr<const StateReader> state_;
   kj::Own<RepositoryView> view_;
-  const RepositoryId repository_;
+  RepositoryId repository_;
   const std::optional<int64_t> youngSinceMs_;
   Phase phase_ = Phase::kBegin;
   ReachableSet kept_;
+  std::set<replicator::ExtentId> packsKept_;   // whose objects are all in the set
   std::vector<Pack> packs_;
   size_t packAt_ = 0;
   uint32_t nameAt_ = 0;

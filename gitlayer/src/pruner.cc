@@ -51,6 +51,7 @@ Co<GitNode::Pruned> pruneRepository(kernelio::Env& env, replicator::Volume& volu
   GitNode::Pruned pruned;
   std::optional<int64_t> youngSinceMs;
   if (request.graceMs > 0) youngSinceMs = env.clock.nowMs() - request.graceMs;
+  std::shared_ptr<PruneJob> job;
   while (pruned.attempts < kPruneAttemptsMax) {
     ++pruned.attempts;
     auto barrier = volume.readBarrier();
@@ -58,8 +59,12 @@ Co<GitNode::Pruned> pruneRepository(kernelio::Env& env, replicator::Volume& volu
     auto found = machine.view(request.name);
     KJ_IF_MAYBE(view, found) {
       pruned.info = (*view)->info();
-      auto job = std::make_shared<PruneJob>(machine.snapshot(), kj::mv(*view), youngSinceMs);
-      auto planning = makePlan(env, std::move(job));
+      if (job == nullptr) {
+        job = std::make_shared<PruneJob>(machine.snapshot(), kj::mv(*view), youngSinceMs);
+      } else {
+        job->renew(machine.snapshot(), kj::mv(*view));
+      }
+      auto planning = makePlan(env, job);
       PrunePlan plan = co_await kj::mv(planning);
       describe(plan, pruned);
       if (request.dryRun || plan.empty()) co_return kj::mv(pruned);

@@ -1,7 +1,8 @@
 // Pruner: computes what nothing reaches in a repository, and orders a record that drops it everywhere.
 //
 // It works on any member: from a confirmed view, on the workers, through the primary. A push that comes
-// meanwhile makes the record void (rule 21); then all begins anew, kPruneAttemptsMax times at most.
+// meanwhile makes the record void (rule 21); then it goes on from a newer view, which takes milliseconds,
+// until it is quicker than the pushes, kPruneAttemptsMax times at most.
 // Cancelling leaves nothing behind, but a record that was proposed may still be applied.
 // Loop: the node's.
 #pragma once
@@ -12,7 +13,7 @@
 
 namespace packmoor::gitlayer {
 
-constexpr uint32_t kPruneAttemptsMax = 5;
+constexpr uint32_t kPruneAttemptsMax = 20;
 
 Co<GitNode::Pruned> pruneRepository(kernelio::Env& env, replicator::Volume& volume,
                                     GitStateMachine& machine, GitNode::PruneRequest request);

@@ -24,12 +24,12 @@ bool ReachableSet::step(uint32_t budget) {
 
 void ReachableSet::visit(Item item) {
   if (item.type == ObjectType::kNone) {
-    auto header = source_.header(item.id);
+    auto header = source_->header(item.id);
     item.type = KJ_REQUIRE_NONNULL(header, "An object is missing from the repository.", item.id)
                     .type;
     if (item.type == ObjectType::kBlob) return;
   }
-  auto read = source_.read(item.id);
+  auto read = source_->read(item.id);
   Object& object = KJ_REQUIRE_NONNULL(read, "An object is missing from the repository.", item.id);
   bool good = object.type == item.type;
   if (good && item.type == ObjectType::kCommit) {

@@ -21,9 +21,11 @@ class ReachableSet {
  public:
   static constexpr size_t kObjectsMax = 50'000'000;
 
-  explicit ReachableSet(ObjectSource& source) : source_(source) {}
+  explicit ReachableSet(ObjectSource& source) : source_(&source) {}
   KJ_DISALLOW_COPY(ReachableSet);
 
+  // Goes on with another state of the repository. What was found stays, whether it is there or not.
+  void setSource(ObjectSource& source) { source_ = &source; }
   // Of any type. It must exist.
   void add(const ObjectId& start) { found(start, ObjectType::kNone); }
   // Reads about `budget` objects. True: complete, until more is added.
@@ -39,7 +41,7 @@ class ReachableSet {
   void found(const ObjectId& id, ObjectType type);
   void visit(Item item);
 
-  ObjectSource& source_;
+  ObjectSource* source_;
   OidIndex seen_;
   std::vector<Item> stack_;   // found, and to be read
 };

@@ -103,7 +103,10 @@ class Scene {
       case 10: endSettle(); break;
       default:
         if (below(3) == 0) cluster_.machine(below(2)).flush().wait(cluster_.scope());
-        if (below(4) == 0 && fronts_.empty() && plans_.empty()) cluster_.restart(below(2));
+        if (below(4) == 0 && fronts_.empty()) {
+          job_ = nullptr;
+          cluster_.restart(below(2));
+        }
         break;
     }
   }
@@ -189,10 +192,16 @@ class Scene {
 
   void beginPrune() {
     const size_t member = below(2);
-    PruneJob job(cluster_.machine(member).snapshot(), cluster_.view("project", member), std::nullopt);
-    while (!job.step(1 + static_cast<uint32_t>(below(5)))) {
+    auto state = cluster_.machine(member).snapshot();
+    auto view = cluster_.view("project", member);
+    if (job_ == nullptr || below(3) == 0) {
+      job_ = std::make_unique<PruneJob>(std::move(state), kj::mv(view), std::nullopt);
+    } else {
+      job_->renew(std::move(state), kj::mv(view));
     }
-    plans_.push_back(job.take());
+    while (!job_->step(1 + static_cast<uint32_t>(below(5)))) {
+    }
+    plans_.push_back(job_->take());
   }
   void endPrune() {
     if (plans_.empty()) return;
@@ -253,6 +262,7 @@ class Scene {
   RepositoryInfo repository_;
   std::vector<ObjectId> commits_;   // that anybody ever made
   std::vector<Front> fronts_;
+  std::unique_ptr<PruneJob> job_;   // of the newest plan
   std::vector<PrunePlan> plans_;
   std::optional<SettleRecord> settle_;
 };

@@ -211,6 +211,41 @@ TEST_P(PruneTest, KeepsWhatIsYoung) {
   EXPECT_EQ(prune(false, 1).objects, 3u);
 }
 
+// What a prune does that was void because of a push.
+TEST_P(PruneTest, GoesOnFromANewerView) {
+  makeSide();
+  importHot(cluster, repository, git);
+  git.run({"checkout", "-q", "--orphan", "big"});
+  git.run({"rm", "-q", "-r", "-f", "."});
+  git.commit("big", std::string(3000, 'b'));
+  importPack(cluster, repository, git, {"big", "^side"});
+  deleteRef("refs/heads/side");
+  auto view = [&]() { return cluster.view("project"); };
+  auto plan = [](PruneJob& job) {
+    while (!job.step(1)) {
+    }
+    return job.take();
+  };
+  PruneJob job(cluster.machine().snapshot(), view(), std::nullopt);
+  const auto first = plan(job);
+  EXPECT_EQ(first.objects.size(), 3u);
+  EXPECT_EQ(first.packs.size(), 1u);
+  // The pack's branch is pushed, and one more commit; "start" goes, which was the parent of all.
+  importHot(cluster, repository, git);
+  deleteRef("refs/heads/side");
+  deleteRef("refs/heads/main");
+  deleteRef("refs/heads/start");
+  job.renew(cluster.machine().snapshot(), view());
+  const auto second = plan(job);
+  EXPECT_EQ(second.computedAt, cluster.log.size());
+  EXPECT_EQ(second.objects, first.objects) << "what was kept stays for this time";
+  EXPECT_TRUE(second.packs.empty());
+  PruneJob fresh(cluster.machine().snapshot(), view(), std::nullopt);
+  const auto third = plan(fresh);
+  EXPECT_GT(third.objects.size(), second.objects.size());
+  EXPECT_TRUE(third.packs.empty());
+}
+
 TEST_P(PruneTest, WhatIsSettledCanBePruned) {
   makeSide();
   importHot(cluster, repository, git);
