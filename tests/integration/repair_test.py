@@ -19,6 +19,8 @@ checkpoint_interval_ms = 300
 propose_timeout_ms = 3000
 """
 VOLUME_CODES = "VOLUME_(REPAIRING|DAMAGED|UNAVAILABLE)"   # of a volume that is not whole
+# Both came at once.
+MENDS_STATE = run([CTL, "scrub", "--help"], check=False).returncode == 0
 PUSHES = 1500   # some segments full of them
 
 
@@ -347,6 +349,77 @@ class ExtentRot(RepairTest):
         for node in nodes:
             self.assert_clone_equals(node, work)
         self.finish_whole(cluster)
+
+
+@unittest.skipUnless(MENDS_STATE, "this packmoord does not bring damaged states back")
+class StateRot(RepairTest):
+    def stopped_with_tables(self, cluster, node, signum=signal.SIGTERM):
+        """Stops it with a stored state of some tables."""
+        wait_for(lambda: volume_status(cluster, node)["checkpoint"] > PUSHES // 2 and
+                 bit_flips.state_files(node["data"]), "no checkpoint is made", 60)
+        cluster.kill_node(node, signum)
+        return bit_flips.state_files(node["data"])
+
+    def flip_tables(self, files):
+        """A bit in each 4 KiB of every table, so that whatever is read meets one."""
+        self.flip([bit_flips.Flip("state", path, at + self.random.randrange(
+            min(4096, os.path.getsize(path) - at)), self.random.randrange(8), True,
+            os.path.basename(path)) for path in files
+            for at in range(0, os.path.getsize(path), 4096)])
+
+    def finish_state(self, cluster, node):
+        """The damage is told; the state comes from another member; all is there."""
+        self.wait_log(cluster, node, "The stored state of a volume is damaged on this node")
+        self.wait_log(cluster, node, "The state of a volume is whole again")
+
+        def whole():
+            volume = volume_status(cluster, node)
+            return volume and not volume["repairing"] and not volume["problem"] and \
+                volume["transfers_installed"] > 0
+        wait_for(whole, f"{node['id']} does not become whole", 120)
+        told = [code for code in self.health(cluster, node) if re.fullmatch(VOLUME_CODES, code)]
+        self.assertEqual(told, [])
+        self.finish_whole(cluster)
+
+    def test_a_standby_fetches_a_state_that_has_rotted(self):
+        cluster, primary, (rotten, other) = self.begin()
+        self.push_some(cluster, [primary, other])
+        self.flip_tables(self.stopped_with_tables(cluster, rotten))
+        # While nobody leads it cannot be brought back.
+        for node in (primary, other):
+            cluster.kill_node(node)
+        cluster.start_node(rotten)
+        self.wait_log(cluster, rotten, "The stored state of a volume is damaged on this node")
+        self.wait_health(cluster, rotten, VOLUME_CODES, "the state store in .* fails its checksums")
+        self.assertNotEqual(volume_status(cluster, rotten)["role"], "primary")
+        for node in (primary, other):
+            cluster.start_node(node)
+        self.finish_state(cluster, rotten)
+        self.push_some(cluster, [rotten], 50)
+        self.finish_whole(cluster)
+
+    def test_a_primary_that_was_killed_fetches_a_state_that_has_rotted(self):
+        cluster, primary, others = self.begin()
+        self.push_some(cluster, [primary, *others])
+        self.flip_tables(self.stopped_with_tables(cluster, primary, signal.SIGKILL))
+        wait_for(lambda: primary_of(cluster), "No node leads", 60)
+        self.push_some(cluster, others, 50)
+        cluster.start_node(primary)
+        self.finish_state(cluster, primary)
+
+    def test_one_bit_that_nobody_reads_is_found_by_the_scrubber(self):
+        cluster, primary, (rotten, other) = self.begin()
+        self.push_some(cluster, [primary, other])
+        files = self.stopped_with_tables(cluster, rotten)
+        path = max(files, key=os.path.getsize)
+        self.flip([bit_flips.Flip("state", path, os.path.getsize(path) // 2,
+                                  self.random.randrange(8), True, os.path.basename(path))])
+        cluster.start_node(rotten)
+        cluster.wait_serving(rotten)
+        self.ctl(rotten, "scrub", "start")
+        self.finish_state(cluster, rotten)
+        wait_for(lambda: cluster.ctl(rotten, "scrub", "status")["passes"] > 0,
+                 "the pass does not end", 120)
 
 
 if __name__ == "__main__":
