@@ -20,7 +20,7 @@ propose_timeout_ms = 3000
 """
 VOLUME_CODES = "VOLUME_(REPAIRING|DAMAGED|UNAVAILABLE)"   # of a volume that is not whole
 # Both came at once.
-MENDS_STATE = run([CTL, "scrub", "--help"], check=False).returncode == 0
+MENDS_STATE = "scrub start" in run([CTL, "--help"], check=False).stdout
 PUSHES = 1500   # some segments full of them
 
 
