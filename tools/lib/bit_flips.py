@@ -65,6 +65,13 @@ class Frame:
         self.highest, self.checkpoints = {}, {}      # volume: index
         self.read_entries(content[self.offset + FRAME.size:self.end])
 
+    def still_there(self):
+        """Whether its segment has not been taken for something else since."""
+        with open(self.path, "rb") as f:
+            f.seek(self.offset)
+            header = f.read(FRAME.size)
+        return len(header) == FRAME.size and FRAME.unpack(header)[13] == self.hash
+
     def read_entries(self, body):
         at = 0
         for _ in range(self.entries):
@@ -190,6 +197,7 @@ BETWEEN = re.compile(r"the next intact batch after (\d+) is (\d+) in")
 AT_END = re.compile(r"batch (\d+) is not there, (?:and batches up to|but batch) (\d+) ")
 BEGINNING = re.compile(r"its first intact batch is (\d+) at offset")
 RECORDS = re.compile(r"has lost its records from")
+SCRUBBED = re.compile(r"is damaged in (segment-\d+) from offset (\d+) to (\d+)")
 MARKER_LOST = re.compile(r"The journal's marker is lost")
 
 
@@ -201,6 +209,12 @@ def journal_damage_told(place, text):
             or any(int(a) <= place.batch <= int(b) for a, b in AT_END.findall(text))
             or any(place.batch < int(a) for a in BEGINNING.findall(text))
             or bool(RECORDS.search(text)))
+
+
+def scrubber_told(place, text):
+    """Whether the scrubber has found the damaged part of the journal that the flip lies in."""
+    return any(name == os.path.basename(place.path) and int(a) <= place.offset < int(b)
+               for name, a, b in SCRUBBED.findall(text))
 
 
 # --- extents and the state ---------------------------------------------------------------------

@@ -250,7 +250,8 @@ class Torture:
         cluster = self.cluster
         self.make_disks()
         hosts = [self.network.hosts[f"n{i + 1}"].address for i in range(NODES)]
-        cluster.create(NODES, hosts=hosts, etcd_host=netns.HUB, extra=CONFIGURATION)
+        cluster.create(NODES, hosts=hosts, etcd_host=netns.HUB,
+                       extra=CONFIGURATION + self.rot.configuration())
         self.load, reader = None, None
         try:
             cluster.up()
@@ -261,12 +262,15 @@ class Torture:
             reader = Reader(self.load, nodes, self.options.seed)
             reader.start()
             finish = time.monotonic() + self.options.minutes * 60
+            faults = [fault for fault in self.options.faults if self.rot.possible(fault)]
+            if faults != self.options.faults:
+                say("rot-state is left out: this packmoord has no scrubber")
             turn = 0
             while time.monotonic() < finish:
                 time.sleep(self.random.uniform(*CALM_SECONDS))
                 # Each kind has its turn; the order is random.
-                if turn % len(self.options.faults) == 0:
-                    order = self.random.sample(self.options.faults, len(self.options.faults))
+                if turn % len(faults) == 0:
+                    order = self.random.sample(faults, len(faults))
                 self.strike(order[turn % len(order)])
                 turn += 1
             self.load.stop()

@@ -32,12 +32,20 @@ def git(*arguments, cwd=None):
 
 
 class Rot:
-    FAULTS = ("rot-journal", "rot-extent", "rot-running")
+    FAULTS = ("rot-journal", "rot-extent", "rot-running", "rot-state")
 
     def __init__(self, cluster, folder, random, repository):
         self.cluster, self.folder, self.random, self.repository = cluster, folder, random, repository
         self.counts = {}      # fault: Counter of "flipped", "unused", "overwritten", "detected", "repaired"
         self.failures = []    # flips that were not, as sentences
+        help_text = subprocess.run([cluster.program("packmoorctl"), "--help"], capture_output=True)
+        self.scrubs = b"scrub start" in help_text.stdout
+
+    def possible(self, fault):
+        return self.scrubs or fault != "rot-state"
+
+    def configuration(self):
+        return "scrub_rate = 0\n" if self.scrubs else ""
 
     def make_packs(self, node):
         self.cluster.ctl(node, "repo", "create", PACKS)
@@ -64,27 +72,53 @@ class Rot:
 
     def rot_journal(self, fault, node):
         self.stop(node)
+        mark = self.mark(node)
         places = self.flip(fault, self.journal_places(bit_flips.Journal(node["data"]), False))
-        return lambda: self.start_and_check(fault, node, places)
+        return lambda: self.start_and_check(fault, node, places, mark)
 
     def rot_extent(self, fault, node):
         self.stop(node)
+        mark = self.mark(node)
         wanted = self.extent_places(node)
         if self.random.random() < SIDECAR_SHARE:
             wanted.append(bit_flips.extent_flip(node["data"], self.random, ".sum"))
-        places = self.flip(fault, [place for place in wanted if place])
-        return lambda: self.start_and_check(fault, node, places)
+        places = self.flip(fault, wanted)
+        return lambda: self.start_and_check(fault, node, places, mark)
 
     def rot_running(self, fault, node):
-        """The process does not notice; what it has not written over is noticed at its next start."""
+        """The process does not notice by itself; its scrubber does, where it has one, and its next
+        start."""
+        mark = self.mark(node)
         journal = bit_flips.Journal(node["data"])
         wanted = self.journal_places(journal, True) + self.extent_places(node)
-        places = self.flip(fault, [place for place in wanted if place])
+        if self.scrubs:  # that mends it from memory
+            wanted.append(bit_flips.extent_flip(node["data"], self.random, ".sum"))
+        places = self.flip(fault, wanted)
 
         def mend():
+            if self.scrubs:
+                self.scrub(node)
             self.stop(node)
-            return self.start_and_check(fault, node, places)
+            return self.start_and_check(fault, node, places, mark)
         return mend
+
+    def rot_state(self, fault, node):
+        self.stop(node)
+        mark = self.mark(node)
+        places = self.flip(fault, [bit_flips.state_flip(node["data"], self.random)
+                                   for _ in range(self.random.randint(1, FLIPS_MAX))])
+        return lambda: self.start_and_check(fault, node, places, mark)
+
+    def scrub(self, node):
+        """A whole pass, and until nothing stands that it has found."""
+        passes = self.cluster.ctl(node, "scrub", "status")["passes"]
+        self.cluster.ctl(node, "scrub", "start")
+
+        def over():
+            status = self.cluster.ctl(node, "scrub", "status", check=False)
+            return status and status["passes"] > passes and \
+                all(finding["mended_ms"] > 0 for finding in status["findings"])
+        wait_for(over, f"{node['id']} does not mend what its scrubber finds", REPAIR_SECONDS_MAX)
 
     def journal_places(self, journal, closed):
         """Bits of batches that recovery has to miss: closed segments, the newest batches; and some bits
@@ -95,7 +129,7 @@ class Rot:
                   if known]
         if not closed:
             frames += [self.random.choice(journal.acknowledged[-8:]), journal.acknowledged[-1]]
-        places = [journal.flip_in(frame, self.random) for frame in frames]
+        places = [journal.flip_in(frame, self.random) for frame in frames if frame.still_there()]
         if not closed:
             places += [journal.flip_anywhere(self.random)]
         return places
@@ -107,7 +141,7 @@ class Rot:
     def flip(self, fault, places):
         """Flips the bits, no bit twice; gives the places with what was there."""
         counts = self.counts.setdefault(fault, collections.Counter())
-        unique = {(place.path, place.offset): place for place in places}.values()
+        unique = {(place.path, place.offset): place for place in places if place}.values()
         before = [(place, bit_flips.byte_at(place)) for place in unique]
         for place, _ in before:
             bit_flips.flip(place)
@@ -116,41 +150,60 @@ class Rot:
 
     # --- accounting --------------------------------------------------------------------------
 
-    def start_and_check(self, fault, node, places):
-        log = self.cluster.log_of(node)
-        mark = os.path.getsize(log)
+    def mark(self, node):
+        return os.path.getsize(self.cluster.log_of(node))
+
+    def start_and_check(self, fault, node, places, mark):
         overwritten = {place for place, before in places
-                       if bit_flips.byte_at(place) != before ^ (1 << place.bit)}
+                       if bit_flips.byte_at(place) not in (before, before ^ (1 << place.bit))}
         self.cluster.start_node(node)
         return lambda: self.check(fault, node, places, overwritten, mark)
 
     def check(self, fault, node, places, overwritten, mark):
         """Once it follows again."""
-        with open(self.cluster.log_of(node), errors="replace") as f:
-            f.seek(mark)
-            text = f.read()
         codes = {entry["code"] for entry in self.cluster.status(node)["health"]}
-        if any(place.kind in ("extent", "sidecar") for place, _ in places):
+        kinds = {place.kind for place, _ in places}
+        if kinds & {"extent", "sidecar"}:
             wait_for(lambda: self.cluster.status(node)["extents"]["missing"] == 0,
                      f"{node['id']} does not fetch what is missing", REPAIR_SECONDS_MAX)
             self.read_packs(node)
+        if "state" in kinds:
+            self.scrub(node)
+            wait_following(self.cluster, node)
+        with open(self.cluster.log_of(node), errors="replace") as f:
+            f.seek(mark)
+            text = f.read()
         counts = self.counts[fault]
         for place, before in places:
             if place in overwritten:
                 counts["overwritten"] += 1
-            elif place.kind == "journal":
-                told = bit_flips.journal_damage_told(place, text) and "JOURNAL_DAMAGED" in codes
-                if not place.needed and not told:
-                    counts["unused"] += 1
-                    continue
-                self.account(counts, node, place, told, self.is_whole(node))
-            elif place.kind == "sidecar":
-                told = f"{place.what} is damaged and counts as absent".lower() in text.lower()
-                self.account(counts, node, place, told, bit_flips.byte_at(place) == before)
+                continue
+            detected, repaired = getattr(self, place.kind)(node, place, before, text, codes)
+            if not place.needed and not detected:
+                counts["unused"] += 1
             else:
-                mended = bit_flips.byte_at(place) == before
-                extents = self.cluster.status(node)["extents"]
-                self.account(counts, node, place, mended or extents["blocks_bad"] > 0, mended)
+                self.account(counts, node, place, detected, repaired)
+
+    # --- of each kind: whether it was detected, and whether it was repaired ---------------------
+
+    def journal(self, node, place, before, text, codes):
+        at_start = bit_flips.journal_damage_told(place, text) and "JOURNAL_DAMAGED" in codes
+        return at_start or bit_flips.scrubber_told(place, text), self.is_whole(node)
+
+    def sidecar(self, node, place, before, text, codes):
+        mended = bit_flips.byte_at(place) == before
+        at_start = f"{place.what} is damaged and counts as absent".lower() in text.lower()
+        return at_start or "he scrubber found damage" in text and mended, mended
+
+    def extent(self, node, place, before, text, codes):
+        mended = bit_flips.byte_at(place) == before
+        return mended or self.cluster.status(node)["extents"]["blocks_bad"] > 0, mended
+
+    def state(self, node, place, before, text, codes):
+        """The whole state is replaced, with all its files."""
+        found = "he stored state of a volume is damaged" in text
+        replaced = "he state of a volume is whole again" in text and bit_flips.byte_at(place) is None
+        return found, replaced and self.is_whole(node)
 
     def account(self, counts, node, place, detected, repaired):
         counts["detected"] += detected
