@@ -8,7 +8,7 @@ import shutil
 
 from harness import CTL, PackmoorTest, git, os, run, signal, unittest, wait_for
 import bit_flips
-from bench_failover import primary_of, volume_status
+from cluster_watch import primary_of, volume_status
 from push_chains import Load, missing_commits
 
 CONFIGURATION = """

@@ -6,29 +6,21 @@ moved by hand; then the node is started again (SIGCONT) and waited for until it 
 longest time without any acknowledged push from the fault on. At the end every acknowledged push must
 be on every node and `packmoorctl volume verify` must find the members equal.
 """
-import argparse
-import json
 import os
-import shutil
 import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
+import experiment
 from cluster import Cluster, Problem, wait_for
-from push_chains import Load, longest_pause, missing_commits
+from cluster_watch import FOLLOW_SECONDS_MAX, lost_pushes, primary_of, wait_following
+from experiment import say
+from push_chains import Load, longest_pause
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WATCH_SECONDS = 2.0      # the load is watched so long after a fault, at least
 RESUME_SECONDS_MAX = 60
-FOLLOW_SECONDS_MAX = 60
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 class Clockwork(threading.Thread):
@@ -51,38 +43,6 @@ class Clockwork(threading.Thread):
     def take(self):
         worst, self.worst = self.worst, 0.0
         return worst
-
-
-def volume_status(cluster, node):
-    status = cluster.status(node)
-    for volume in (status or {}).get("volumes", []):
-        if volume["name"] == cluster.state["volume"]:
-            return volume
-    return None
-
-
-def primary_of(cluster):
-    """The node that leads, as it says itself."""
-    for node in cluster.state["nodes"]:
-        volume = volume_status(cluster, node) if cluster.lives(node) else None
-        if volume and volume["role"] == "primary":
-            return node
-    return None
-
-
-def wait_following(cluster, node):
-    """Until the node has applied what the primary has committed at the time of asking."""
-    primary = wait_for(lambda: primary_of(cluster), "No node leads", FOLLOW_SECONDS_MAX)
-    committed = volume_status(cluster, primary)["committed"]
-
-    def follows():
-        volume = volume_status(cluster, node)
-        return (volume and volume["role"] in ("standby", "primary") and not volume["problem"]
-                and volume["applied"] >= committed)
-    try:
-        wait_for(follows, f"Node {node['id']} does not follow", FOLLOW_SECONDS_MAX)
-    except Problem as problem:
-        raise Problem(f"{problem} It says: {volume_status(cluster, node)}")
 
 
 def strike(cluster, how, primary, others, turn):
@@ -129,22 +89,6 @@ def one_round(cluster, load, clockwork, how, turn):
             "machineLateMs": late * 1000}
 
 
-def lost_pushes(cluster, load, folder, repository="bench"):
-    """Acknowledged commits that a node does not have, as sentences."""
-    environment = {**os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
-
-    def run(command):
-        return subprocess.run(command, check=True, capture_output=True, text=True,
-                              env=environment).stdout
-    lost = []
-    for node in cluster.state["nodes"]:
-        clone = os.path.join(folder, "clone-" + node["id"])
-        run(["git", "clone", "-q", "--mirror", f"http://{node['http']}/{repository}.git", clone])
-        lost += [f"{node['id']}: {what}" for what in missing_commits(clone, load.heads(), run)]
-        shutil.rmtree(clone)
-    return lost
-
-
 def measure(options, folder):
     cluster = Cluster(os.path.join(folder, "cluster"))
     cluster.create(3, options.base_port)
@@ -168,9 +112,7 @@ def measure(options, folder):
             for client in load.clients:
                 client.stopped.set()
         cluster.down()
-        if options.keep_logs:
-            for node in cluster.state["nodes"]:
-                shutil.copy(cluster.log_of(node), options.keep_logs)
+        experiment.keep_logs(options, cluster)
     return {"how": options.how, "machineLateMs": clockwork.worst_ever * 1000, "times": options.times, "rounds": rounds,
             "pushes": load.count(), "failures": load.failures(), "lost": lost,
             "equal": verified["equal"], "members": len(verified["members"])}
@@ -199,29 +141,16 @@ def print_text(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tools/dev bench failover",
-                                     description=__doc__.split("\n")[0])
+    parser = experiment.parser_for("bench failover", __doc__)
     parser.add_argument("--how", choices=("kill", "stop", "switchover"), default="kill")
     parser.add_argument("--times", type=int, default=10, help="how often (default 10)")
     parser.add_argument("--connections", type=int, default=8)
-    parser.add_argument("--base-port", type=int, help="use ports from here on (default: free ones)")
-    parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
-    parser.add_argument("--dir", help="work in DIR (default: a new folder beside the build)")
-    parser.add_argument("--keep-logs", metavar="DIR", help="copy the nodes' logs to DIR at the end")
+    experiment.add_base_port(parser)
+    experiment.add_keep_logs(parser)
     options = parser.parse_args()
-    parent = options.dir or os.path.join(ROOT, "build")
-    os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix="failover-", dir=parent)
-    try:
-        results = measure(options, folder)
-    except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
+    results = experiment.run(options, "failover", lambda folder: measure(options, folder))
+    if results is None:
         return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if options.json:
-        with open(options.json, "w") as f:
-            json.dump(results, f, indent=2)
     print_text(results)
     for failure in (results["failures"] + results["lost"])[:20]:
         print(f"  {failure}")

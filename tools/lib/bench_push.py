@@ -7,26 +7,20 @@ journal's durable-batch latency stands beside raw O_DIRECT|O_DSYNC overwrites of
 measured in the same rounds: by one writer on an idle machine, and by one writer for each member at
 the same time, since the members share this machine's disk.
 """
-import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
+import experiment
+from experiment import ROOT, say
 from git_http_backend import GitHttpBackend
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BENCH = os.path.join(ROOT, "build", "bin", "packmoor-bench")
 CTL = os.path.join(ROOT, "build", "bin", "packmoorctl")
 DEV = os.path.join(ROOT, "tools", "dev")
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def bench(*arguments):
@@ -164,27 +158,23 @@ def print_text(summary):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tools/dev bench push", description=__doc__.split("\n")[0])
+    parser = experiment.parser_for("bench push", __doc__)
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (default 5)")
     parser.add_argument("--pushes", type=int, default=4000, help="to Packmoor, per round")
     parser.add_argument("--backend-pushes", type=int, default=240, help="to git-http-backend")
-    parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
-    parser.add_argument("--dir", help="work in DIR (default: a new folder beside the build)")
     options = parser.parse_args()
-    parent = options.dir or os.path.join(ROOT, "build")
-    os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix="bench-", dir=parent)
-    try:
+
+    def summarised(folder):
         results = measure(options, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    results["summary"] = summarise(results)
-    results["when"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    if options.json:
-        with open(options.json, "w") as f:
-            json.dump(results, f, indent=2)
+        results["summary"] = summarise(results)
+        results["when"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return results
+    results = experiment.run(options, "bench", summarised)
+    if results is None:
+        return 1
     print_text(results["summary"])
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

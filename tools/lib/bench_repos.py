@@ -3,19 +3,16 @@
 Makes repositories of one small commit each, then reads each node's resident memory and times
 `packmoorctl status`: as the cluster is after the load, and after a restart of all nodes.
 """
-import argparse
 import concurrent.futures
 import http.client
-import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from cluster import Cluster, Problem, ROOT, say, wait_for
+import experiment
+from cluster import Cluster, Problem, say, wait_for
 
 MEMORY_BYTES_MAX = 300_000_000
 STATUS_SECONDS_MAX = 1.0
@@ -141,27 +138,13 @@ def print_text(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tools/dev bench repos", description=__doc__.split("\n")[0])
+    parser = experiment.parser_for("bench repos", __doc__)
     parser.add_argument("--count", type=int, default=10_000, help="repositories (default 10000)")
     parser.add_argument("--nodes", type=int, default=3, help="how many (default 3)")
-    parser.add_argument("--base-port", type=int, help="use ports from here on (default: free ones)")
-    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
-    parser.add_argument("--dir", help="work in DIR (default: a new folder beside the build)")
+    experiment.add_base_port(parser)
     options = parser.parse_args()
-    parent = options.dir or os.path.join(ROOT, "build")
-    os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix="bench-", dir=parent)
-    try:
-        results = bench(options, folder)
-    except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if options.json:
-        with open(options.json, "w") as f:
-            json.dump(results, f, indent=2)
-    return 0 if print_text(results) else 1
+    results = experiment.run(options, "bench", lambda folder: bench(options, folder))
+    return 0 if results is not None and print_text(results) else 1
 
 
 if __name__ == "__main__":

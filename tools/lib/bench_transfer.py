@@ -7,22 +7,20 @@ when the transfer went on. The rate is that between the kills, beside the rate o
 files through TLS into synced files (tools/lib/tls_copy.py), under the same load and without any. At the
 end every acknowledged push must be on every node and the members be equal.
 """
-import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
+import experiment
 import tls_copy
-from bench_failover import lost_pushes, primary_of, say, volume_status, wait_following
 from cluster import Cluster, Problem, wait_for
+from cluster_watch import lost_pushes, primary_of, volume_status, wait_following
+from experiment import say
 from push_chains import Load
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CONNECTIONS = 8
 POLL_SECONDS = 0.1
 TRANSFER_SECONDS_MAX = 3600
@@ -214,41 +212,32 @@ def print_text(result):
     print(f"  members equal at the end: {'yes' if result['equal'] else 'NO'}")
 
 
+def on_cluster(options, folder):
+    cluster = Cluster(os.path.join(folder, "cluster"))
+    cluster.create(3, options.base_port, extra=CONFIGURATION)
+    try:
+        cluster.up()
+        return measure(cluster, options, folder)
+    finally:
+        cluster.down()
+
+
 def main():
-    parser = argparse.ArgumentParser(prog="tools/dev bench transfer",
-                                     description=__doc__.split("\n")[0])
+    parser = experiment.parser_for("bench transfer", __doc__)
     parser.add_argument("--gigabytes", type=float, default=5)
     parser.add_argument("--pack-mib", type=int, default=64, help="size of a push (default 64)")
     parser.add_argument("--pushes", type=int, default=200, help="small pushes a second meanwhile")
     parser.add_argument("--kill", default="receiver,source",
                         type=lambda text: [part for part in text.split(",") if part],
                         help="who is killed on the way: receiver,source (default), either, or ''")
-    parser.add_argument("--base-port", type=int, help="use ports from here on (default: free ones)")
-    parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
-    parser.add_argument("--dir", help="work in DIR (default: a new folder beside the build)")
+    experiment.add_base_port(parser)
     options = parser.parse_args()
     for whom in options.kill:
         if whom not in KILLS:
             parser.error(f"--kill takes {' and '.join(KILLS)}, not {whom}")
-    parent = options.dir or os.path.join(ROOT, "build")
-    os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix="transfer-", dir=parent)
-    cluster = Cluster(os.path.join(folder, "cluster"))
-    try:
-        cluster.create(3, options.base_port, extra=CONFIGURATION)
-        try:
-            cluster.up()
-            result = measure(cluster, options, folder)
-        finally:
-            cluster.down()
-    except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
+    result = experiment.run(options, "transfer", lambda folder: on_cluster(options, folder))
+    if result is None:
         return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if options.json:
-        with open(options.json, "w") as f:
-            json.dump(result, f, indent=2)
     print_text(result)
     for text in (result["failures"] + result["lost"])[:20]:
         print(f"  {text}")

@@ -7,27 +7,25 @@ and its extents. What was broken is mended before the next fault, and every flip
 have shown less than what was acknowledged before it, and `packmoorctl volume verify` must find the
 members equal. Prints a table of the faults, and fails when anything was lost.
 """
-import argparse
 import http.client
-import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
+import experiment
 import netns
-from bench_failover import lost_pushes, primary_of, wait_following
+import torture_rot
 from cluster import Cluster
+from cluster_watch import lost_pushes, primary_of, wait_following
+from experiment import say
 from processes import Problem, end, wait_for
 from push_chains import Load, longest_pause
 from torture_rot import Rot
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NODES = 3
 DISK_MIB = 3072
 FAULT_SECONDS = (0.3, 6.0)
@@ -40,10 +38,6 @@ CONFIGURATION = """
 segment = "4 MiB"
 checkpoint_bytes = "4 MiB"
 """
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 class Hosts(Cluster):
@@ -285,9 +279,7 @@ class Torture:
                 thread.stopped.set()
             self.network.heal()
             cluster.down()
-            if self.options.keep_logs:
-                for node in cluster.state["nodes"]:
-                    shutil.copy(cluster.log_of(node), self.options.keep_logs)
+            experiment.keep_logs(self.options, cluster)
             self.unmount()
             self.network.close()
         return {"seed": self.options.seed, "minutes": self.options.minutes,
@@ -310,13 +302,13 @@ class Torture:
         return found
 
 
-def print_text(results, rot_lines):
+def print_text(results):
     print(f"torture for {results['minutes']:g} minutes (seed {results['seed']}): {results['pushes']} "
           f"pushes acknowledged, {results['reads']} reads compared")
     print(f"  {'fault':18}{'times':>7}{'longest pause':>16}")
     for fault, row in sorted(results["faults"].items()):
         print(f"  {fault:18}{row['times']:7}{row['longestPauseMs']:13.0f} ms")
-    for line in rot_lines:
+    for line in torture_rot.lines(results["flips"], results["flipsNotMended"]):
         print(line)
     print(f"  acknowledged pushes that a node lacks: {len(results['lost'])}")
     print(f"  reads that showed too little: {len(results['stale'])}")
@@ -329,34 +321,21 @@ def print_text(results, rot_lines):
 
 def main():
     netns.enter("--inside")
-    parser = argparse.ArgumentParser(prog="tools/dev torture", description=__doc__.split("\n")[0])
+    parser = experiment.parser_for("torture", __doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--connections", type=int, default=6)
     parser.add_argument("--faults", default=",".join(Torture.FAULTS),
                         type=lambda text: text.split(","), help="of: " + ",".join(Torture.FAULTS))
-    parser.add_argument("--json", metavar="FILE", help="write all results to FILE")
-    parser.add_argument("--dir", help="work in DIR (default: a new folder beside the build)")
-    parser.add_argument("--keep-logs", metavar="DIR", help="copy the nodes' logs to DIR at the end")
+    experiment.add_keep_logs(parser)
     options = parser.parse_args()
     for fault in options.faults:
         if fault not in Torture.FAULTS:
             parser.error(f"there is no fault {fault}; there are {', '.join(Torture.FAULTS)}")
-    parent = options.dir or os.path.join(ROOT, "build")
-    os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp(prefix="torture-", dir=parent)
-    try:
-        torture = Torture(options, folder)
-        results = torture.run()
-    except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
+    results = experiment.run(options, "torture", lambda folder: Torture(options, folder).run())
+    if results is None:
         return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if options.json:
-        with open(options.json, "w") as f:
-            json.dump(results, f, indent=2)
-    print_text(results, torture.rot.lines() if results["flips"] else [])
+    print_text(results)
     for text in (results["lost"] + results["flipsNotMended"] + results["stale"]
                  + results["failuresAtHealthyNodes"])[:20]:
         print(f"  {text}")

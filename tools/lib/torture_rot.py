@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import bit_flips
-from bench_failover import volume_status, wait_following
+from cluster_watch import volume_status, wait_following
 from processes import Problem, wait_for
 
 PACKS = "packs"       # the repository that gives the nodes extents
@@ -229,11 +229,15 @@ class Rot:
                                           timeout=REPAIR_SECONDS_MAX, check=False),
                  f"{node['id']} cannot verify the volume", REPAIR_SECONDS_MAX)
 
-    def lines(self):
-        """The rows of the final table."""
-        yield (f"  {'bits flipped in':18}{'flipped':>8}{'unused':>8}{'written over':>14}{'detected':>10}"
-               f"{'repaired':>10}")
-        for fault, counts in sorted(self.counts.items()):
-            yield (f"  {fault:18}{counts['flipped']:8}{counts['unused']:8}{counts['overwritten']:14}"
-                   f"{counts['detected']:10}{counts['repaired']:10}")
-        yield f"  flipped bits that were not noticed or not mended: {len(self.failures)}"
+
+def lines(flips, failures):
+    """The rows of the final table; `flips`: {fault: counts}."""
+    if not flips:
+        return
+    yield (f"  {'bits flipped in':18}{'flipped':>8}{'unused':>8}{'written over':>14}{'detected':>10}"
+           f"{'repaired':>10}")
+    for fault, counts in sorted(flips.items()):
+        values = [counts.get(key, 0) for key in ("flipped", "unused", "overwritten", "detected",
+                                                 "repaired")]
+        yield f"  {fault:18}" + "".join(f"{v:{w}}" for v, w in zip(values, (8, 8, 14, 10, 10)))
+    yield f"  flipped bits that were not noticed or not mended: {len(failures)}"
