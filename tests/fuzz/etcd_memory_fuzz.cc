@@ -2,34 +2,19 @@
 // Goal: whatever stands in a node's file about etcd, or in etcd's marker of a past, is either refused
 // with a KJ exception or survives being written and read again. The first byte chooses: a marker, the
 // file as it is, or the file's JSON below a checksum that is right.
+#include "decoder_fuzz.h"
 #include "rpc/etcd_memory.h"
 
-#include <kj/exception.h>
 #include <replicator/types.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <optional>
 #include <string>
 #include <string_view>
 
-namespace {
-
-template <typename Func>
-auto attempt(Func func) -> std::optional<decltype(func())> {
-  std::optional<decltype(func())> value;
-  kj::runCatchingExceptions([&]() { value = func(); });
-  return value;
-}
-
-void require(bool holds) {
-  if (!holds) abort();
-}
-
-}  // namespace
-
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace packmoor::rpc;  // NOLINT: a program's source
+  using packmoor::fuzz::attempt;
+  using packmoor::fuzz::require;
   if (size == 0) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
   if (data[0] % 3 == 0) {

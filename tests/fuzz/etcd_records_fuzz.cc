@@ -1,32 +1,16 @@
 // module: rpc
 // Goal: whatever stands in etcd is either refused with a KJ exception or is a record that survives
 // being written and read again. The first byte chooses between a volume and a node.
+#include "decoder_fuzz.h"
 #include "rpc/etcd_records.h"
 
-#include <kj/exception.h>
-
 #include <cstdint>
-#include <cstdlib>
-#include <optional>
 #include <string_view>
-
-namespace {
-
-template <typename Func>
-auto attempt(Func func) -> std::optional<decltype(func())> {
-  std::optional<decltype(func())> value;
-  kj::runCatchingExceptions([&]() { value = func(); });
-  return value;
-}
-
-void require(bool holds) {
-  if (!holds) abort();
-}
-
-}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace packmoor::rpc;  // NOLINT: a program's source
+  using packmoor::fuzz::attempt;
+  using packmoor::fuzz::require;
   if (size == 0) return 0;
   const std::string_view text(reinterpret_cast<const char*>(data) + 1, size - 1);
   if (data[0] % 2 == 0) {

@@ -75,6 +75,12 @@ class StateTransferTest : public testing::Test {
     }, 60'000, phase);
   }
 
+  // All is there on every node, and c needed one checkpoint for it.
+  void settleInstalledOnce(SimCluster& cluster) {
+    settleAndVerify(cluster);
+    EXPECT_EQ(installedAtC(cluster), 1u);
+  }
+
   uint64_t installedAtC(SimCluster& cluster) {
     return cluster.node(2).volume().status().transfer.installed;
   }
@@ -84,8 +90,7 @@ TEST_F(StateTransferTest, AMemberBelowTheLogOfThePrimaryConverges) {
   SimCluster cluster(501, 3, smallLogs());
   beginWithOneBehind(cluster);
   startC(cluster);
-  settleAndVerify(cluster);
-  EXPECT_EQ(installedAtC(cluster), 1u);
+  settleInstalledOnce(cluster);
   cluster.until([&]() { return cluster.node(2).volume().status().problem.empty(); }, 5000,
                 "nothing is wrong there any more");
   // It counts again: with one of the others down, a write quorum is there.
@@ -153,8 +158,7 @@ TEST_F(StateTransferTest, ThePrimaryServesMeanwhile) {
   EXPECT_LT(transfer.fileBytesDone, transfer.fileBytes);
   load.join();
   EXPECT_EQ(load.failed, 0u) << load.lastFailure;
-  settleAndVerify(cluster);
-  EXPECT_EQ(installedAtC(cluster), 1u);
+  settleInstalledOnce(cluster);
 }
 
 TEST_F(StateTransferTest, ANewMemberWithoutDataGetsItsStateTheSameWay) {
@@ -167,8 +171,7 @@ TEST_F(StateTransferTest, ANewMemberWithoutDataGetsItsStateTheSameWay) {
   for (int i = 0; i < 5; ++i) cluster.put(0, "early", std::to_string(i));
   recycle(cluster, RecordIndex(10));
   startC(cluster);
-  settleAndVerify(cluster);
-  EXPECT_EQ(installedAtC(cluster), 1u);
+  settleInstalledOnce(cluster);
 }
 
 // The receiver is killed, or loses power, again and again; what it has fetched is not fetched again.
@@ -186,8 +189,7 @@ TEST_F(StateTransferTest, ARestartOfTheReceiverKeepsWhatItHas) {
     startC(cluster);
   }
   EXPECT_GT(fetched, kFillerBytes / 4);
-  settleAndVerify(cluster);
-  EXPECT_EQ(installedAtC(cluster), 1u);
+  settleInstalledOnce(cluster);
 }
 
 // Its checkpoints go with the source; the receiver begins a new one and keeps the blocks that are equal.
@@ -240,8 +242,7 @@ TEST_F(StateTransferTest, ACorruptedBlockIsFetchedAgain) {
            installedAtC(cluster) > 0;
   }, 60'000, "a block comes damaged");
   EXPECT_GT(cluster.node(2).volume().status().transfer.blocksRefetched, 0u);
-  settleAndVerify(cluster);
-  EXPECT_EQ(installedAtC(cluster), 1u);
+  settleInstalledOnce(cluster);
 }
 
 // It was the primary and has records of its own where the new primary's log begins. The new primary still
@@ -325,8 +326,7 @@ TEST_F(StateTransferTest, AStagedBlockThatRotsIsFetchedAgain) {
   startC(cluster);
   awaitPhase(cluster, "fetching");
   EXPECT_LT(cluster.node(2).volume().status().transfer.fileBytesDone, before);
-  settleAndVerify(cluster);
-  EXPECT_EQ(installedAtC(cluster), 1u);
+  settleInstalledOnce(cluster);
 }
 
 // Cuts the power of "c", which has begun to fetch, at its write `step` from now on. False: it has
