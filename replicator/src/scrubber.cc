@@ -84,7 +84,12 @@ Co<void> ScrubberImpl::runForever() {
 
 Co<void> ScrubberImpl::mendForever() {
   for (;;) {
-    co_await mendWanted_.waitFor(parts_.env.timer, kMendPauseMs);
+    // Volumes mend by themselves, and are looked at often; a block is asked for again and again.
+    const auto& findings = progress_.status.findings;
+    const bool volumesMend = std::any_of(findings.begin(), findings.end(), [](const auto& finding) {
+      return finding.mendedMs == 0 && finding.kind != ScrubPhase::kExtents;
+    });
+    co_await mendWanted_.waitFor(parts_.env.timer, volumesMend ? kTickMs : kMendPauseMs);
     auto mending = outcomeOf(mendAll().promise());
     auto failure = co_await kj::mv(mending);
     KJ_IF_MAYBE(exception, failure) {
