@@ -205,6 +205,8 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.bytes("log_repair", r.logRepairBytes, 0, kTiB);
   reader.bytes("lag_max", r.lagBytesMax, kMiB, kTiB);
   reader.bytes("transfer_rate", r.transferBytesPerSecond, 0, kTiB);
+  reader.bytes("scrub_rate", r.scrubBytesPerSecond, 0, kTiB);
+  reader.millis("scrub_interval_ms", r.scrubIntervalMs, 1000, 365 * kDayMs);
   reader.bytes("segment", r.segmentBytes, kMiB, 4 * kGiB);
   reader.millis("extent_expiry_ms", r.extentExpiryMs, 10, 365 * kDayMs);
   reader.leave();

@@ -32,6 +32,7 @@ bool changes(const control::Request& request) {
     case control::Request::kClusterBalance:
     case control::Request::kCoordinatorAccept:
     case control::Request::kNodeDrain:
+    case control::Request::kScrubChange:
       return true;
     default:
       return false;

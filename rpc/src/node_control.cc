@@ -3,6 +3,7 @@
 #include "control_reply.h"
 #include "coordinator_control.h"
 #include "node_status.h"
+#include "scrub_control.h"
 #include "volume_control.h"
 
 #include <kernelio/co.h>
@@ -73,6 +74,12 @@ class Control final : public NodeControl {
         return guarded(volumeVerify(request.volume_verify().name(), response), true,
                        "The volume " + request.volume_verify().name() + " was not verified.",
                        response);
+      case Request::kScrubStatus:
+        return guarded(scrubStatus(view_, response), false,
+                       "The scrubber's status cannot be given.", response);
+      case Request::kScrubChange:
+        return guarded(scrubChange(view_, request.scrub_change(), response), true,
+                       "The scrubber was not changed.", response);
       case Request::kCoordinatorStatus:
         return guarded(coordinatorStatus(view_, response), false,
                        "The coordinator's status cannot be given.", response);

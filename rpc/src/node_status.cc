@@ -1,6 +1,7 @@
 #include "node_status.h"
 
 #include "repair_health.h"
+#include "scrub_control.h"
 
 namespace packmoor::rpc {
 namespace {
@@ -258,6 +259,11 @@ void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
   }
   if (view.journal != nullptr) fillJournal(*view.journal, status);
   if (view.extents != nullptr) fillExtents(*view.extents, status);
+  if (view.scrubber != nullptr) {
+    control::ScrubStatus& scrub = *status.mutable_scrub();
+    fillScrub(view.scrubber->status(), config.replication.scrubIntervalMs, scrub);
+    scrubHealth(scrub, view.env->clock.nowMs(), status);
+  }
   if (view.git != nullptr) status.set_repositories(view.git->repositoryCount());
   fillFront(view, status);
   if (view.replicator != nullptr) {

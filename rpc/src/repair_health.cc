@@ -57,4 +57,41 @@ void repairHealth(const control::VolumeStatus& volume, control::NodeStatus& stat
   add(status, "VOLUME_REPAIRING", false, std::move(message) + ". This node does not lead until then.");
 }
 
+void scrubHealth(const control::ScrubStatus& scrub, int64_t nowMs, control::NodeStatus& status) {
+  uint64_t standing = 0, mended = 0;
+  std::string stands, was;
+  for (const control::ScrubFinding& finding : scrub.findings()) {
+    if (finding.mended_ms() > 0) {
+      if (mended++ == 0) was = finding.what();
+    } else if (standing++ == 0) {
+      stands = finding.what();
+      if (!finding.problem().empty()) stands += " It is not mended yet: " + finding.problem() + ".";
+    }
+  }
+  if (standing > 0) {
+    add(status, "SCRUB_ERRORS", true,
+        "The scrubber found damage on this node's disk that is not mended, in " +
+            std::to_string(standing) + (standing == 1 ? " place. " : " places; the first: ") + stands +
+            " It is tried again by itself. See `packmoorctl scrub status`, bring back members that "
+            "are away, and replace the disk.");
+  }
+  if (mended > 0) {
+    add(status, "SCRUB_REPAIRED", false,
+        "The scrubber found damage on this node's disk and mended it, in " +
+            std::to_string(mended) + (mended == 1 ? " place: " : " places; the first: ") + was +
+            " Look after the disk; `packmoorctl scrub acknowledge` ends this note.");
+  }
+  const int64_t interval = static_cast<int64_t>(scrub.interval_ms());
+  const int64_t since = scrub.last_pass_ms() > 0 ? scrub.last_pass_ms() : scrub.since_ms();
+  if (interval > 0 && nowMs - since > 2 * interval) {
+    add(status, "SCRUB_OVERDUE", false,
+        std::string("Nothing has read all of this node's disk for more than twice the interval set "
+                    "for that. ") +
+            (scrub.paused() ? "The scrubber is paused: `packmoorctl scrub resume`."
+             : !scrub.waits().empty()
+                 ? "The scrubber does not get on: " + scrub.waits() + "."
+                 : "Let replication.scrub_rate be higher, or the interval longer."));
+  }
+}
+
 }  // namespace packmoor::rpc

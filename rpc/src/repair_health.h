@@ -12,5 +12,8 @@ namespace packmoor::rpc {
 void blockHealth(const control::ExtentStatus& extents, control::NodeStatus& status);
 // VOLUME_REPAIRING, VOLUME_DAMAGED
 void repairHealth(const control::VolumeStatus& volume, control::NodeStatus& status);
+// SCRUB_ERRORS: what the scrubber found and nothing has mended. SCRUB_REPAIRED: what was, until it is
+// acknowledged or a day has passed. SCRUB_OVERDUE: no pass was completed for twice the interval.
+void scrubHealth(const control::ScrubStatus& scrub, int64_t nowMs, control::NodeStatus& status);
 
 }  // namespace packmoor::rpc

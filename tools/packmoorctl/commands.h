@@ -64,6 +64,12 @@ int nodeOkToStop(const Session& session, const std::string& node);
 int volumeSwitchover(const Session& session, const std::string& name, const std::string& to);
 int volumeVerify(const Session& session, const std::string& name);
 
+int scrubStatus(const Session& session);
+int scrubStart(const Session& session);
+int scrubPause(const Session& session);
+int scrubResume(const Session& session);
+int scrubAcknowledge(const Session& session);
+
 int coordinatorStatus(const Session& session);
 // Without a cluster id it is asked for on the terminal.
 int coordinatorAccept(const Session& session, std::string clusterId,

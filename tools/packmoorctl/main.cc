@@ -28,6 +28,7 @@ Examples:
   packmoorctl volume switchover main --to n2
   packmoorctl coordinator status
   packmoorctl volume add-member main n4
+  packmoorctl scrub start
   packmoorctl journal verify --data /var/lib/packmoor
 )";
 
@@ -152,6 +153,19 @@ void addCoordinator(CLI::App& app, Arguments& a, Action& chosen) {
       ->delimiter(',');
 }
 
+void addScrub(CLI::App& app, Arguments& a, Action& chosen) {
+  CLI::App* noun = app.add_subcommand("scrub", "Read all of a node's disk to find what it has lost");
+  noun->require_subcommand(1)->fallthrough();
+  verb(noun, "status", "Show what is read and was found; exit code 1 while damage stands", chosen,
+       [&a]() { return scrubStatus(a.session); });
+  verb(noun, "start", "Begin a pass now", chosen, [&a]() { return scrubStart(a.session); });
+  verb(noun, "pause", "Read nothing until it is resumed", chosen,
+       [&a]() { return scrubPause(a.session); });
+  verb(noun, "resume", "Go on where it was", chosen, [&a]() { return scrubResume(a.session); });
+  verb(noun, "acknowledge", "End the notes of what was mended", chosen,
+       [&a]() { return scrubAcknowledge(a.session); });
+}
+
 void addJournal(CLI::App& app, Arguments& a, Action& chosen) {
   CLI::App* noun = app.add_subcommand("journal", "Read the journal of a stopped node");
   noun->require_subcommand(1)->fallthrough();
@@ -204,6 +218,7 @@ int run(int argc, char** argv) {
   addRepo(app, arguments, chosen);
   addVolume(app, arguments, chosen);
   addCoordinator(app, arguments, chosen);
+  addScrub(app, arguments, chosen);
   addJournal(app, arguments, chosen);
   CLI::App* cluster = app.add_subcommand("cluster", "What concerns all nodes");
   cluster->require_subcommand(1)->fallthrough();

@@ -38,6 +38,18 @@ void printNode(const NodeStatus& node) {
     std::printf("  extents     %s sealed, %s\n", countText(node.extents().sealed()).c_str(),
                 bytesText(node.extents().sealed_bytes()).c_str());
   }
+  if (node.has_extents() && node.extents().blocks_bad() > 0) {
+    std::printf("  bad blocks  %s found, %s repaired, %s stand\n",
+                countText(node.extents().blocks_bad()).c_str(),
+                countText(node.extents().blocks_repaired()).c_str(),
+                countText(node.extents().blocks_standing()).c_str());
+  }
+  if (node.has_scrub()) {
+    const auto& scrub = node.scrub();
+    std::printf("  scrub       %s%s, last complete pass %s\n", scrub.phase().c_str(),
+                scrub.paused() ? ", paused" : "",
+                scrub.last_pass_ms() == 0 ? "never" : timeText(scrub.last_pass_ms()).c_str());
+  }
   const auto& front = node.front();
   std::printf("  served      %s pushes (%s refused), %s fetches, %s connections now\n",
               countText(front.pushes()).c_str(), countText(front.pushes_refused()).c_str(),

@@ -74,6 +74,7 @@ Co<void> Node::start() {
   step_ = kFailed;
   background("the replicator", replicator_->run());
   background("the git layer's maintenance", git_->run());
+  co_await openScrubber();
   if (transport_ != nullptr) background("the list of nodes", followNodes());
   if (remembersVolumes()) background("this node's registration", registerNode());
   else co_await registerNode();
@@ -211,6 +212,17 @@ void Node::buildGit() {
   view_.front = front_.get();
 }
 
+Co<void> Node::openScrubber() {
+  replicator::ScrubOptions options;
+  options.bytesPerSecond = config_.replication.scrubBytesPerSecond;
+  options.intervalMs = config_.replication.scrubIntervalMs;
+  auto opening = replicator::Scrubber::open(
+      replicator::ScrubParts{env_->env(), *journal_, *extents_, *replicator_}, options);
+  scrubber_ = co_await kj::mv(opening);
+  view_.scrubber = scrubber_.get();
+  background("the scrubber", scrubber_->run());
+}
+
 Co<void> Node::listenToPeers() {
   peerListener_ = co_await transport_->listen(config_.peers.listen, *replicator_);
   view_.rpcAddress = withPort(config_.peersAdvertised(), peerListener_->port());
@@ -337,6 +349,7 @@ Co<void> Node::shutDown() {
     }
   }
   view_.replicator = nullptr;
+  view_.scrubber = nullptr;
   view_.git = nullptr;
   view_.front = nullptr;
   tasks_ = nullptr;

@@ -52,6 +52,7 @@ class Node final : private kj::TaskSet::ErrorHandler {
   Co<void> openCoordinator();
   Co<void> openEtcdCoordinator();
   void buildGit();
+  Co<void> openScrubber();
   Co<void> listenToPeers();
   Co<void> registerNode();
   bool remembersVolumes();
@@ -83,6 +84,7 @@ class Node final : private kj::TaskSet::ErrorHandler {
   rpc::PeerTransport* transport_ = nullptr;               // peers_, in a cluster
   kj::Own<gitlayer::GitNode> git_;
   kj::Own<replicator::Replicator> replicator_;
+  kj::Own<replicator::Scrubber> scrubber_;
   kj::Own<rpc::PeerListener> peerListener_;
   kj::Own<gitlayer::GitFront> front_;
   FrontGate gate_;

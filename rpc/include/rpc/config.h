@@ -72,6 +72,8 @@ struct NodeConfig {
     uint64_t logRepairBytes = 32ull << 20;
     uint64_t lagBytesMax = 128ull << 20;
     uint64_t transferBytesPerSecond = 1ull << 30;  // 0: no bound
+    uint64_t scrubBytesPerSecond = 32ull << 20;    // 0: no bound
+    int64_t scrubIntervalMs = 7ll * 24 * 3600 * 1000;
     uint64_t segmentBytes = 64ull << 20;
     int64_t extentExpiryMs = 3'600'000;
   } replication;

@@ -19,6 +19,7 @@
 #include <gitlayer/git_node.h>
 #include <kernelio/env.h>
 #include <replicator/replicator.h>
+#include <replicator/scrubber.h>
 
 #include <functional>
 #include <map>
@@ -57,6 +58,7 @@ struct NodeView {
   EtcdCoordinator* etcd = nullptr;         // the coordinator, where it is etcd
   replicator::Peers* peers = nullptr;
   replicator::Replicator* replicator = nullptr;
+  replicator::Scrubber* scrubber = nullptr;
   gitlayer::GitNode* git = nullptr;
   gitlayer::GitFront* front = nullptr;
   GitHttpServer* http = nullptr;

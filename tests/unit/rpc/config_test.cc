@@ -51,6 +51,9 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
             defaults.replication.checkpointIntervalMs);
   EXPECT_EQ(example.config.replication.logRetainBytes, defaults.replication.logRetainBytes);
   EXPECT_EQ(example.config.replication.logRepairBytes, defaults.replication.logRepairBytes);
+  EXPECT_EQ(example.config.replication.scrubBytesPerSecond,
+            defaults.replication.scrubBytesPerSecond);
+  EXPECT_EQ(example.config.replication.scrubIntervalMs, defaults.replication.scrubIntervalMs);
   EXPECT_EQ(example.config.replication.segmentBytes, defaults.replication.segmentBytes);
   EXPECT_EQ(example.config.replication.extentExpiryMs, defaults.replication.extentExpiryMs);
   EXPECT_EQ(example.config.git.inlinePackBytesMax, defaults.git.inlinePackBytesMax);

@@ -102,5 +102,53 @@ TEST(RepairHealth, AWholeVolumeSaysNothing) {
   EXPECT_EQ(status.health_size(), 0);
 }
 
+control::ScrubStatus scrubbed() {
+  control::ScrubStatus scrub;
+  scrub.set_interval_ms(1000);
+  scrub.set_last_pass_ms(10'000);
+  return scrub;
+}
+
+control::NodeStatus statusOf(const control::ScrubStatus& scrub, int64_t nowMs) {
+  control::NodeStatus status;
+  scrubHealth(scrub, nowMs, status);
+  return status;
+}
+
+TEST(RepairHealth, WhatTheScrubberFoundIsAnErrorUntilItIsMended) {
+  auto scrub = scrubbed();
+  EXPECT_EQ(statusOf(scrub, 11'000).health_size(), 0);
+  auto& finding = *scrub.add_findings();
+  finding.set_what("Block 3 of extent e is damaged.");
+  finding.set_problem("no other member gives the block");
+  auto health = onlyHealth(statusOf(scrub, 11'000));
+  EXPECT_EQ(health.code(), "SCRUB_ERRORS");
+  EXPECT_EQ(health.severity(), "error");
+  EXPECT_THAT(health.message(), HasSubstr("Block 3 of extent e is damaged. It is not mended yet: no "
+                                          "other member gives the block."));
+  EXPECT_THAT(health.message(), HasSubstr("packmoorctl scrub status"));
+  finding.set_mended_ms(10'500);
+  health = onlyHealth(statusOf(scrub, 11'000));
+  EXPECT_EQ(health.code(), "SCRUB_REPAIRED");
+  EXPECT_EQ(health.severity(), "warning");
+  EXPECT_THAT(health.message(), HasSubstr("in 1 place: Block 3 of extent e is damaged."));
+  EXPECT_THAT(health.message(), HasSubstr("packmoorctl scrub acknowledge"));
+}
+
+TEST(RepairHealth, AScrubThatDoesNotComeRoundIsOverdue) {
+  auto scrub = scrubbed();
+  EXPECT_EQ(statusOf(scrub, 12'000).health_size(), 0);
+  auto health = onlyHealth(statusOf(scrub, 12'001));
+  EXPECT_EQ(health.code(), "SCRUB_OVERDUE");
+  EXPECT_EQ(health.severity(), "warning");
+  EXPECT_THAT(health.message(), HasSubstr("scrub_rate"));
+  scrub.set_paused(true);
+  EXPECT_THAT(onlyHealth(statusOf(scrub, 12'001)).message(), HasSubstr("packmoorctl scrub resume"));
+  // A node that was never scrubbed counts from its beginning.
+  scrub.set_last_pass_ms(0);
+  scrub.set_since_ms(11'000);
+  EXPECT_EQ(statusOf(scrub, 12'001).health_size(), 0);
+}
+
 }  // namespace
 }  // namespace packmoor::rpc
