@@ -41,6 +41,7 @@ class GitNodeImpl final : public GitNode {
     return pushTo(repository, std::move(transaction));
   }
   kj::Maybe<replicator::Volume&> volumeOf(RepositoryId repository) override;
+  std::string repositoryName(replicator::Volume& volume, RepositoryId repository) override;
   replicator::Replicator& replicator() override {
     return KJ_REQUIRE_NONNULL(replicator_, "the git layer has no replicator yet");
   }
@@ -121,6 +122,11 @@ kj::Maybe<replicator::Volume&> GitNodeImpl::volumeOf(RepositoryId repository) {
     if (machineOf(*volume).holds(repository)) return *volume;
   }
   return nullptr;
+}
+
+std::string GitNodeImpl::repositoryName(replicator::Volume& volume, RepositoryId repository) {
+  auto row = findRepository(*machineOf(volume).snapshot(), repository);
+  return row.has_value() ? row->info.name : std::string();
 }
 
 kj::Maybe<replicator::Volume&> GitNodeImpl::volumeWith(std::string_view name) {

@@ -400,7 +400,7 @@ VolumeStatus VolumeImpl::status() {
   }
   status.losses = record_.losses;
   status.diverged = divergedProblem();
-  status.noConsent = consentProblem();
+  status.noConsent = toldNoConsent_;
   status.staleMs = staleMs();
   status.repairing = member_.repairing() || stateDamaged();
   addRepairTo(status);

@@ -71,6 +71,7 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kPartnerLostMs = 1000;     // a silent partner of a pair counts as lost
   static constexpr int64_t kPartnerWaitMs = 3000;     // after a start, for the partner to be there
   static constexpr int64_t kInstallPauseMs = 100;
+  static constexpr int64_t kNoConsentMs = 3000;       // of it before it is told: nodes start and come back
   // The log is kept for members that fetch a checkpoint up to so many times its usual bound.
   static constexpr uint64_t kTransferLogFactor = 4;
 
@@ -317,6 +318,7 @@ class VolumeImpl final : public Volume,
   bool deferred_ = false;               // let a member with a newer log go first
   std::string noConsent_;               // why, when last asked; told once
   std::string toldDiverged_, toldNoConsent_;
+  int64_t noConsentSinceMs_ = 0;        // 0: a takeover is not wanted, or can be made
   // An unproven member's log holds other records than the primary's behind this; zeros: it is not known
   // where they part.
   std::optional<LogPosition> partedAt_;

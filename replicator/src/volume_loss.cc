@@ -127,9 +127,12 @@ std::string VolumeImpl::divergedProblem() {
       return {};
     }
   }
+  const bool compared = !partedAt_.has_value() || partedAt_->index.value > 0;
   return kj::str("this member is diverged: a loss was accepted without it in epoch ", loss->epoch,
                  ", and its records ", from.c_str(), "up to ", log_.last().index,
-                 " are not the volume's history; it is not counted and never leads. See `packmoorctl "
+                 compared ? " are not the volume's history"
+                          : " cannot be compared with the volume's history any more",
+                 "; it is not counted and never leads. See `packmoorctl "
                  "volume lost-writes ", record_.name.c_str(),
                  "` for what they are; then `packmoorctl volume discard-diverged ",
                  record_.name.c_str(), "` here lets it begin anew").cStr();
@@ -159,7 +162,8 @@ std::string VolumeImpl::consentProblem() {
   if (primary_ != nullptr || hearsPrimary() || unproven()) return {};
   if (!watch_.suspects(nowMs()) && primaryNode_ != parts_.self.node) return {};
   const VolumeConfiguration& last = configurationToFence(record_);
-  if (last.epoch.value == 0) return {};
+  const bool mine = namesNode(last, parts_.self.node) || namesNode(record_.current, parts_.self.node);
+  if (last.epoch.value == 0 || !mine) return {};
   std::string away;
   size_t there = 0;
   for (const MemberIdentity& member : last.members) {
@@ -182,7 +186,14 @@ std::string VolumeImpl::consentProblem() {
 
 // Each situation is told once in the log.
 void VolumeImpl::tickLoss() {
-  const std::string diverged = divergedProblem(), consent = consentProblem();
+  const std::string diverged = divergedProblem();
+  std::string consent = consentProblem();
+  if (consent.empty()) {
+    noConsentSinceMs_ = 0;
+  } else {
+    if (noConsentSinceMs_ == 0) noConsentSinceMs_ = nowMs();
+    if (nowMs() - noConsentSinceMs_ < kNoConsentMs) consent.clear();
+  }
   if (toldDiverged_.empty() && !diverged.empty()) {
     KJ_LOG(ERROR, "MEMBER_DIVERGED", record_.name.c_str(), diverged.c_str());
   }

@@ -33,6 +33,9 @@ bool changes(const control::Request& request) {
     case control::Request::kCoordinatorAccept:
     case control::Request::kNodeDrain:
     case control::Request::kScrubChange:
+    case control::Request::kVolumeAcceptLoss:
+    case control::Request::kVolumeAcknowledgeLoss:
+    case control::Request::kVolumeDiscardDiverged:
       return true;
     default:
       return false;

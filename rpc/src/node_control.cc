@@ -2,6 +2,7 @@
 
 #include "control_reply.h"
 #include "coordinator_control.h"
+#include "loss_control.h"
 #include "node_status.h"
 #include "scrub_control.h"
 #include "volume_control.h"
@@ -27,7 +28,7 @@ std::string text(kj::StringPtr value) { return {value.begin(), value.size()}; }
 
 class Control final : public NodeControl {
  public:
-  explicit Control(const NodeView& view) : view_(view), volumes_(view) {}
+  explicit Control(const NodeView& view) : view_(view), losses_(view), volumes_(view, losses_) {}
 
   kj::Promise<void> handle(const Request& request, const ControlCaller& caller,
                            Response& response) override {
@@ -88,6 +89,7 @@ class Control final : public NodeControl {
                        "The coordinator was not accepted.", response);
       default:
         if (VolumeControl::answers(request)) return volumes_.handle(request, response);
+        if (LossControl::answers(request)) return losses_.handle(request, caller, response);
         fail(response, control::ERROR_BAD_REQUEST, "The daemon does not know this request.",
              "It is of another version than the client.", "");
         return kj::READY_NOW;
@@ -97,6 +99,7 @@ class Control final : public NodeControl {
   kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
                                               kj::Array<const kj::byte> question) override {
     if (kControlQuery == name.c_str()) return volumes_.answerForwarded(kj::mv(question));
+    if (kLogQuery == name.c_str()) return losses_.answerLog(kj::mv(question));
     std::string bytes;
     if (kCoordinatorQuery == name.c_str()) {
       bytes = coordinatorKnowledge(view_);
@@ -424,6 +427,7 @@ class Control final : public NodeControl {
   }
 
   const NodeView& view_;
+  LossControl losses_;
   VolumeControl volumes_;
 };
 

@@ -3,6 +3,8 @@
 #include "repair_health.h"
 #include "scrub_control.h"
 
+#include <ctime>
+
 namespace packmoor::rpc {
 namespace {
 
@@ -60,6 +62,21 @@ void fillExtents(replicator::ExtentStore& extents, control::NodeStatus& status) 
   blockHealth(to, status);
 }
 
+std::string joined(const google::protobuf::RepeatedPtrField<std::string>& nodes) {
+  std::string text;
+  for (const std::string& node : nodes) text += (text.empty() ? "" : ", ") + node;
+  return text;
+}
+
+std::string timeOf(int64_t milliseconds) {
+  const time_t seconds = milliseconds / 1000;
+  struct tm parts = {};
+  gmtime_r(&seconds, &parts);
+  char text[40];
+  strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
+  return text;
+}
+
 void fillFront(const NodeView& view, control::NodeStatus& status) {
   control::FrontStatus& to = *status.mutable_front();
   if (view.http != nullptr) {
@@ -80,9 +97,31 @@ void fillFront(const NodeView& view, control::NodeStatus& status) {
   }
 }
 
+// Loss that cannot be repaired (DESIGN rule 19).
+void lossHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
+  for (const control::AcceptedLoss& loss : volume.losses()) {
+    if (loss.acknowledged()) continue;
+    addHealth(status, "DATA_LOST", "error",
+              "Volume " + volume.name() + ": at " + timeOf(loss.at_ms()) + " " + loss.by() +
+                  " accepted that it goes on from record " + std::to_string(loss.adopted()) +
+                  " without what only " + joined(loss.ignored()) + " held. " + loss.what() +
+                  " Once those concerned are told: `packmoorctl volume acknowledge-loss " +
+                  volume.name() + "`.");
+  }
+  if (!volume.diverged().empty()) {
+    addHealth(status, "MEMBER_DIVERGED", "error",
+              "Volume " + volume.name() + ": " + volume.diverged() + ".");
+  }
+  if (!volume.no_consent().empty()) {
+    addHealth(status, "NO_CONSENT", "error",
+              "Volume " + volume.name() + ": " + volume.no_consent() + ".");
+  }
+}
+
 void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
   repairHealth(volume, status);
-  if (!volume.problem().empty() && !volume.repairing()) {
+  lossHealth(volume, status);
+  if (!volume.problem().empty() && volume.problem() != volume.diverged() && !volume.repairing()) {
     addHealth(status, "VOLUME_UNAVAILABLE", "error",
               "Volume " + volume.name() + ": " + volume.problem());
   }
@@ -154,7 +193,21 @@ void fillTransfer(const replicator::TransferStatus& from, control::TransferStatu
   to.set_problem(from.problem);
 }
 
+void fillLoss(const replicator::AcceptedLoss& from, control::AcceptedLoss& to) {
+  to.set_epoch(from.epoch.value);
+  to.set_adopted(from.adopted.index.value);
+  for (const auto& member : from.kept) to.add_kept(member.node);
+  for (const auto& member : from.ignored) to.add_ignored(member.node);
+  to.set_at_ms(from.atMs);
+  to.set_by(from.by);
+  to.set_what(from.what);
+  to.set_acknowledged(from.acknowledged);
+}
+
 void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to) {
+  for (const auto& loss : from.losses) fillLoss(loss, *to.add_losses());
+  to.set_diverged(from.diverged);
+  to.set_no_consent(from.noConsent);
   to.set_name(from.name);
   to.set_id(text(from.id.text()));
   to.set_role(text(replicator::roleName(from.role)));
@@ -210,6 +263,7 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
 }
 
 void fillVolumeRecord(const replicator::VolumeRecord& from, control::VolumeStatus& to) {
+  for (const auto& loss : from.losses) fillLoss(loss, *to.add_losses());
   to.set_name(from.name);
   to.set_id(text(from.id.text()));
   to.set_role("none");

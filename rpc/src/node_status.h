@@ -10,6 +10,7 @@ namespace packmoor::rpc {
 // All of this node's status but the space on its disk. Reads memory only.
 void fillNodeStatus(const NodeView& view, control::NodeStatus& status);
 void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to);
+void fillLoss(const replicator::AcceptedLoss& from, control::AcceptedLoss& to);
 // What the coordinator has of a volume that is not open here.
 void fillVolumeRecord(const replicator::VolumeRecord& from, control::VolumeStatus& to);
 kj::StringPtr phaseText(replicator::VolumePhase phase);

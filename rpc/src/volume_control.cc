@@ -167,12 +167,15 @@ Co<kj::Array<kj::byte>> VolumeControl::forwarded(kj::Array<const kj::byte> quest
   Request request;
   Response response;
   KJ_REQUIRE(request.ParseFromArray(question.begin(), static_cast<int>(question.size())) &&
-                 (request.has_volume_change() || request.has_volume_switchover()),
+                 (request.has_volume_change() || request.has_volume_switchover() ||
+                  request.has_volume_accept_loss()),
              "another node asked what this one does not know");
   KJ_REQUIRE(view_.replicator != nullptr && view_.coordinator != nullptr,
              "the node is still starting");
   auto asked = request.has_volume_switchover()
                    ? takeOverHere(request.volume_switchover().name())
+               : request.has_volume_accept_loss()
+                   ? losses_.acceptHere(request.volume_accept_loss(), response)
                    : change(request, false, response).promise();
   auto work = asked.catch_(
       [&request, &response](kj::Exception&& e) {

@@ -7,6 +7,7 @@
 // Loop: the node's. Lifetime: that of NodeControl.
 #pragma once
 
+#include "loss_control.h"
 #include "rpc/node_control.h"
 
 #include <kernelio/co.h>
@@ -16,7 +17,7 @@ namespace packmoor::rpc {
 
 class VolumeControl final {
  public:
-  explicit VolumeControl(const NodeView& view) : view_(view) {}
+  VolumeControl(const NodeView& view, LossControl& losses) : view_(view), losses_(losses) {}
   KJ_DISALLOW_COPY(VolumeControl);
 
   static bool answers(const control::Request& request);
@@ -45,6 +46,7 @@ class VolumeControl final {
   void addVolume(const replicator::VolumeRecord& record, control::Response& response);
 
   const NodeView& view_;
+  LossControl& losses_;
 };
 
 }  // namespace packmoor::rpc

@@ -51,12 +51,23 @@ struct VolumeArguments {
   std::vector<std::string> members;
   uint32_t writeQuorum = 0, weight = 100;
   bool pair = false, async = false;
+  std::string confirmed;   // of a promotion that loses data, as in LossArguments
 };
 int volumeCreate(const Session& session, const VolumeArguments& arguments);
 int volumeAddMember(const Session& session, const VolumeArguments& arguments);
 int volumeRemoveMember(const Session& session, const VolumeArguments& arguments);
 int volumeSetQuorum(const Session& session, const VolumeArguments& arguments);
 int volumePromote(const Session& session, const VolumeArguments& arguments);
+// `confirmed`: the volume's name again; empty: it is asked for on the terminal.
+struct LossArguments {
+  std::string name, node, confirmed;
+};
+int volumeLostWrites(const Session& session, const LossArguments& arguments);
+int volumeAcceptLoss(const Session& session, const LossArguments& arguments);
+int volumeAcknowledgeLoss(const Session& session, const LossArguments& arguments);
+int volumeDiscardDiverged(const Session& session, const LossArguments& arguments);
+// False: nothing would be lost, and nothing was done. True: `code` is the exit code.
+bool promotionLoses(const Session& session, const LossArguments& arguments, int& code);
 int volumeSetWeight(const Session& session, const VolumeArguments& arguments);
 int clusterBalance(const Session& session);
 int nodeDrain(const Session& session, const std::string& node, bool undrain);

@@ -50,6 +50,7 @@ struct Arguments {
   std::string clusterId;
   std::vector<std::string> without;
   VolumeArguments volumes;
+  LossArguments loss;
 };
 
 void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
@@ -100,10 +101,32 @@ void addMembers(CLI::App* noun, Arguments& a, Action& chosen) {
   auto* promote = named("promote", "Let an async standby be counted when it has caught up",
                         volumePromote);
   promote->add_option("NODE", a.volumes.node, "The node")->required();
+  promote->add_option("--yes-i-lose-data", a.volumes.confirmed,
+                      "The volume's name again, where nobody can lead without a loss [asked for]");
   auto* weight = named("set-weight", "Change how many new repositories the volume gets",
                        volumeSetWeight);
   weight->add_option("WEIGHT", a.volumes.weight, "Compared with other volumes'; 0: none")
       ->required()->check(CLI::Range(0, 1'000'000));
+}
+
+void addLoss(CLI::App* noun, Arguments& a, Action& chosen) {
+  auto named = [&](const char* name, const char* help,
+                   int (*action)(const Session&, const LossArguments&)) {
+    auto* command = verb(noun, name, help, chosen,
+                         [&a, action]() { return action(a.session, a.loss); });
+    command->add_option("VOLUME", a.loss.name, "The volume")->required();
+    return command;
+  };
+  named("lost-writes", "Show what is lost when data is beyond repair, as far as anybody knows",
+        volumeLostWrites);
+  auto confirm = [&a](CLI::App* command) {
+    command->add_option("--yes-i-lose-data", a.loss.confirmed,
+                        "The volume's name again [asked for on the terminal]");
+  };
+  confirm(named("accept-loss", "Go on without members that are lost for good", volumeAcceptLoss));
+  named("acknowledge-loss", "Let status tell accepted losses no more", volumeAcknowledgeLoss);
+  confirm(named("discard-diverged", "Remove this node's diverged copy, so that it can follow again",
+                volumeDiscardDiverged));
 }
 
 void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
@@ -133,6 +156,7 @@ void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
   create->add_option("--weight", a.volumes.weight, "For new repositories that name no volume [100]")
       ->check(CLI::Range(1, 1'000'000));
   addMembers(noun, a, chosen);
+  addLoss(noun, a, chosen);
   auto* move = named("switchover", "Make another member the primary",
                      [&a]() { return volumeSwitchover(a.session, a.volume, a.to); });
   move->add_option("--to", a.to, "The node that shall lead")->required();

@@ -95,6 +95,10 @@ int volumeSetQuorum(const Session& session, const VolumeArguments& arguments) {
 }
 
 int volumePromote(const Session& session, const VolumeArguments& arguments) {
+  int code = kDone;
+  if (promotionLoses(session, {arguments.name, arguments.node, arguments.confirmed}, code)) {
+    return code;
+  }
   return changeVolume(session, arguments, VolumeChangeRequest::KIND_PROMOTE);
 }
 

@@ -108,6 +108,10 @@ class GitNode {
   virtual kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                                     size_t limit) = 0;
   virtual uint64_t repositoryCount() = 0;
+  // As this node's newest state has it; empty: it does not know the repository.
+  virtual std::string repositoryName(replicator::Volume& volume, RepositoryId repository) {
+    return {};
+  }
 
   // Drops what nothing reaches: hot objects, and packs in which nothing is reached.
   struct PruneRequest {

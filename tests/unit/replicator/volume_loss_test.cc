@@ -79,8 +79,9 @@ TEST(VolumeLossTest, TheOldPartnerLeadsOnlyByOrderAndTheSurvivorThatReturnsIsDiv
   EXPECT_EQ(cluster.primary(), &cluster.node(0));
   EXPECT_EQ(cluster.get(0, "k"), "both");
   EXPECT_EQ(cluster.get(0, "only"), "-");
-  EXPECT_EQ(cluster.node(0).volume().status().noConsent, "");
   cluster.put(0, "k", "after");
+  cluster.loop().runFor(200 * kj::MILLISECONDS);
+  EXPECT_EQ(cluster.node(0).volume().status().noConsent, "");
   const VolumeRecord accepted = record(cluster);
   ASSERT_EQ(accepted.losses.size(), 1u);
   const AcceptedLoss& loss = accepted.losses.front();
