@@ -15,11 +15,17 @@ namespace packmoor::replicator {
 //   packmoor-coordinator 1
 //   volume NAME ID REVISION PHASE CONFIGURATION [CONFIGURATION]     the second is the last active one
 //   traits NAME WEIGHT                                               of a volume, unless it is usual
+//   pair NAME                                                        the volume is one
+//   drained NAME NODES
+//   joining NAME MEMBERS [MEMBERS]                                   of the current, the last active one
+//   deleted NAME
+//   former NAME IDS                                                  volumes that had the name before
 //   node ID JOURNAL RPC HTTP VERSION
 //   checksum HASH                                                   XXH3-128 of all lines before
 //
 // PHASE is recovering or active. CONFIGURATION is EPOCH PRIMARY NONCE W MEMBERS ASYNC, where a
-// member is node@journal and lists are separated by commas.
+// member is node@journal and lists are separated by commas. A line that follows a volume's and is not
+// there means the usual: files of versions that did not know it are read as they were meant.
 
 namespace {
 
@@ -34,18 +40,44 @@ std::string memberText(const MemberIdentity& member) {
   return member.node + "@" + member.journal.text().cStr();
 }
 
-std::string membersText(const std::vector<MemberIdentity>& members) {
+template <typename Item, typename Text>
+std::string listText(const std::vector<Item>& items, Text textOf) {
   std::string text;
-  for (const MemberIdentity& member : members) {
-    text += (text.empty() ? "" : ",") + memberText(member);
-  }
+  for (const Item& item : items) text += (text.empty() ? "" : ",") + std::string(textOf(item));
   return word(text);
+}
+
+std::string membersText(const std::vector<MemberIdentity>& members) {
+  return listText(members, memberText);
 }
 
 void write(std::ostream& out, const VolumeConfiguration& configuration) {
   out << ' ' << configuration.epoch.value << ' ' << memberText(configuration.primary) << ' '
       << configuration.nonce.text().cStr() << ' ' << configuration.writeQuorum << ' '
       << membersText(configuration.members) << ' ' << membersText(configuration.async);
+}
+
+// What a volume has besides its configurations, where it is not the usual.
+void writeBesides(std::ostream& out, const VolumeRecord& record) {
+  const VolumeTraits& traits = record.traits;
+  const std::string name = ' ' + record.name;
+  if (traits.weight != VolumeTraits().weight) out << "traits" << name << ' ' << traits.weight << '\n';
+  if (traits.pair) out << "pair" << name << '\n';
+  if (!traits.drained.empty()) {
+    out << "drained" << name << ' ' << listText(traits.drained, [](const NodeId& node) { return node; })
+        << '\n';
+  }
+  const bool lastJoins = record.lastActive && !record.lastActive->joining.empty();
+  if (!record.current.joining.empty() || lastJoins) {
+    out << "joining" << name << ' ' << membersText(record.current.joining);
+    if (lastJoins) out << ' ' << membersText(record.lastActive->joining);
+    out << '\n';
+  }
+  if (traits.deleted) out << "deleted" << name << '\n';
+  if (!traits.former.empty()) {
+    out << "former" << name << ' '
+        << listText(traits.former, [](const VolumeId& id) { return std::string(id.text().cStr()); }) << '\n';
+  }
 }
 
 // Reads the words of one line; says what is wrong by throwing.
@@ -80,11 +112,16 @@ class Words {
     KJ_REQUIRE(at != std::string::npos, "not a member in the coordinator's file", line_);
     return MemberIdentity{text.substr(0, at), uuid(text.substr(at + 1))};
   }
-  std::vector<MemberIdentity> members() {
-    std::vector<MemberIdentity> list;
+  std::vector<std::string> list() {
+    std::vector<std::string> parts;
     std::istringstream in(unword(next()));
-    for (std::string part; std::getline(in, part, ',');) list.push_back(member(part));
-    return list;
+    for (std::string part; std::getline(in, part, ',');) parts.push_back(part);
+    return parts;
+  }
+  std::vector<MemberIdentity> members() {
+    std::vector<MemberIdentity> found;
+    for (const std::string& part : list()) found.push_back(member(part));
+    return found;
   }
   VolumeConfiguration configuration() {
     VolumeConfiguration result;
@@ -115,9 +152,7 @@ struct Store {
       write(out, record.current);
       if (record.lastActive.has_value()) write(out, *record.lastActive);
       out << '\n';
-      if (record.traits.weight != VolumeTraits().weight) {
-        out << "traits " << name << ' ' << record.traits.weight << '\n';
-      }
+      writeBesides(out, record);
     }
     for (const auto& [id, node] : nodes) {
       out << "node " << id << ' ' << node.journal.text().cStr() << ' ' << word(node.rpcAddress)
@@ -142,10 +177,6 @@ struct Store {
       record.current = words.configuration();
       if (words.more()) record.lastActive = words.configuration();
       volumes[record.name] = record;
-    } else if (kind == "traits") {
-      auto volume = volumes.find(words.next());
-      KJ_REQUIRE(volume != volumes.end(), "traits of no volume in the coordinator's file", line);
-      volume->second.traits.weight = static_cast<uint32_t>(words.number());
     } else if (kind == "node") {
       NodeRegistration node;
       node.node = words.next();
@@ -155,9 +186,32 @@ struct Store {
       node.version = unword(words.next());
       nodes[node.node] = node;
     } else {
-      KJ_FAIL_REQUIRE("an unknown kind of line in the coordinator's file", line);
+      readBesides(kind, words, line);
     }
     KJ_REQUIRE(!words.more(), "a line of the coordinator's file is too long", line);
+  }
+
+  void readBesides(const std::string& kind, Words& words, const std::string& line) {
+    auto volume = volumes.find(words.next());
+    KJ_REQUIRE(volume != volumes.end(), "a line of the coordinator's file is about no volume", line);
+    VolumeRecord& record = volume->second;
+    VolumeTraits& traits = record.traits;
+    if (kind == "traits") {
+      traits.weight = static_cast<uint32_t>(words.number());
+    } else if (kind == "pair") {
+      traits.pair = true;
+    } else if (kind == "drained") {
+      traits.drained = words.list();
+    } else if (kind == "joining") {
+      record.current.joining = words.members();
+      if (words.more() && record.lastActive) record.lastActive->joining = words.members();
+    } else if (kind == "deleted") {
+      traits.deleted = true;
+    } else if (kind == "former") {
+      for (const std::string& id : words.list()) traits.former.push_back(words.uuid(id));
+    } else {
+      KJ_FAIL_REQUIRE("an unknown kind of line in the coordinator's file", line);
+    }
   }
 
   void read(const std::string& text) {

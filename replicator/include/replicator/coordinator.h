@@ -48,6 +48,11 @@ struct VolumeTraits {
   bool pair = false;
   uint32_t weight = 100;                   // of new repositories that name no volume; 0: none
   std::vector<NodeId> drained = {};        // members that lead only where no other can
+  // The volume is gone for good. Its record stays, so that a node that was away learns of it by what
+  // the coordinator says, and never by what it does not say. The name may be used again, by a record
+  // that names the volumes that were deleted under it.
+  bool deleted = false;
+  std::vector<VolumeId> former = {};
   bool operator==(const VolumeTraits&) const = default;
 };
 

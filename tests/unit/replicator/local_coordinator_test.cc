@@ -68,6 +68,9 @@ TEST_F(LocalCoordinatorTest, EverythingComesBack) {
   record.current.async = {record.current.members[0], record.current.members[0]};
   record.lastActive = record.current;
   record.lastActive->epoch = Epoch(6);
+  record.current.joining = {record.current.members[0]};
+  record.lastActive->joining = record.current.async;
+  record.traits = VolumeTraits{true, 7, {"alone", "far"}, true, {record.id, VolumeId()}};
   NodeRegistration registration;
   registration.node = "alone";
   registration.journal.bytes.fill(9);
@@ -87,11 +90,32 @@ TEST_F(LocalCoordinatorTest, EverythingComesBack) {
   EXPECT_EQ(stored->current, record.current);
   EXPECT_EQ(stored->lastActive, record.lastActive);
   EXPECT_EQ(stored->phase, VolumePhase::kActive);
+  EXPECT_EQ(stored->traits, record.traits);
   EXPECT_EQ(loop_.wait(coordinator->listVolumes()).size(), 2u);
   auto nodes = loop_.wait(coordinator->listNodes());
   ASSERT_EQ(nodes.size(), 1u);
   EXPECT_EQ(nodes[0].rpcAddress, "127.0.0.1:1");
   EXPECT_EQ(nodes[0].httpAddress, "");
+}
+
+// As versions wrote it that knew neither pairs nor joiners, drained nodes nor deleted volumes.
+TEST_F(LocalCoordinatorTest, AFileOfAnEarlierVersionIsReadAsItWasMeant) {
+  const std::string id(32, '1'), journal(32, '9'), nonce(32, '5');
+  const std::string configuration = " 3 alone@" + journal + " " + nonce + " 1 alone@" + journal + " -";
+  const std::string body = "packmoor-coordinator 1\nvolume main " + id + " 4 active" + configuration +
+                           configuration + "\ntraits main 7\nnode alone " + journal + " - - -\n";
+  const std::string text =
+      body + "checksum " + hashBytes(kj::StringPtr(body.c_str(), body.size()).asBytes()).text().cStr() +
+      "\n";
+  Node node(loop_, storage_);
+  loop_.wait(kernelio::replaceFile(node.sim.env().disk, "coordinator",
+                                   kj::StringPtr(text.c_str(), text.size()).asBytes()));
+  auto coordinator = node.open();
+  auto stored = loop_.wait(coordinator->readVolume("main"));
+  ASSERT_TRUE(stored.has_value());
+  EXPECT_EQ(stored->current.epoch, Epoch(3));
+  EXPECT_TRUE(stored->current.joining.empty());
+  EXPECT_EQ(stored->traits, (VolumeTraits{false, 7}));
 }
 
 TEST_F(LocalCoordinatorTest, ChangesWakeWhoWaits) {
