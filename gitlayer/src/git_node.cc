@@ -61,6 +61,9 @@ class GitNodeImpl final : public GitNode {
   kj::Promise<Pruned> pruneRepository(PruneRequest request) override {
     return prune(std::move(request));
   }
+  uint64_t repositoryCountOf(replicator::Volume& volume) override {
+    return machineOf(volume).repositoryCount();
+  }
   kj::Promise<std::vector<Digest>> verifyVolume(std::string volume) override {
     return verifyMembers(env_, replicator(), std::move(volume));
   }
@@ -163,6 +166,8 @@ Co<kj::Maybe<kj::Own<RepositoryView>>> GitNodeImpl::viewOf(std::string name, boo
       co_await replicator().whenReady(kReadyTimeoutMs);
       auto barriers = kj::Vector<kj::Promise<void>>();
       for (auto* volume : replicator().volumes()) {
+        // What this node has of a volume that it was removed from is not asked for.
+        if (volume->status().role == replicator::VolumeRole::kNone) continue;
         barriers.add(volume->readBarrier().ignoreResult());
       }
       co_await kj::joinPromises(barriers.releaseAsArray());

@@ -250,4 +250,37 @@ kj::Promise<void> GitStateMachine::verifyStored(std::string name, replicator::Pa
   return verified.attach(std::move(store));
 }
 
+// ---- The end -----------------------------------------------------------------------------------
+
+std::string GitStateMachine::holds() {
+  if (repositoryCount_ == 0) return {};
+  return std::to_string(repositoryCount_) + (repositoryCount_ == 1 ? " repository" : " repositories");
+}
+
+kj::Promise<void> GitStateMachine::discard() { return discardAll(); }
+
+// Who reads the state has it until they end; everybody else finds an empty one.
+Co<void> GitStateMachine::discardAll() {
+  if (store_ != nullptr) {
+    ApplyEffects dropped;
+    std::swap(dropped, dropped_);
+    store_->scan(kPackTable, {}, [&](std::string_view key, std::string_view value) {
+      dropped.packsDropped.push_back({repositoryOfPackKey(key), PackRow::decode(key, value)});
+      return true;
+    });
+    auto opening = openMapStateStore(env_, kj::str("discarded-", volume_).cStr());
+    auto store = co_await kj::mv(opening);
+    auto held = std::make_shared<kj::Own<StateStore>>(kj::mv(store));
+    auto using_ = useStore(std::shared_ptr<StateStore>(held, held->get()));
+    auto present = co_await kj::mv(using_);
+    (void)present;
+    letGo(dropped);
+    auto idle = links_.whenIdle();
+    co_await kj::mv(idle);
+  }
+  co_await env_.disk.makeFolders("volumes");
+  co_await env_.disk.removeTree(folder_);
+  co_await env_.disk.syncDirectory("volumes");
+}
+
 }  // namespace packmoor::gitlayer

@@ -57,6 +57,8 @@ class GitStateMachine final : public replicator::StateMachine {
   void abandon(std::string reason) override;
   kj::Promise<std::vector<replicator::StoredFile>> storedFiles() override;
   kj::Promise<void> verifyStored(std::string name, replicator::Pace& pace) override;
+  std::string holds() override;
+  kj::Promise<void> discard() override;
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 
@@ -103,6 +105,7 @@ class GitStateMachine final : public replicator::StateMachine {
   Co<replicator::CheckpointContent> writeCheckpoint(std::string folder);
   Co<void> stage(std::string folder, replicator::LogPosition position);
   Co<void> switchTo(replicator::LogPosition position);
+  Co<void> discardAll();
   std::string stateFolder(const Generation& generation) const;
   std::string damageNote() const { return folder_ + "/damage"; }
   StateStore& openedStore();     // throws a sentence where the state is damaged and not here yet

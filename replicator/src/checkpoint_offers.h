@@ -49,6 +49,9 @@ class CheckpointOffers final {
   ~CheckpointOffers() noexcept(false);
   KJ_DISALLOW_COPY(CheckpointOffers);
 
+  // The folder of a volume's offers below the disk's root.
+  static std::string folderOf(const VolumeId& volume) { return kj::str("offers/", volume).cStr(); }
+
   // Removes what an earlier process left. Once, before anything else.
   kj::Promise<void> clean() { return env_.disk.removeTree(folder_); }
 

@@ -35,6 +35,7 @@ kj::Maybe<LogPosition> MemberLog::position(RecordIndex index) const {
 
 void MemberLog::append(kj::ArrayPtr<const RecordRef> records) {
   if (records.size() == 0) return;
+  requireOpen();
   LogPosition at = last_;
   for (const RecordRef& record : records) {
     PACKMOOR_CHECK(record->index == at.index.next(), "appending out of order", record->index,
@@ -50,6 +51,7 @@ void MemberLog::append(kj::ArrayPtr<const RecordRef> records) {
 }
 
 void MemberLog::truncate(LogPosition to) {
+  requireOpen();
   // Invariant 4. The other place is MemberCore::plan.
   PACKMOOR_CHECK(to.index >= committed_, "a committed record would be truncated", to.index,
                  committed_);
@@ -66,6 +68,7 @@ void MemberLog::truncate(LogPosition to) {
 }
 
 void MemberLog::reset(LogPosition to) {
+  requireOpen();
   recent_.clear();
   recentBytes_ = 0;
   marks_.clear();
@@ -76,9 +79,22 @@ void MemberLog::reset(LogPosition to) {
   wrote(true, journal_.checkpoint(volume_, to, true));
 }
 
-void MemberLog::markWhole() { wrote(false, journal_.markWhole(volume_)); }
+void MemberLog::markWhole() {
+  requireOpen();
+  wrote(false, journal_.markWhole(volume_));
+}
+
+void MemberLog::close() {
+  closed_ = true;
+  unpinFrom(RecordIndex());
+}
+
+void MemberLog::requireOpen() const {
+  KJ_REQUIRE(!closed_, "the volume is not this node's any more");
+}
 
 void MemberLog::promise(FencePromise promise) {
+  requireOpen();
   wrote(false, journal_.promise(volume_, promise));
 }
 
@@ -191,10 +207,12 @@ void MemberLog::unpinFrom(RecordIndex first) {
 }
 
 kj::Promise<void> MemberLog::checkpoint(LogPosition position) {
+  requireOpen();
   return journal_.checkpoint(volume_, position, false);
 }
 
 void MemberLog::install(LogPosition position) {
+  requireOpen();
   auto held = this->position(position.index);
   KJ_IF_MAYBE(own, held) {
     if (own->hash == position.hash) {
@@ -217,7 +235,7 @@ void MemberLog::install(LogPosition position) {
 }
 
 void MemberLog::release(RecordIndex index) {
-  if (index <= released_) return;
+  if (index <= released_ || closed_) return;
   PACKMOOR_CHECK(index <= committed_, "releasing what is not committed", index, committed_);
   released_ = index;
   while (!pinned_.empty() && pinned_.begin()->first <= index) {

@@ -88,6 +88,8 @@ class MemberLog final : public LogView {
   // entry of the journal the log goes on behind it; what of the log is behind it already
   // stays (rule 13).
   void install(LogPosition position);
+  // Nothing more is written: whoever tries fails. All extents are let go.
+  void close();
   // Allows recycling up to `index`; extents named only there are let go.
   void release(RecordIndex index);
   RecordIndex released() const { return released_; }
@@ -110,6 +112,7 @@ class MemberLog final : public LogView {
   };
   static constexpr uint64_t kMarkBytes = 1u << 20;
 
+  void requireOpen() const;
   void wrote(bool truncates, kj::Promise<void> durable);
   void becameDurable(uint64_t sequence);
   void remember(kj::ArrayPtr<const RecordRef> records);
@@ -138,6 +141,7 @@ class MemberLog final : public LogView {
   uint64_t bytesWritten_ = 0;
   std::deque<Mark> marks_;
 
+  bool closed_ = false;
   Tasks tasks_{"member log"};
 };
 

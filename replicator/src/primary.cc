@@ -34,7 +34,8 @@ Primary::Primary(PrimaryHost& host, VolumeConfiguration configuration, LogPositi
       proposals_(*this, host.options().proposeTimeoutMs),
       rounds_(*this, configuration_.members.size(), ownSlot_, configuration_.writeQuorum,
               host.options().readTimeoutMs),
-      brake_(host.options().lagBytesMax) {
+      brake_(host.options().lagBytesMax),
+      times_(start, monotonicMs(host.env().timer)) {
   // Invariant 3: EpochStart is the first record of its epoch. The other place is CommitCounter.
   PACKMOOR_CHECK(start == adopted.index.next(), "EpochStart is not behind the adopted log", start);
   PACKMOOR_CHECK(adopted.epoch < configuration_.epoch || planted(PlantedFault::kResumeRole),
@@ -161,6 +162,7 @@ kj::Promise<RecordIndex> Primary::confirmRead(const MemberIdentity& follower) {
 }
 
 void Primary::appended() {
+  times_.appended(host_.log().last().index, monotonicMs(timer()));
   for (auto& stream : streams_) stream->kick();
 }
 
@@ -236,7 +238,7 @@ void Primary::yield(bool on) {
     KJ_LOG(WARNING, "the journal write that hung has ended: this primary goes on");
   }
   yields_ = on;
-  proposals_.hold(yields_ || draining_);
+  holdProposals();
   if (on) return;
   for (auto& stream : streams_) stream->kick();
 }
@@ -244,13 +246,19 @@ void Primary::yield(bool on) {
 kj::Promise<void> Primary::drain() {
   if (!draining_ && !deposed_) {
     draining_ = true;
-    proposals_.hold(true);
+    holdProposals();
     tasks_.add(timer().afterDelay(kHandOverMs * kj::MILLISECONDS).then([this]() {
       draining_ = false;   // nobody took it: go on
-      if (!deposed_) proposals_.hold(yields_);
+      if (!deposed_) holdProposals();
     }));
   }
   return whenDrained();
+}
+
+void Primary::close(bool on) {
+  if (deposed_ || closed_ == on) return;
+  closed_ = on;
+  holdProposals();
 }
 
 kj::Promise<void> Primary::whenDrained() {
@@ -348,6 +356,7 @@ std::vector<MemberStatus> Primary::memberStatus() {
     status.acknowledged = acknowledged;
     status.lagRecords = log.last().index.value - std::min(acknowledged, log.last().index).value;
     status.lagBytes = status.lagRecords == 0 ? 0 : log.bytesAfter(acknowledged);
+    status.lagMs = times_.lagMs(acknowledged, monotonicMs(timer()));
     members.push_back(status);
     return members.back();
   };

@@ -9,6 +9,7 @@
 // never from within one of its calls.
 #pragma once
 
+#include "append_times.h"
 #include "kernelio/env.h"
 #include "lag_brake.h"
 #include "proposal_queue.h"
@@ -83,6 +84,8 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   // Before the lead is moved by order: orders nothing new for kHandOverMs; resolves when everything
   // ordered so far is committed and answered. Rejects when deposed.
   kj::Promise<void> drain();
+  // Orders nothing until it is opened again: whether the volume is deleted is being decided.
+  void close(bool on);
   void connectivityChanged();
 
   // Durable on every member, async ones included: nobody will ask for less.
@@ -119,6 +122,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   std::vector<size_t> slotsByPromptness() override;
 
   void counted();
+  void holdProposals() { proposals_.hold(yields_ || draining_ || closed_); }
   void sampleLag();
   void announceSoon();
   kj::Maybe<StandbyStream&> streamTo(const MemberIdentity& member);
@@ -131,12 +135,14 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   bool active_ = false, deposed_ = false, announcing_ = false;
   bool yields_ = false;          // to whoever wants the lead
   bool draining_ = false;
+  bool closed_ = false;
   RecordIndex committed_;        // 0 before activation
   CommitCounter counter_;
   Signal changed_;               // committed_, started or deposed
   ProposalQueue proposals_;
   ReadRounds rounds_;
   LagBrake brake_;
+  AppendTimes times_;
   std::vector<kj::Own<StandbyStream>> streams_;   // counted ones have their slot, then async ones
   Tasks tasks_{"primary"};
 };

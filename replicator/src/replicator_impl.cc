@@ -9,6 +9,10 @@
 
 namespace packmoor::replicator {
 
+namespace {
+constexpr size_t kFormerMax = 1000;  // volumes of one name that were deleted
+}  // namespace
+
 kj::Own<Replicator> Replicator::create(NodeParts parts, ReplicatorOptions options,
                                        StateMachineFactory makeStateMachine, NodeQuery nodeQuery) {
   return kj::heap<ReplicatorImpl>(parts, options, kj::mv(makeStateMachine), kj::mv(nodeQuery));
@@ -19,7 +23,8 @@ ReplicatorImpl::ReplicatorImpl(NodeParts parts, ReplicatorOptions options,
     : parts_(parts), options_(options), makeStateMachine_(kj::mv(makeStateMachine)),
       nodeQuery_(kj::mv(nodeQuery)), self_{parts.self, parts.journal.uuid()},
       recovered_(parts.recovered.volumes), mayMissVolumes_(parts.recovered.mayMissVolumes),
-      exchange_(parts.env, parts.extents, parts.peers, options.proposeTimeoutMs) {
+      exchange_(parts.env, parts.extents, parts.peers, options.proposeTimeoutMs),
+      balancer_(options.autoBalanceQuietMs) {
   parts_.extents.setBlockSource(ExtentStore::BlockSource([this](ExtentId id, uint64_t block) {
     return canceler_.wrap(fetchBlock(id, block).promise());
   }));
@@ -34,11 +39,18 @@ kj::Promise<void> ReplicatorImpl::run() {
 
 Co<void> ReplicatorImpl::followCoordinator() {
   int64_t retryMs = kCoordinatorRetryMsMin;
+  auto loading = loadRemovals().promise().eagerlyEvaluate(nullptr).fork();
   for (;;) {
     auto changed = parts_.coordinator.changed();  // before the list, so that nothing is missed
     auto listed = co_await outcomeOf(parts_.coordinator.listVolumes());
+    auto loaded = loading.addBranch();
+    co_await kj::mv(loaded);
     if (listed.ok()) {
-      for (const VolumeRecord& record : *listed.value) note(record);
+      for (const VolumeRecord& record : *listed.value) {
+        noteStanding(record);
+        note(record);
+      }
+      spreadLeads(*listed.value);
       listed_ = known_ = true;
       opened_.notify();
       retryMs = kCoordinatorRetryMsMin;
@@ -70,20 +82,33 @@ void ReplicatorImpl::openRemembered() {
 void ReplicatorImpl::note(const VolumeRecord& record) {
   auto open = volumes_.find(record.name);
   if (open != volumes_.end()) {
-    open->second->noteRecord(record);
+    if (open->second->id() == record.id && !record.traits.deleted) open->second->noteRecord(record);
     return;
   }
+  if (record.traits.deleted || mustGo(record.id)) return;
   // A member of the last active configuration is fenced and asked for its log still (rule 5).
   const bool concerned = namesNode(record.current, self_.node) ||
-                         namesNode(configurationToFence(record), self_.node);
+                         namesNode(configurationToFence(record), self_.node) ||
+                         removals_.count(record.id) > 0;  // kept for a while, as it is
   if (!concerned || stopped_ || opening_.count(record.name) > 0) return;
   opening_[record.name] = "it is being opened";
   tasks_.add(openVolume(record));
 }
 
+// Its data is on the way out: it may be opened, from nothing, when that is done.
+bool ReplicatorImpl::mustGo(const VolumeId& id) {
+  auto noted = removals_.find(id);
+  return noted != removals_.end() && (noted->second.discarding || noted->second.deleted);
+}
+
 Co<void> ReplicatorImpl::openVolume(VolumeRecord record) {
   int64_t retryMs = kCoordinatorRetryMsMin;
   for (;;) {
+    if (mustGo(record.id)) {
+      opening_.erase(record.name);
+      opened_.notify();
+      co_return;
+    }
     RecoveredVolume found;
     auto recovered = recovered_.find(record.id);
     if (recovered != recovered_.end()) {
@@ -245,6 +270,16 @@ Co<VolumeRecord> ReplicatorImpl::create(std::string name, std::vector<NodeId> me
   }
   auto stored = co_await outcomeOf(parts_.coordinator.compareAndSwap(record));
   auto found = co_await parts_.coordinator.readVolume(name);
+  if (found.has_value() && found->traits.deleted) {
+    // The name was used before: the new record says after which volumes it comes.
+    record.revision = found->revision;
+    record.traits.former = found->traits.former;
+    record.traits.former.push_back(found->id);
+    KJ_REQUIRE(record.traits.former.size() <= kFormerMax,
+               "the name was used for too many volumes that were deleted; use another", name);
+    stored = co_await outcomeOf(parts_.coordinator.compareAndSwap(record));
+    found = co_await parts_.coordinator.readVolume(name);
+  }
   KJ_REQUIRE(found.has_value() && found->id == record.id,
              "a volume of this name exists, or the coordinator refused it", name);
   coordinatorWanted_.notify();

@@ -1,9 +1,11 @@
 // ReplicatorImpl: opens a node's volumes, drives their clock, and routes what other nodes ask.
-// See replicator/replicator.h. Sources: replicator_impl.cc, replicator_service.cc
-// and extent_repair.cc.
+// See replicator/replicator.h. Sources: replicator_impl.cc, replicator_removal.cc (data that is to go),
+// lead_spread.cc, replicator_service.cc and extent_repair.cc.
 #pragma once
 
 #include "extent_exchange.h"
+#include "removal.h"
+#include "replicator/lead_balance.h"
 #include "replicator/replicator.h"
 #include "volume_impl.h"
 
@@ -35,6 +37,7 @@ class ReplicatorImpl final : public Replicator {
   kj::Promise<VolumeRecord> createVolume(std::string name, std::vector<NodeId> members,
                                          uint32_t writeQuorum, VolumeTraits traits) override;
   Peers& peers() override { return parts_.peers; }
+  std::vector<RemovalStatus> removals() override;
   kj::Promise<void> stop() override;
 
   // PeerService
@@ -78,6 +81,23 @@ class ReplicatorImpl final : public Replicator {
   Co<VolumeRecord> create(std::string name, std::vector<NodeId> members, uint32_t writeQuorum,
                           VolumeTraits traits);
   Co<void> stopAll();
+  // replicator_removal.cc
+  Co<void> loadRemovals();
+  void noteStanding(const VolumeRecord& record);
+  bool hasRecords(const VolumeId& id);
+  void beginRemoval(const VolumeRecord& record, const VolumeId& id, bool deleted);
+  Co<void> writeNote(VolumeId id, RemovalNote note);
+  Co<void> forgetNote(VolumeId id);
+  int64_t removalLeftMs(const RemovalNote& note);
+  void discardIfDue(const VolumeRecord& record, const VolumeId& id);
+  void startDiscarding(const VolumeId& id);
+  Co<void> discardUntilDone(VolumeId id);
+  Co<void> discard(VolumeId id);
+  bool mustGo(const VolumeId& id);
+  // lead_spread.cc
+  void spreadLeads(const std::vector<VolumeRecord>& records);
+  bool everythingIsWell(const std::vector<VolumeRecord>& records);
+  Co<void> moveLead(LeadMove move);
   // extent_repair.cc
   Co<kernelio::IoBuffer> fetchBlock(ExtentId id, uint64_t block);
   void fetchMissing();
@@ -98,6 +118,12 @@ class ReplicatorImpl final : public Replicator {
 
   std::map<std::string, std::unique_ptr<VolumeImpl>> volumes_;   // open ones, by name
   std::map<VolumeId, VolumeImpl*> byId_;
+  // Closed for good. Whoever had begun something with one finds it there, and is told so.
+  std::vector<std::unique_ptr<VolumeImpl>> gone_;
+  std::map<VolumeId, RemovalNote> removals_;
+  std::map<VolumeId, VolumeImpl*> leaving_;      // of gone_: their data is not removed yet
+  LeadBalancer balancer_;
+  bool movingLead_ = false;
   std::map<std::string, std::string> opening_;   // name: why it is not open yet
   bool known_ = false;    // which volumes are this node's: from the coordinator, or remembered
   std::set<ExtentId> fetchingMissing_, toldMissing_;

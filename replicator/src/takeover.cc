@@ -113,6 +113,8 @@ Co<void> Takeover::takeEpoch(const TakeoverCause& cause) {
   auto found = co_await host_.coordinator().readVolume(host_.volumeName());
   KJ_REQUIRE(found.has_value(), "the coordinator does not know the volume", host_.volumeName());
   VolumeRecord record = *found;
+  KJ_REQUIRE(record.id == host_.volumeId() && !record.traits.deleted, "the volume was deleted",
+             host_.volumeName());
   KJ_IF_MAYBE(epoch, cause.expected) {
     KJ_REQUIRE(record.current.epoch == *epoch, "another node has taken an epoch since",
                record.current.epoch, *epoch);

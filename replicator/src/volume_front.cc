@@ -39,6 +39,7 @@ Co<ProposeOutcome> VolumeImpl::proposeUntilDone(Proposal proposal) {
   bool mayBeWritten = false;
   std::string reason = "the volume has no primary";
   for (;;) {
+    if (!gone_.empty()) failGone();
     KJ_REQUIRE(!stopped_, "this node is stopping; nothing was written by this request");
     requireProven();
     ProposeRequest request{record_.id,       proposal.txn,      proposal.kind,
@@ -146,6 +147,7 @@ Co<RecordIndex> VolumeImpl::readUntilConfirmed() {
   const int64_t deadlineMs = nowMs() + parts_.options.readTimeoutMs;
   int64_t retryMs = kRetryMsMin;
   for (;;) {
+    if (!gone_.empty()) failGone();
     KJ_REQUIRE(problem_.empty(), "this node's copy of the volume cannot be read", problem_);
     auto outcome = co_await outcomeOf(confirmOnce());
     const int64_t leftMs = deadlineMs - nowMs();

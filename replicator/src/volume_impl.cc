@@ -33,7 +33,7 @@ VolumeImpl::VolumeImpl(VolumeParts parts, VolumeRecord record, const RecoveredVo
       member_(found.promise, std::max(found.base.index, found.checkpoint.index), found.suspect),
       watch_(parts.options.suspectAfterMs, parts.options.heartbeatMs),
       offers_(static_cast<OfferHost&>(*this), parts.env, parts.extents,
-              kj::str("offers/", record_.id).cStr()) {
+              CheckpointOffers::folderOf(record_.id)) {
   if (found.suspect) {
     problem_ = "the journal is damaged and may have lost records of this volume";
   }
@@ -116,6 +116,7 @@ void VolumeImpl::damaged(std::string problem) {
 
 // Rule 3: the one place where a promise is raised. False: refused.
 bool VolumeImpl::claim(Epoch epoch, const Uuid& nonce, const NodeId& primary) {
+  if (!gone_.empty()) failGone();
   switch (member_.compare(epoch, nonce)) {
     case MemberCore::Claim::kLower: return false;
     case MemberCore::Claim::kSame: break;
@@ -441,6 +442,7 @@ VolumeStatus VolumeImpl::status() {
   } else {
     status.problem = stateMachine_->problem();
   }
+  if (!gone_.empty()) status.problem = gone_;
   return status;
 }
 

@@ -6,10 +6,10 @@
 // read goes to the primary, wherever it is, and again when the lead moves.
 //
 // Sources: volume_impl.cc (life, roles), volume_takeover.cc (when this node tries to lead),
-// volume_members.cc (changes of members, pairs), volume_repair.cc (how a damaged member becomes whole
-// again), volume_state_repair.cc (and how a damaged state does), volume_loss.cc (losses that an operator
-// accepts), volume_peers.cc (what other nodes ask), volume_front.cc (what fronts ask),
-// volume_transfer.cc (checkpoints from and to other nodes).
+// volume_members.cc (changes of members, pairs), volume_end.cc (deleting it, and leaving it),
+// volume_repair.cc (how a damaged member becomes whole again), volume_state_repair.cc (and how a damaged
+// state does), volume_loss.cc (losses that an operator accepts), volume_peers.cc (what other nodes ask),
+// volume_front.cc (what fronts ask), volume_transfer.cc (checkpoints from and to other nodes).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
@@ -72,6 +72,8 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kPartnerWaitMs = 3000;     // after a start, for the partner to be there
   static constexpr int64_t kInstallPauseMs = 100;
   static constexpr int64_t kNoConsentMs = 3000;       // of it before it is told: nodes start and come back
+  static constexpr int64_t kDeleteDrainMs = 2000;     // what is ordered is waited for
+  static constexpr int64_t kDeleteRetryMs = 500;      // while it is not known whether it is deleted
   // The log is kept for members that fetch a checkpoint up to so many times its usual bound.
   static constexpr uint64_t kTransferLogFactor = 4;
 
@@ -85,6 +87,11 @@ class VolumeImpl final : public Volume,
   // The coordinator's record, as read; older ones are ignored.
   void noteRecord(const VolumeRecord& record);
   void tick();  // every heartbeatMs
+  // This node is not to have the volume any more: no role, no proposal, no read from here on. `why` is
+  // a sentence for who asks. Call discard() once, in a later turn.
+  void retire(std::string why);
+  // Resolves when nothing of the volume but its entries in the journal is left on the disk.
+  Co<void> discard();
   void connectivityChanged();  // what could not be reached is tried again at once
   // Stops proposing and makes a checkpoint.
   Co<void> stop();
@@ -92,6 +99,7 @@ class VolumeImpl final : public Volume,
   // The extents that its state names are known.
   bool stateKnown() const { return !stateAbsent_; }
   const NodeId& primaryNode() const { return primaryNode_; }
+  FencePromise promised() const { return member_.promise(); }
 
   // Volume
   const VolumeId& id() override { return record_.id; }
@@ -109,6 +117,7 @@ class VolumeImpl final : public Volume,
   kj::Maybe<LogPosition> positionAt(RecordIndex index) override { return log_.position(index); }
   kj::Promise<void> acceptLoss(LossOrder order) override;
   kj::Promise<void> discardDiverged() override;
+  kj::Promise<void> deleteForGood() override;
   kj::Promise<void> checkpointNow() override;
   kj::Promise<void> letGoOfDamaged(RecordIndex upTo) override;
   VolumeStatus status() override;
@@ -212,6 +221,12 @@ class VolumeImpl final : public Volume,
   Co<void> askAndLead(VolumeConfiguration target, bool bounded, Epoch expected);
   // Members and pairs
   Co<void> change(ConfigurationChange change);
+  Co<void> deleteIt();
+  Co<void> closeAndLook(Epoch epoch);
+  Co<void> settleDeletion(VolumeRecord asked);
+  void reopen(Epoch epoch);
+  [[noreturn]] void failGone();
+  kj::Promise<void> parkApplier();
   Co<void> changeTo(VolumeConfiguration target, kj::Maybe<MemberIdentity> joiner);
   Co<bool> waitCounted(NodeId node, int64_t timeoutMs);
   Co<void> countJoiner(MemberIdentity joiner);
@@ -361,6 +376,8 @@ class VolumeImpl final : public Volume,
   bool repairStuck_ = false;            // it gets on only by an operator's hand
   Signal repaired_;                     // records came while in repair
 
+  bool parked_ = false;                 // the applier does nothing any more
+  std::string gone_;                    // a sentence: this node is not to have the volume any more
   std::string problem_, takeoverProblem_;
   uint64_t proposals_ = 0, rejections_ = 0, readBarriers_ = 0, confirmRounds_ = 0;
   Tasks tasks_{"volume"};

@@ -187,6 +187,18 @@ kj::Promise<LogPosition> KvStateMachine::flush() {
   });
 }
 
+std::string KvStateMachine::holds() {
+  return state_.values.empty() ? "" : std::to_string(state_.values.size()) + " keys";
+}
+
+kj::Promise<void> KvStateMachine::discard() {
+  for (const ExtentId& extent : state_.extents) extents_.unlink(extent);
+  state_ = KvState();
+  disk_ = KvDisk();
+  unflushed_.clear();
+  return kj::READY_NOW;
+}
+
 kj::Promise<kj::Array<kj::byte>> KvStateMachine::query(std::string name,
                                                        kj::Array<const kj::byte> question) {
   return kj::heapArray<kj::byte>(question.asPtr());

@@ -94,6 +94,8 @@ class KvStateMachine final : public StateMachine {
     disk_ = KvDisk();
     return env_.disk.removeTree("kv");
   }
+  std::string holds() override;
+  kj::Promise<void> discard() override;
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 

@@ -100,7 +100,7 @@ class GitNode {
     RepositoryInfo info;
     replicator::RecordIndex index;
   };
-  // `volume` empty: the one with fewest repositories among this node's.
+  // `volume` empty: the one with fewest repositories for its weight among this node's.
   virtual kj::Promise<Changed> createRepository(std::string name, std::string volume,
                                                 std::string head, std::string description) = 0;
   virtual kj::Promise<Changed> deleteRepository(std::string name) = 0;
@@ -130,6 +130,7 @@ class GitNode {
     uint32_t attempts = 0;                    // pushes made all but the last void
   };
   virtual kj::Promise<Pruned> pruneRepository(PruneRequest request) = 0;
+  virtual uint64_t repositoryCountOf(replicator::Volume& volume) = 0;   // as this node has it
 
   // What one member found at one index of a volume: roots over its tables and objects.
   struct Digest {

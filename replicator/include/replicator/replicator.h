@@ -33,6 +33,21 @@ struct ReplicatorOptions {
   uint64_t transferBytesPerSecond = 1ull << 30;  // of one checkpoint that is fetched; 0: no bound
   // Of the log, that a counted member which gets on may lag before the primary slows down.
   uint64_t lagBytesMax = 128ull << 20;
+  // A node that is no member of a volume any more keeps its data so long.
+  int64_t removedDataKeepMs = 24 * 3'600'000;
+  // Leads are spread over the members by themselves, once nothing has changed for so long.
+  bool autoBalance = false;
+  int64_t autoBalanceQuietMs = 60'000;
+};
+
+// Data of a volume that this node is no member of any more (removal.h).
+struct RemovalStatus {
+  VolumeId id;
+  std::string name;
+  bool deleted = false;                     // the volume, not only this node's part in it
+  bool discarding = false;                  // it is being removed
+  int64_t leftMs = 0;                       // until it is
+  std::string problem;                      // of the last attempt; empty: none
 };
 
 struct NodeParts {
@@ -94,6 +109,9 @@ class Replicator : public PeerService {
   virtual kj::Promise<VolumeRecord> createVolume(std::string name, std::vector<NodeId> members,
                                                  uint32_t writeQuorum,
                                                  VolumeTraits traits = {}) = 0;
+
+  // What this node still has and is to remove.
+  virtual std::vector<RemovalStatus> removals() = 0;
 
   // Checkpoints every volume and stops proposing. For a clean shutdown.
   virtual kj::Promise<void> stop() = 0;

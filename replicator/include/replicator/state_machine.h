@@ -133,6 +133,12 @@ class StateMachine {
   }
   virtual kj::Promise<void> verifyStored(std::string name, Pace& pace) { return kj::READY_NOW; }
 
+  // What it holds, for who wants to delete the volume: "3 repositories"; empty: nothing.
+  virtual std::string holds() { return {}; }
+  // The volume's data is not needed any more: lets go of its extents and removes its files, durably.
+  // Before open() or after; nothing but reads may follow, which find an empty state.
+  virtual kj::Promise<void> discard() { return kj::READY_NOW; }
+
   // Answers Peer::query for this volume.
   virtual kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                                  kj::Array<const kj::byte> question) = 0;

@@ -26,6 +26,7 @@ struct MemberStatus {
   int64_t silentMs = 0;          // since it was last heard (primary only)
   RecordIndex acknowledged;      // durable there in this epoch, as this node knows (primary only)
   uint64_t lagRecords = 0, lagBytes = 0;
+  int64_t lagMs = 0;             // since the oldest record that it lacks was appended (primary only)
   std::string problem;           // empty, or a sentence: why it does not follow
 };
 
@@ -164,6 +165,12 @@ class Volume {
   virtual kj::Promise<void> discardDiverged() {
     return KJ_EXCEPTION(UNIMPLEMENTED, "no log here");
   }
+
+  // At the primary, and only when the state machine holds nothing: the volume is gone for good when it
+  // resolves, and no proposal can be ordered any more from before it was looked whether it is empty.
+  // Rejects with a sentence; when the coordinator's answer is lost, with one that says so, and the
+  // volume orders nothing until it is known.
+  virtual kj::Promise<void> deleteForGood() = 0;
 
   virtual kj::Promise<void> checkpointNow() = 0;
   // Records up to this one lie in a damaged part of this node's journal. Makes a checkpoint above them

@@ -78,6 +78,7 @@ class FakeGitNode final : public GitNode {
   kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                             size_t limit) override;
   kj::Promise<Pruned> pruneRepository(PruneRequest request) override;
+  uint64_t repositoryCountOf(replicator::Volume&) override { return repositoryCount(); }
   uint64_t repositoryCount() override { return repositories_.size(); }
   kj::Promise<std::vector<Digest>> verifyVolume(std::string volume) override;
 

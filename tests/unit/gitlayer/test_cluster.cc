@@ -89,6 +89,7 @@ class TestCluster::FakeVolume final : public replicator::Volume {
     KJ_UNIMPLEMENTED("changeConfiguration");
   }
   kj::Promise<bool> whenCounted(replicator::NodeId, int64_t) override { return true; }
+  kj::Promise<void> deleteForGood() override { KJ_UNIMPLEMENTED("deleteForGood"); }
   kj::Promise<void> checkpointNow() override { return machine->flush().ignoreResult(); }
   replicator::VolumeStatus status() override {
     replicator::VolumeStatus status;
@@ -183,6 +184,7 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
                                                      replicator::VolumeTraits) override {
     no();
   }
+  std::vector<replicator::RemovalStatus> removals() override { return {}; }
   kj::Promise<void> stop() override { return kj::READY_NOW; }
 
   const Node& self() override { return self_; }
