@@ -209,6 +209,9 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.millis("scrub_interval_ms", r.scrubIntervalMs, 1000, 365 * kDayMs);
   reader.bytes("segment", r.segmentBytes, kMiB, 4 * kGiB);
   reader.millis("extent_expiry_ms", r.extentExpiryMs, 10, 365 * kDayMs);
+  reader.millis("removed_data_keep_ms", r.removedDataKeepMs, 0, 365 * kDayMs);
+  reader.boolean("auto_balance", r.autoBalance);
+  reader.millis("auto_balance_quiet_ms", r.autoBalanceQuietMs, 1000, kDayMs);
   reader.leave();
 
   reader.table("git");

@@ -225,6 +225,14 @@ void ConfigReader::bytes(const char* key, uint64_t& value, uint64_t least, uint6
   }
 }
 
+void ConfigReader::boolean(const char* key, bool& value) {
+  const toml::node* node = find(key);
+  if (node == nullptr) return;
+  const auto given = node->value_exact<bool>();
+  if (given.has_value()) value = *given;
+  else problem(node, path(key) + " must be true or false.");
+}
+
 void ConfigReader::choice(const char* key, std::string& value,
                           const std::vector<std::string>& allowed) {
   std::string given = value;

@@ -29,6 +29,7 @@ class ConfigReader {
   void count(const char* key, uint64_t& value, uint64_t least, uint64_t most);
   void millis(const char* key, int64_t& value, int64_t least, int64_t most);
   void bytes(const char* key, uint64_t& value, uint64_t least, uint64_t most);
+  void boolean(const char* key, bool& value);
   void choice(const char* key, std::string& value, const std::vector<std::string>& allowed);
 
   // A problem at a key of the present table (at the table where the key is absent).

@@ -17,8 +17,16 @@ struct Candidate {
   const VolumeRecord* record;
 };
 
+bool follows(const VolumeRecord& a, const VolumeRecord& b) {
+  return std::find(a.traits.former.begin(), a.traits.former.end(), b.id) != a.traits.former.end();
+}
+
 bool newer(const VolumeRecord& a, const VolumeRecord& b) {
+  // A volume that uses the name of one that was deleted begins its epochs anew.
+  if (follows(a, b) || follows(b, a)) return follows(a, b);
   if (a.current.epoch != b.current.epoch) return a.current.epoch > b.current.epoch;
+  // Nothing comes after the end of a volume.
+  if (a.traits.deleted != b.traits.deleted) return a.traits.deleted;
   const bool activeA = a.phase == VolumePhase::kActive, activeB = b.phase == VolumePhase::kActive;
   if (activeA != activeB) return activeA;
   return a.revision > b.revision;

@@ -129,6 +129,8 @@ std::string volumeToJson(const replicator::VolumeRecord& record) {
       {"pair", record.traits.pair},
       {"weight", record.traits.weight},
       {"drained", record.traits.drained}};
+  if (record.traits.deleted) value["deleted"] = true;
+  for (const auto& former : record.traits.former) value["former"].push_back(uuidText(former));
   const uint64_t generation = generationOf(record.revision);
   if (generation > 0) value["generation"] = generation;
   for (auto& loss : record.losses) value["losses"].push_back(toJson(loss));
@@ -179,6 +181,20 @@ replicator::VolumeRecord volumeFromJson(std::string_view value, int64_t modRevis
   if (object.contains("pair")) {
     if (!object["pair"].is_boolean()) refuseJson("\"pair\" is neither true nor false");
     record.traits.pair = object["pair"].get<bool>();
+  }
+  if (object.contains("deleted")) {
+    if (!object["deleted"].is_boolean()) refuseJson("\"deleted\" is neither true nor false");
+    record.traits.deleted = object["deleted"].get<bool>();
+  }
+  if (object.contains("former")) {
+    for (auto& former : jsonList(object, "former", kEtcdMembersMax)) {
+      replicator::VolumeId id;
+      if (!former.is_string() ||
+          !replicator::Uuid::parse(former.get_ref<const std::string&>().c_str(), id)) {
+        refuseJson("\"former\" is not a list of volumes");
+      }
+      record.traits.former.push_back(id);
+    }
   }
   if (object.contains("weight")) {
     const uint64_t weight = jsonNumber(object, "weight");

@@ -96,6 +96,17 @@ class Control final : public NodeControl {
     }
   }
 
+  std::vector<HealthLine> health() override {
+    control::NodeStatus status;
+    fillNodeStatus(view_, status);
+    std::vector<HealthLine> lines;
+    for (const auto& line : status.health()) {
+      if (view_.health.count(line.code()) > 0) continue;
+      lines.push_back({line.code(), line.subject(), line.severity(), line.message()});
+    }
+    return lines;
+  }
+
   kj::Promise<kj::Array<kj::byte>> answerNode(std::string name,
                                               kj::Array<const kj::byte> question) override {
     if (kControlQuery == name.c_str()) return volumes_.answerForwarded(kj::mv(question));
@@ -106,9 +117,7 @@ class Control final : public NodeControl {
     } else {
       KJ_REQUIRE(kStatusQuery == name.c_str(), "another node asked what this one does not know",
                  name.c_str());
-      control::NodeStatus status;
-      fillNodeStatus(view_, status);
-      bytes = status.SerializeAsString();
+      return ownStatus();
     }
     return kj::heapArray(reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size());
   }
@@ -134,14 +143,20 @@ class Control final : public NodeControl {
 
   // --- status -----------------------------------------------------------------------------
 
+  kj::Promise<kj::Array<kj::byte>> ownStatus() {
+    auto status = std::make_shared<control::NodeStatus>();
+    fillNodeStatus(view_, *status);
+    return fillSpace(view_, *status).promise().then([status]() {
+      const std::string bytes = status->SerializeAsString();
+      return kj::heapArray(reinterpret_cast<const kj::byte*>(bytes.data()), bytes.size());
+    });
+  }
+
   Co<void> status(bool cluster, Response& response) {
     control::StatusReply& reply = *response.mutable_status();
     fillNodeStatus(view_, *reply.mutable_self());
-    if (view_.env != nullptr) {
-      auto space = co_await view_.env->disk.space();
-      reply.mutable_self()->set_disk_total_bytes(space.totalBytes);
-      reply.mutable_self()->set_disk_available_bytes(space.availableBytes);
-    }
+    auto filling = fillSpace(view_, *reply.mutable_self());
+    co_await kj::mv(filling);
     if (!cluster || view_.coordinator == nullptr || view_.peers == nullptr) co_return;
     kj::Vector<kj::Promise<void>> asked;
     for (const std::string& node : otherNodes()) {
@@ -238,7 +253,12 @@ class Control final : public NodeControl {
   Co<void> repoCreate(const control::RepoCreateRequest& request, Response& response) {
     if (!ready(view_.git, response)) co_return;
     std::string head = request.head().empty() ? "refs/heads/main" : request.head();
-    auto changed = co_await view_.git->createRepository(request.name(), request.volume(), head,
+    std::string volume = request.volume();
+    if (volume.empty()) {
+      auto placing = volumes_.placeRepository();
+      volume = co_await kj::mv(placing);
+    }
+    auto changed = co_await view_.git->createRepository(request.name(), volume, head,
                                                         request.description());
     answerChanged(changed, "The repository " + request.name() + " was not created.", response);
   }
@@ -350,7 +370,9 @@ class Control final : public NodeControl {
       co_return;
     }
     auto records = co_await view_.coordinator->listVolumes();
-    for (const VolumeRecord& record : records) addVolume(record, response);
+    for (const VolumeRecord& record : records) {
+      if (!record.traits.deleted) addVolume(record, response);
+    }
   }
 
   Co<void> volumeShow(std::string name, Response& response) {
@@ -358,7 +380,7 @@ class Control final : public NodeControl {
     response.mutable_volume_list();
     if (coordinatorAnswers()) {
       auto record = co_await view_.coordinator->readVolume(name);
-      if (record) addVolume(*record, response);
+      if (record && !record->traits.deleted) addVolume(*record, response);
     } else {
       addOpenVolumes(name.c_str(), response);
     }
@@ -388,12 +410,12 @@ class Control final : public NodeControl {
     auto open = view_.replicator->findVolume(request.name().c_str());
     KJ_IF_MAYBE(volume, open) {
       co_await volume->switchOver(request.to());
-      co_await volumeShow(request.name(), response);
     } else {
-      fail(response, control::ERROR_REFUSED,
-           "The volume " + request.name() + " is not open on this node.", "",
-           "See `packmoorctl volume list`, and ask a member of the volume.");
+      auto moving = volumes_.moveLeadOf(request.name(), request.to());
+      co_await kj::mv(moving);
     }
+    auto shown = volumeShow(request.name(), response);
+    co_await kj::mv(shown);
   }
 
   Co<void> volumeVerify(std::string name, Response& response) {

@@ -70,10 +70,20 @@ Co<void> VolumeControl::moveLead(VolumeRecord record, std::string to) {
              response.error().cause());
 }
 
+Co<void> VolumeControl::moveLeadOf(std::string volume, std::string to) {
+  auto reading = readVolume(volume);
+  auto record = co_await kj::mv(reading);
+  KJ_REQUIRE(record.current.hasMember(to), "that node is not a counted member of the volume", to);
+  auto moving = moveLead(kj::mv(record), to);
+  co_await kj::mv(moving);
+}
+
 Co<void> VolumeControl::setDrained(std::string name, std::string node, bool drained) {
   for (int swap = 0; swap < kSwapsMax; ++swap) {
     auto record = co_await view_.coordinator->readVolume(name);
-    if (!record || contains(record->traits.drained, node) == drained) co_return;
+    if (!record || record->traits.deleted || contains(record->traits.drained, node) == drained) {
+      co_return;
+    }
     VolumeRecord next = *record;
     std::erase(next.traits.drained, node);
     if (drained) next.traits.drained.push_back(node);
@@ -88,7 +98,8 @@ Co<void> VolumeControl::drain(const control::NodeDrainRequest& request, Response
   const bool drained = !request.undrain();
   response.mutable_volume_list();
   co_await requireNode(node);
-  auto records = co_await view_.coordinator->listVolumes();
+  auto listing = listVolumes();
+  auto records = co_await kj::mv(listing);
   std::map<std::string, size_t> leads;
   for (const VolumeRecord& record : records) ++leads[record.current.primary.node];
   std::string stays;
@@ -118,7 +129,8 @@ Co<void> VolumeControl::drain(const control::NodeDrainRequest& request, Response
 Co<void> VolumeControl::okToStop(const control::NodeOkToStopRequest& request, Response& response) {
   const std::string node = request.node();
   co_await requireNode(node);
-  auto records = co_await view_.coordinator->listVolumes();
+  auto listing = listVolumes();
+  auto records = co_await kj::mv(listing);
   control::NodeOkToStopReply& reply = *response.mutable_node_ok_to_stop();
   for (const VolumeRecord& record : records) {
     if (!record.current.hasMember(node)) continue;
@@ -128,23 +140,33 @@ Co<void> VolumeControl::okToStop(const control::NodeOkToStopRequest& request, Re
   reply.set_ok(reply.problems_size() == 0);
 }
 
+Co<control::NodeStatus> VolumeControl::statusOf(std::string node) {
+  control::NodeStatus status;
+  if (node == view_.config->node.id) {
+    fillNodeStatus(view_, status);
+    auto filling = fillSpace(view_, status);
+    co_await kj::mv(filling);
+    co_return kj::mv(status);
+  }
+  auto asked = view_.env->timer.timeoutAfter(
+      kOtherNodeTimeoutMs * kj::MILLISECONDS,
+      view_.peers->peer(node).query(replicator::VolumeId(),
+                                    std::string(kStatusQuery.begin(), kStatusQuery.size()),
+                                    nullptr));
+  auto answered = asked.then([&status](kj::Array<kj::byte>&& answer) {
+    if (!status.ParseFromArray(answer.begin(), static_cast<int>(answer.size()))) status.Clear();
+  }, [](kj::Exception&&) {});
+  co_await kj::mv(answered);
+  co_return kj::mv(status);
+}
+
 // By what the primary says: only it knows how far the others are.
 Co<std::string> VolumeControl::stopProblem(VolumeRecord record, std::string node) {
   const std::string primary = record.current.primary.node;
   control::NodeStatus status;
-  if (primary == view_.config->node.id) {
-    auto open = view_.replicator->findVolume(record.name.c_str());
-    KJ_IF_MAYBE(volume, open) { fillVolume(volume->status(), *status.add_volumes()); }
-  } else if (!primary.empty()) {
-    auto asked = view_.env->timer.timeoutAfter(
-        kOtherNodeTimeoutMs * kj::MILLISECONDS,
-        view_.peers->peer(primary).query(replicator::VolumeId(),
-                                         std::string(kStatusQuery.begin(), kStatusQuery.size()),
-                                         nullptr));
-    auto answered = asked.then([&status](kj::Array<kj::byte>&& answer) {
-      if (!status.ParseFromArray(answer.begin(), static_cast<int>(answer.size()))) status.Clear();
-    }, [](kj::Exception&&) {});
-    co_await kj::mv(answered);
+  if (!primary.empty()) {
+    auto asking = statusOf(primary);
+    status = co_await kj::mv(asking);
   }
   for (const auto& volume : status.volumes()) {
     if (volume.name() == record.name && volume.role() == "primary") {

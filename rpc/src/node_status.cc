@@ -1,23 +1,14 @@
 #include "node_status.h"
 
+#include "health.h"
 #include "repair_health.h"
 #include "scrub_control.h"
-
-#include <ctime>
 
 namespace packmoor::rpc {
 namespace {
 
 std::string text(const kj::String& value) { return {value.begin(), value.size()}; }
 std::string text(kj::StringPtr value) { return {value.begin(), value.size()}; }
-
-void addHealth(control::NodeStatus& status, std::string code, std::string severity,
-               std::string message) {
-  control::Health& health = *status.add_health();
-  health.set_code(kj::mv(code));
-  health.set_severity(kj::mv(severity));
-  health.set_message(kj::mv(message));
-}
 
 void fillJournal(replicator::Journal& journal, control::NodeStatus& status) {
   status.set_journal(text(journal.uuid().text()));
@@ -62,21 +53,6 @@ void fillExtents(replicator::ExtentStore& extents, control::NodeStatus& status) 
   blockHealth(to, status);
 }
 
-std::string joined(const google::protobuf::RepeatedPtrField<std::string>& nodes) {
-  std::string text;
-  for (const std::string& node : nodes) text += (text.empty() ? "" : ", ") + node;
-  return text;
-}
-
-std::string timeOf(int64_t milliseconds) {
-  const time_t seconds = milliseconds / 1000;
-  struct tm parts = {};
-  gmtime_r(&seconds, &parts);
-  char text[40];
-  strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
-  return text;
-}
-
 void fillFront(const NodeView& view, control::NodeStatus& status) {
   control::FrontStatus& to = *status.mutable_front();
   if (view.http != nullptr) {
@@ -97,65 +73,16 @@ void fillFront(const NodeView& view, control::NodeStatus& status) {
   }
 }
 
-// Loss that cannot be repaired (DESIGN rule 19).
-void lossHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
-  for (const control::AcceptedLoss& loss : volume.losses()) {
-    if (loss.acknowledged()) continue;
-    addHealth(status, "DATA_LOST", "error",
-              "Volume " + volume.name() + ": at " + timeOf(loss.at_ms()) + " " + loss.by() +
-                  " accepted that it goes on from record " + std::to_string(loss.adopted()) +
-                  " without what only " + joined(loss.ignored()) + " held. " + loss.what() +
-                  " Once those concerned are told: `packmoorctl volume acknowledge-loss " +
-                  volume.name() + "`.");
-  }
-  if (!volume.diverged().empty()) {
-    addHealth(status, "MEMBER_DIVERGED", "error",
-              "Volume " + volume.name() + ": " + volume.diverged() + ".");
-  }
-  if (!volume.no_consent().empty()) {
-    addHealth(status, "NO_CONSENT", "error",
-              "Volume " + volume.name() + ": " + volume.no_consent() + ".");
-  }
-}
-
-void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
-  repairHealth(volume, status);
-  lossHealth(volume, status);
-  if (!volume.problem().empty() && volume.problem() != volume.diverged() && !volume.repairing()) {
-    addHealth(status, "VOLUME_UNAVAILABLE", "error",
-              "Volume " + volume.name() + ": " + volume.problem());
-  }
-  if (volume.has_transfer() && !volume.repairing()) {
-    addHealth(status, "STATE_TRANSFER", "warning",
-              "Volume " + volume.name() + ": this node is too far behind for the log and fetches a "
-              "checkpoint from " + volume.transfer().source() + "; it is not counted until it has it.");
-  }
-  if (volume.has_brake()) {
-    addHealth(status, "MEMBER_LAGS", "warning",
-              "Volume " + volume.name() + ": pushes are slowed down until member " +
-                  volume.brake().member() + " is nearer.");
-  }
-  if (volume.role() != "primary") return;
-  uint32_t reachable = 0, counted = 0;
-  for (const control::MemberStatus& member : volume.members()) {
-    if (!member.counted()) continue;
-    ++counted;
-    if (member.self() || member.connected()) ++reachable;
-    else {
-      addHealth(status, "MEMBER_MISSING", "warning",
-                "Volume " + volume.name() + ": member " + member.node() + " is not connected.");
-    }
-  }
-  if (volume.pair() && counted == 1) {
-    addHealth(status, "NO_REDUNDANCY", "error",
-              "Volume " + volume.name() + ": the other node of the pair is lost or behind, and what "
-              "is pushed now is on this node only. Bring it back; it is counted again by itself.");
-  }
-  if (reachable < volume.write_quorum()) {
-    addHealth(status, "NO_QUORUM", "error",
-              "Volume " + volume.name() + " commits nothing: " + std::to_string(reachable) +
-                  " of " + std::to_string(counted) + " members are connected, and " +
-                  std::to_string(volume.write_quorum()) + " are needed.");
+void fillRemovals(replicator::Replicator& replicator, control::NodeStatus& status) {
+  for (const auto& from : replicator.removals()) {
+    control::RemovalStatus& to = *status.add_removals();
+    to.set_name(from.name);
+    to.set_id(text(from.id.text()));
+    to.set_deleted(from.deleted);
+    to.set_discarding(from.discarding);
+    to.set_left_ms(static_cast<uint64_t>(from.leftMs));
+    to.set_problem(from.problem);
+    removalHealth(to, status);
   }
 }
 
@@ -257,6 +184,7 @@ void fillVolume(const replicator::VolumeStatus& from, control::VolumeStatus& to)
     entry.set_acknowledged(member.acknowledged.value);
     entry.set_lag_records(member.lagRecords);
     entry.set_lag_bytes(member.lagBytes);
+    entry.set_lag_ms(static_cast<uint64_t>(member.lagMs));
     entry.set_problem(member.problem);
     entry.set_joining(member.joining);
   }
@@ -326,10 +254,18 @@ void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
       fillVolume(volume->status(), entry);
       volumeHealth(entry, status);
     }
+    fillRemovals(*view.replicator, status);
     if (status.volumes_size() == 0 && view.phase == NodePhase::kServing) {
       addHealth(status, "NO_VOLUME", "warning", "This node is a member of no volume.");
     }
   }
+}
+
+Co<void> fillSpace(const NodeView& view, control::NodeStatus& status) {
+  if (view.env == nullptr) co_return;
+  auto space = co_await view.env->disk.space();
+  status.set_disk_total_bytes(space.totalBytes);
+  status.set_disk_available_bytes(space.availableBytes);
 }
 
 }  // namespace packmoor::rpc

@@ -1,29 +1,21 @@
 #include "repair_health.h"
 
+#include "health.h"
+
 #include <string>
 
 namespace packmoor::rpc {
-namespace {
-
-void add(control::NodeStatus& status, const char* code, bool error, std::string message) {
-  control::Health& health = *status.add_health();
-  health.set_code(code);
-  health.set_severity(error ? "error" : "warning");
-  health.set_message(std::move(message));
-}
-
-}  // namespace
 
 void blockHealth(const control::ExtentStatus& extents, control::NodeStatus& status) {
   if (extents.blocks_bad() == 0) return;
   const std::string found = "Blocks of packs on this node's disk failed their checksum: " +
                             std::to_string(extents.blocks_bad()) + ". ";
   if (extents.blocks_standing() == 0) {
-    add(status, "BAD_BLOCKS", false,
+    addHealth(status, "BAD_BLOCKS", "warning",
         found + "All are repaired from other members. Look after the disk: it may do so again.");
     return;
   }
-  add(status, "BAD_BLOCKS", true,
+  addHealth(status, "BAD_BLOCKS", "error",
       found + "Repaired from other members: " + std::to_string(extents.blocks_repaired()) +
           ". Still damaged: " + std::to_string(extents.blocks_standing()) +
           ". They are repaired when they are read and a member that has them is connected; "
@@ -40,7 +32,7 @@ void repairHealth(const control::VolumeStatus& volume, control::NodeStatus& stat
                    ? "Nothing mends it by itself: remove this node from the volume and add it again "
                      "with an empty data directory."
                    : "It is not being repaired: " + repair.step() + ".";
-    add(status, "VOLUME_DAMAGED", true, std::move(message));
+    addHealth(status, "VOLUME_DAMAGED", "error", std::move(message), volume.name());
     return;
   }
   message += "It is being repaired: " + repair.step();
@@ -54,7 +46,8 @@ void repairHealth(const control::VolumeStatus& volume, control::NodeStatus& stat
                std::to_string(transfer.file_bytes_done() + transfer.extent_bytes_done()) + " of " +
                std::to_string(transfer.file_bytes() + transfer.extent_bytes()) + " bytes)";
   }
-  add(status, "VOLUME_REPAIRING", false, std::move(message) + ". This node does not lead until then.");
+  addHealth(status, "VOLUME_REPAIRING", "warning", std::move(message) + ". This node does not lead until then.",
+            volume.name());
 }
 
 void scrubHealth(const control::ScrubStatus& scrub, int64_t nowMs, control::NodeStatus& status) {
@@ -69,14 +62,14 @@ void scrubHealth(const control::ScrubStatus& scrub, int64_t nowMs, control::Node
     }
   }
   if (standing > 0) {
-    add(status, "SCRUB_ERRORS", true,
+    addHealth(status, "SCRUB_ERRORS", "error",
         "The scrubber found damage on this node's disk that is not mended, in " +
             std::to_string(standing) + (standing == 1 ? " place. " : " places; the first: ") + stands +
             " It is tried again by itself. See `packmoorctl scrub status`, bring back members that "
             "are away, and replace the disk.");
   }
   if (mended > 0) {
-    add(status, "SCRUB_REPAIRED", false,
+    addHealth(status, "SCRUB_REPAIRED", "warning",
         "The scrubber found damage on this node's disk and mended it, in " +
             std::to_string(mended) + (mended == 1 ? " place: " : " places; the first: ") + was +
             " Look after the disk; `packmoorctl scrub acknowledge` ends this note.");
@@ -84,7 +77,7 @@ void scrubHealth(const control::ScrubStatus& scrub, int64_t nowMs, control::Node
   const int64_t interval = static_cast<int64_t>(scrub.interval_ms());
   const int64_t since = scrub.last_pass_ms() > 0 ? scrub.last_pass_ms() : scrub.since_ms();
   if (interval > 0 && nowMs - since > 2 * interval) {
-    add(status, "SCRUB_OVERDUE", false,
+    addHealth(status, "SCRUB_OVERDUE", "warning",
         std::string("Nothing has read all of this node's disk for more than twice the interval set "
                     "for that. ") +
             (scrub.paused() ? "The scrubber is paused: `packmoorctl scrub resume`."

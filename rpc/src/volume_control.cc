@@ -3,10 +3,11 @@
 #include "control_reply.h"
 #include "node_status.h"
 
+#include <replicator/lead_balance.h>
+
 #include <kj/debug.h>
 
 #include <algorithm>
-#include <map>
 
 namespace packmoor::rpc {
 namespace {
@@ -19,12 +20,16 @@ using replicator::VolumeRecord;
 
 constexpr uint32_t kWeightMax = 1'000'000;
 constexpr int kSwapsMax = 10;
+constexpr size_t kMovesPerVolumeMax = 4;
+constexpr int64_t kLetGoMs = 5000, kLetGoPollMs = 20;
 
 std::string failureOf(const Request& request) {
   switch (request.body_case()) {
     case Request::kVolumeChange: return "Volume " + request.volume_change().name() + " was not changed.";
     case Request::kVolumeSetWeight:
       return "The weight of volume " + request.volume_set_weight().name() + " was not changed.";
+    case Request::kVolumeDelete:
+      return "Volume " + request.volume_delete().name() + " was not deleted.";
     case Request::kNodeDrain: return "The leads of " + request.node_drain().node() + " were not all moved.";
     case Request::kNodeOkToStop:
       return "Whether " + request.node_ok_to_stop().node() + " may stop cannot be told.";
@@ -51,6 +56,7 @@ bool changeFrom(const VolumeChangeRequest& request, ConfigurationChange& change)
 bool VolumeControl::answers(const Request& request) {
   switch (request.body_case()) {
     case Request::kVolumeChange:
+    case Request::kVolumeDelete:
     case Request::kVolumeSetWeight:
     case Request::kNodeDrain:
     case Request::kNodeOkToStop:
@@ -65,7 +71,8 @@ kj::Promise<void> VolumeControl::handle(const Request& request, Response& respon
          "See `packmoorctl status`.");
     return kj::READY_NOW;
   }
-  Co<void> work = request.has_volume_change() ? change(request, true, response)
+  Co<void> work = request.has_volume_change() || request.has_volume_delete()
+                      ? atPrimary(request, true, response)
                   : request.has_volume_set_weight()
                       ? setWeight(request.volume_set_weight(), response)
                   : request.has_node_drain() ? drain(request.node_drain(), response)
@@ -88,6 +95,18 @@ void VolumeControl::addVolume(const VolumeRecord& record, Response& response) {
   }
 }
 
+Co<std::vector<VolumeRecord>> VolumeControl::listVolumes() {
+  auto records = co_await view_.coordinator->listVolumes();
+  std::erase_if(records, [](const VolumeRecord& record) { return record.traits.deleted; });
+  co_return kj::mv(records);
+}
+
+Co<VolumeRecord> VolumeControl::readVolume(std::string name) {
+  auto record = co_await view_.coordinator->readVolume(name);
+  KJ_REQUIRE(record.has_value() && !record->traits.deleted, "there is no volume of this name", name);
+  co_return kj::mv(*record);
+}
+
 // ---- Members ---------------------------------------------------------------------------------
 
 // Empty: nobody, as known here.
@@ -98,14 +117,22 @@ Co<std::string> VolumeControl::primaryOf(std::string name) {
     if (status.role == replicator::VolumeRole::kPrimary) co_return view_.config->node.id;
     if (status.primary != view_.config->node.id && !status.primary.empty()) co_return status.primary;
   }
-  auto record = co_await view_.coordinator->readVolume(name);
-  KJ_REQUIRE(record.has_value(), "there is no volume of this name", name);
-  co_return record->lastActive ? record->lastActive->primary.node : record->current.primary.node;
+  auto reading = readVolume(name);
+  auto record = co_await kj::mv(reading);
+  co_return record.lastActive ? record.lastActive->primary.node : record.current.primary.node;
 }
 
-Co<void> VolumeControl::change(const Request& request, bool forward, Response& response) {
-  const VolumeChangeRequest& what = request.volume_change();
-  auto primary = co_await primaryOf(what.name());
+Co<void> VolumeControl::atPrimary(const Request& request, bool forward, Response& response) {
+  const bool deletes = request.has_volume_delete();
+  const std::string name = deletes ? request.volume_delete().name() : request.volume_change().name();
+  auto asking = primaryOf(name).promise().catch_([](kj::Exception&& e) -> std::string {
+    if (e.getType() == kj::Exception::Type::DISCONNECTED) {  // nothing was changed
+      kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, e.getFile(), e.getLine(),
+                                            kj::heapString(e.getDescription())));
+    }
+    kj::throwFatalException(kj::mv(e));
+  });
+  auto primary = co_await kj::mv(asking);
   if (primary.empty()) {
     fail(response, control::ERROR_NO_QUORUM, failureOf(request),
          "Nobody leads the volume at present.", "See `packmoorctl status` for what is missing.");
@@ -113,14 +140,31 @@ Co<void> VolumeControl::change(const Request& request, bool forward, Response& r
   }
   if (primary != view_.config->node.id) {
     KJ_REQUIRE(forward, "the lead of the volume moved meanwhile; try again");
-    co_await ask(primary, request, response);
+    auto answered = ask(primary, request, response);
+    co_await kj::mv(answered);
     co_return;
   }
-  auto open = view_.replicator->findVolume(what.name().c_str());
+  auto open = view_.replicator->findVolume(name.c_str());
   KJ_IF_MAYBE(volume, open) {
-    co_await changeHere(*volume, what, response);
+    auto work = deletes ? deleteHere(*volume, response)
+                        : changeHere(*volume, request.volume_change(), response);
+    co_await kj::mv(work);
   } else {
     KJ_FAIL_REQUIRE("the volume is not open yet on the node that is to lead it");
+  }
+}
+
+Co<void> VolumeControl::deleteHere(replicator::Volume& volume, Response& response) {
+  const std::string name = volume.name(), id = volume.id().text().cStr();
+  fillVolume(volume.status(), *response.mutable_volume_list()->add_volumes());
+  auto deleted = volume.deleteForGood();
+  co_await kj::mv(deleted);
+  notify(view_.audit, NoticeLevel::kWarning,
+         kj::str("Volume ", name.c_str(), " (", id.c_str(), "), which held nothing, was deleted."));
+  // Its name may be used again when this node has let go of it.
+  for (int64_t waitedMs = 0; waitedMs < kLetGoMs; waitedMs += kLetGoPollMs) {
+    if (view_.replicator->findVolume(name.c_str()) == nullptr) break;
+    co_await view_.env->timer.afterDelay(kLetGoPollMs * kj::MILLISECONDS);
   }
 }
 
@@ -140,9 +184,9 @@ Co<void> VolumeControl::changeHere(replicator::Volume& volume, const VolumeChang
     auto counted = volume.whenCounted(change.node, request.wait_ms());
     co_await kj::mv(counted);  // else it goes on by itself, and the reply says so
   }
-  auto record = co_await view_.coordinator->readVolume(volume.name());
-  KJ_REQUIRE(record.has_value(), "there is no volume of this name");
-  addVolume(*record, response);
+  auto reading = readVolume(volume.name());
+  auto record = co_await kj::mv(reading);
+  addVolume(record, response);
 }
 
 Co<void> VolumeControl::ask(std::string node, const Request& request, Response& response) {
@@ -167,8 +211,8 @@ Co<kj::Array<kj::byte>> VolumeControl::forwarded(kj::Array<const kj::byte> quest
   Request request;
   Response response;
   KJ_REQUIRE(request.ParseFromArray(question.begin(), static_cast<int>(question.size())) &&
-                 (request.has_volume_change() || request.has_volume_switchover() ||
-                  request.has_volume_accept_loss()),
+                 (request.has_volume_change() || request.has_volume_delete() ||
+                  request.has_volume_switchover() || request.has_volume_accept_loss()),
              "another node asked what this one does not know");
   KJ_REQUIRE(view_.replicator != nullptr && view_.coordinator != nullptr,
              "the node is still starting");
@@ -176,7 +220,7 @@ Co<kj::Array<kj::byte>> VolumeControl::forwarded(kj::Array<const kj::byte> quest
                    ? takeOverHere(request.volume_switchover().name())
                : request.has_volume_accept_loss()
                    ? losses_.acceptHere(request.volume_accept_loss(), response)
-                   : change(request, false, response).promise();
+                   : atPrimary(request, false, response).promise();
   auto work = asked.catch_(
       [&request, &response](kj::Exception&& e) {
     failFrom(e, true, failureOf(request), response);
@@ -194,13 +238,12 @@ Co<void> VolumeControl::setWeight(const control::VolumeSetWeightRequest& request
   const uint32_t weight = request.weight();
   KJ_REQUIRE(weight <= kWeightMax, "a weight is at most 1000000", weight);
   for (int swap = 0; swap < kSwapsMax; ++swap) {
-    auto record = co_await view_.coordinator->readVolume(name);
-    KJ_REQUIRE(record.has_value(), "there is no volume of this name", name);
-    if (record->traits.weight == weight) {
-      fillVolumeRecord(*record, *response.mutable_volume_list()->add_volumes());
+    auto reading = readVolume(name);
+    auto next = co_await kj::mv(reading);
+    if (next.traits.weight == weight) {
+      fillVolumeRecord(next, *response.mutable_volume_list()->add_volumes());
       co_return;
     }
-    VolumeRecord next = *record;
     next.traits.weight = weight;
     auto stored = co_await view_.coordinator->compareAndSwap(next);
     (void)stored;  // whichever: what is there now tells
@@ -208,32 +251,27 @@ Co<void> VolumeControl::setWeight(const control::VolumeSetWeightRequest& request
   kj::throwFatalException(KJ_EXCEPTION(OVERLOADED, "the volume is being changed all the time"));
 }
 
-// Moves a lead from the node that has most to a member that has fewest, while that makes the two more
-// equal. A volume is moved once at most.
+// One move after another, while any makes the leads more equal.
 Co<void> VolumeControl::balance(Response& response) {
   response.mutable_volume_list();
-  auto records = co_await view_.coordinator->listVolumes();
-  std::map<std::string, size_t> leads;
-  for (const VolumeRecord& record : records) {
-    for (const auto& member : record.current.members) leads[member.node];
-    if (record.phase == replicator::VolumePhase::kActive) ++leads[record.current.primary.node];
-  }
-  for (const VolumeRecord& record : records) {
-    if (record.phase != replicator::VolumePhase::kActive) continue;
-    const std::string from = record.current.primary.node;
-    std::string to = from;
-    const auto& drained = record.traits.drained;
-    for (const auto& member : record.current.members) {
-      if (std::find(drained.begin(), drained.end(), member.node) != drained.end()) continue;
-      if (isThere(member.node) && leads[member.node] < leads[to]) to = member.node;
-    }
-    if (leads[from] < leads[to] + 2) continue;
-    auto moved = moveLead(record, to);
+  auto listing = listVolumes();
+  auto records = co_await kj::mv(listing);
+  // Each move lessens the difference, so there are not many.
+  for (size_t moves = 0; moves < kMovesPerVolumeMax * records.size(); ++moves) {
+    auto move = replicator::nextLeadMove(
+        records, [this](const std::string& node) { return isThere(node); });
+    if (!move.has_value()) co_return;
+    auto found = std::find_if(records.begin(), records.end(), [&](const VolumeRecord& record) {
+      return record.name == move->volume;
+    });
+    auto moved = moveLead(*found, move->to);
     co_await kj::mv(moved);
-    --leads[from];
-    ++leads[to];
-    auto now = co_await view_.coordinator->readVolume(record.name);
-    if (now) addVolume(*now, response);
+    auto reading = readVolume(move->volume);
+    *found = co_await kj::mv(reading);
+    addVolume(*found, response);
+    // Whatever became of it since: it is moved once.
+    found->current.primary.node = move->to;
+    found->phase = replicator::VolumePhase::kActive;
   }
 }
 

@@ -69,9 +69,13 @@ int volumeDiscardDiverged(const Session& session, const LossArguments& arguments
 // False: nothing would be lost, and nothing was done. True: `code` is the exit code.
 bool promotionLoses(const Session& session, const LossArguments& arguments, int& code);
 int volumeSetWeight(const Session& session, const VolumeArguments& arguments);
+// Without `yes`, which repeats the name, it is asked for on the terminal.
+int volumeDelete(const Session& session, const std::string& name, const std::string& yes);
 int clusterBalance(const Session& session);
 int nodeDrain(const Session& session, const std::string& node, bool undrain);
 int nodeOkToStop(const Session& session, const std::string& node);
+// One node takes another's place in every volume; asked again, it goes on.
+int nodeReplace(const Session& session, const std::string& old, const std::string& by);
 int volumeSwitchover(const Session& session, const std::string& name, const std::string& to);
 int volumeVerify(const Session& session, const std::string& name);
 

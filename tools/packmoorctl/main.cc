@@ -29,6 +29,7 @@ Examples:
   packmoorctl coordinator status
   packmoorctl volume add-member main n4
   packmoorctl scrub start
+  packmoorctl node replace n3 n5
   packmoorctl journal verify --data /var/lib/packmoor
 )";
 
@@ -46,7 +47,7 @@ struct Arguments {
   RepoArguments repo;
   PruneArguments prune;
   bool localOnly = false;
-  std::string volume, to;
+  std::string volume, to, by, yes;
   std::string clusterId;
   std::vector<std::string> without;
   VolumeArguments volumes;
@@ -59,7 +60,7 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
   auto* create = verb(noun, "create", "Make an empty repository", chosen,
                       [&a]() { return repoCreate(a.session, a.repo); });
   create->add_option("NAME", a.repo.name, "As in the URL, without .git: team/app")->required();
-  create->add_option("--volume", a.repo.volume, "Where it lives [the volume with fewest]");
+  create->add_option("--volume", a.repo.volume, "Where it lives [by weight and free space]");
   create->add_option("--head", a.repo.head, "The branch that HEAD names [main]");
   create->add_option("--description", a.repo.description, "One line for people");
   auto* remove = verb(noun, "delete", "Delete a repository and all that is in it", chosen,
@@ -157,6 +158,9 @@ void addVolume(CLI::App& app, Arguments& a, Action& chosen) {
       ->check(CLI::Range(1, 1'000'000));
   addMembers(noun, a, chosen);
   addLoss(noun, a, chosen);
+  auto* remove = named("delete", "Delete a volume that holds no repository, for good",
+                       [&a]() { return volumeDelete(a.session, a.volume, a.yes); });
+  remove->add_option("--yes", a.yes, "The volume's name again, for scripts [asked on the terminal]");
   auto* move = named("switchover", "Make another member the primary",
                      [&a]() { return volumeSwitchover(a.session, a.volume, a.to); });
   move->add_option("--to", a.to, "The node that shall lead")->required();
@@ -239,6 +243,11 @@ int run(int argc, char** argv) {
           [&]() { return nodeDrain(arguments.session, arguments.to, true); });
   forNode("ok-to-stop", "Does every volume go on without the node?",
           [&]() { return nodeOkToStop(arguments.session, arguments.to); });
+  auto* replace = verb(node, "replace", "Let a node take another's place in every volume", chosen, [&]() {
+    return nodeReplace(arguments.session, arguments.to, arguments.by);
+  });
+  replace->add_option("OLD", arguments.to, "The node that goes; it need not be there")->required();
+  replace->add_option("NEW", arguments.by, "The node that comes")->required();
   addRepo(app, arguments, chosen);
   addVolume(app, arguments, chosen);
   addCoordinator(app, arguments, chosen);

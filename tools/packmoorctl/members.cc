@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iostream>
 
 namespace packmoor::ctl {
 namespace {
@@ -87,7 +88,12 @@ int volumeAddMember(const Session& session, const VolumeArguments& arguments) {
 }
 
 int volumeRemoveMember(const Session& session, const VolumeArguments& arguments) {
-  return changeVolume(session, arguments, VolumeChangeRequest::KIND_REMOVE_MEMBER);
+  const int code = changeVolume(session, arguments, VolumeChangeRequest::KIND_REMOVE_MEMBER);
+  if (code == kDone && !session.json) {
+    std::printf("%s keeps its data for a while, in case that it is added again; its `packmoorctl status` "
+                "tells how long.\n", arguments.node.c_str());
+  }
+  return code;
 }
 
 int volumeSetQuorum(const Session& session, const VolumeArguments& arguments) {
@@ -100,6 +106,36 @@ int volumePromote(const Session& session, const VolumeArguments& arguments) {
     return code;
   }
   return changeVolume(session, arguments, VolumeChangeRequest::KIND_PROMOTE);
+}
+
+int volumeDelete(const Session& session, const std::string& name, const std::string& yes) {
+  std::string typed = yes;
+  if (typed.empty() && session.json) {
+    printError("With --json the volume's name must be given again.", "", "--yes " + name);
+    return kUsage;
+  }
+  if (typed.empty()) {
+    std::printf("Volume %s will be gone for good. To delete it, type its name: ", name.c_str());
+    std::fflush(stdout);
+    std::getline(std::cin, typed);
+  }
+  if (typed != name) {
+    printError("Volume " + name + " was not deleted; nothing was changed.",
+               yes.empty() ? "What was typed is not its name." : "--yes names another volume.", "");
+    return yes.empty() ? kRefused : kUsage;
+  }
+  control::Request request;
+  control::Response response;
+  request.mutable_volume_delete()->set_name(name);
+  int code = session.ask(request, false, response);
+  if (code != kDone) return code;
+  if (session.json) {
+    std::printf("%s", jsonText(response.volume_list().volumes(0)).c_str());
+  } else {
+    std::printf("Volume %s is deleted. Its members remove what they have of it; one that is away does so "
+                "when it comes back.\n", name.c_str());
+  }
+  return kDone;
 }
 
 int volumeSetWeight(const Session& session, const VolumeArguments& arguments) {

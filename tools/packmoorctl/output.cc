@@ -139,6 +139,10 @@ std::string durationText(int64_t milliseconds) {
   return std::to_string(hours / 24) + "d " + std::to_string(hours % 24) + "h";
 }
 
+std::string secondsText(uint64_t milliseconds) {
+  return countText(milliseconds / 1000) + "." + std::to_string(milliseconds % 1000 / 100);
+}
+
 std::string microsText(uint64_t micros) {
   char buffer[64];
   if (micros < 1000) std::snprintf(buffer, sizeof buffer, "%llu us", (unsigned long long)micros);

@@ -42,6 +42,7 @@ class Table {
 std::string bytesText(uint64_t bytes);            // "64 MiB", "1.5 GiB"
 std::string countText(uint64_t count);            // "1,234,567"
 std::string durationText(int64_t milliseconds);   // "3m 12s"
+std::string secondsText(uint64_t milliseconds);   // "0.0", "12.3"
 std::string microsText(uint64_t micros);          // "512 us", "2.0 ms"
 std::string timeText(int64_t milliseconds);       // "2024-01-31 12:00:00 UTC"
 // One line: what could move the cursor or start a new line becomes '?'.

@@ -10,6 +10,16 @@ namespace {
 using control::NodeStatus;
 using control::VolumeStatus;
 
+void printRemovals(const NodeStatus& node) {
+  for (const auto& removal : node.removals()) {
+    const std::string when = removal.discarding() ? "being removed"
+                                                  : "removed in " + durationText(static_cast<int64_t>(
+                                                                        removal.left_ms()));
+    std::printf("  leaves      volume %s%s: its data here is %s\n", removal.name().c_str(),
+                removal.deleted() ? ", which was deleted" : ", of which this node is no member any more",
+                when.c_str());
+  }
+}
 
 void printNode(const NodeStatus& node) {
   std::printf("Node %s of cluster %s: %s for %s, version %s\n", node.node().c_str(),
@@ -56,6 +66,35 @@ void printNode(const NodeStatus& node) {
               countText(front.fetches()).c_str(), countText(front.connections()).c_str());
   std::printf("  memory      %s, %s repositories\n", bytesText(node.resident_bytes()).c_str(),
               countText(node.repositories()).c_str());
+  printRemovals(node);
+}
+
+// As the primary sees it, wherever that is; nullptr: it was not asked or did not answer.
+const VolumeStatus* atPrimary(const control::StatusReply& reply, const std::string& name) {
+  auto search = [&name](const NodeStatus& node) -> const VolumeStatus* {
+    for (const VolumeStatus& volume : node.volumes()) {
+      if (volume.name() == name && volume.role() == "primary") return &volume;
+    }
+    return nullptr;
+  };
+  const VolumeStatus* found = search(reply.self());
+  for (const auto& other : reply.others()) {
+    if (found == nullptr && other.has_status()) found = search(other.status());
+  }
+  return found;
+}
+
+// How far those are behind that no write waits for.
+void printStandbys(const control::StatusReply& reply, const std::string& name) {
+  const VolumeStatus* volume = atPrimary(reply, name);
+  if (volume == nullptr) return;
+  for (const auto& member : volume->members()) {
+    if (member.counted()) continue;
+    std::printf("  %s follows%s%s: %s records, %s, %s s behind\n", member.node().c_str(),
+                member.joining() ? " and is counted when level" : ", not counted",
+                member.connected() ? "" : ", is away", countText(member.lag_records()).c_str(),
+                bytesText(member.lag_bytes()).c_str(), secondsText(member.lag_ms()).c_str());
+  }
 }
 
 void volumeRows(Table& table, const NodeStatus& node) {
@@ -76,6 +115,7 @@ void printVolumes(const control::StatusReply& reply) {
                 volume.name().c_str(),
                 volume.primary().empty() ? "unknown" : volume.primary().c_str(),
                 countText(volume.epoch()).c_str(), quorum.c_str());
+    printStandbys(reply, volume.name());
   }
   volumeRows(table, reply.self());
   for (const auto& other : reply.others()) {

@@ -88,13 +88,15 @@ void printVolume(const control::VolumeStatus& volume) {
                 bytesText(volume.brake().bytes_per_second()).c_str());
   }
   bool primary = volume.role() == "primary";
-  Table table({"MEMBER", "STATE", "COUNTED", ">DURABLE", ">BEHIND", "PROBLEM"});
+  Table table({"MEMBER", "STATE", "COUNTED", ">DURABLE", ">BEHIND", ">BYTES", ">SECONDS", "PROBLEM"});
   for (const auto& member : volume.members()) {
     std::string state = member.self() ? "this node" : member.connected() ? "connected" : "away";
     if (!volume.open_here()) state = "-";
     table.row({member.node(), state, member.counted() ? "yes" : member.joining() ? "when level" : "no",
                primary ? countText(member.acknowledged()) : "-",
-               primary ? countText(member.lag_records()) : "-", member.problem()});
+               primary ? countText(member.lag_records()) : "-",
+               primary ? bytesText(member.lag_bytes()) : "-",
+               primary ? secondsText(member.lag_ms()) : "-", member.problem()});
   }
   std::printf("%s", table.text().c_str());
 }

@@ -16,6 +16,7 @@ namespace packmoor::daemon {
 namespace {
 
 constexpr int64_t kRetryMs = 1000;
+constexpr int64_t kHealthMs = 1000;
 constexpr int64_t kCoordinatorLogMs = 30'000;
 constexpr int64_t kDrainMs = 5'000;
 constexpr int64_t kStopMs = 30'000;
@@ -76,6 +77,7 @@ Co<void> Node::start() {
   background("the git layer's maintenance", git_->run());
   co_await openScrubber();
   if (transport_ != nullptr) background("the list of nodes", followNodes());
+  background("the watch over this node's health", followHealth());
   if (remembersVolumes()) background("this node's registration", registerNode());
   else co_await registerNode();
   if (transport_ != nullptr) background("the volumes' start", followVolumes(""));
@@ -150,6 +152,7 @@ Co<void> Node::openStores() {
 
 Co<void> Node::openCoordinator() {
   auto& env = env_->env();
+  view_.audit = notices("audit");
   if (config_.coordinator.etcd.empty()) {
     coordinator_ = co_await replicator::openLocalCoordinator(env, kj::str("coordinator"));
     peers_ = rpc::makeSolitaryPeers(config_.node.id);
@@ -190,7 +193,6 @@ Co<void> Node::openEtcdCoordinator() {
   etcd_ = etcd.get();
   coordinator_ = kj::mv(etcd);
   view_.etcd = etcd_;
-  view_.audit = notices("audit");
   rememberAddresses(etcd_->rememberedNodes());
 }
 
@@ -290,6 +292,13 @@ Co<void> Node::followNodes() {
   }
 }
 
+Co<void> Node::followHealth() {
+  for (;;) {
+    co_await env_->env().timer.afterDelay(kHealthMs * kj::MILLISECONDS);
+    healthLog_.note(control_->health());
+  }
+}
+
 // A node that is not listed keeps its address: a restored coordinator may not know it yet.
 void Node::rememberAddresses(const std::vector<replicator::NodeRegistration>& nodes) {
   auto addresses = addresses_;
@@ -307,7 +316,10 @@ Co<void> Node::makeFirstVolume() {
     co_await replicator_->createVolume(kFirstVolume.cStr(), kj::mv(members), 1);
     logInfo("node", "Made volume main on this node alone. Its data is on one disk only.");
   }
-  std::string name = volumes.empty() ? kFirstVolume.cStr() : volumes.front().name;
+  std::string name = volumes.empty() ? kFirstVolume.cStr() : "";
+  for (const auto& volume : volumes) {
+    if (name.empty() && !volume.traits.deleted) name = volume.name;
+  }
   co_await followVolumes(name);
 }
 

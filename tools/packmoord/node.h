@@ -14,6 +14,7 @@
 #include "data_directory.h"
 #include "exit_code.h"
 #include "front_gate.h"
+#include "health_log.h"
 
 #include <gitlayer/git_front.h>
 #include <kernelio/co.h>
@@ -58,6 +59,7 @@ class Node final : private kj::TaskSet::ErrorHandler {
   bool remembersVolumes();
   void rememberAddresses(const std::vector<replicator::NodeRegistration>& nodes);
   Co<void> followNodes();
+  Co<void> followHealth();
   Co<void> makeFirstVolume();
   Co<void> followVolumes(std::string needed);
   void background(const char* what, kj::Promise<void> task);
@@ -89,6 +91,7 @@ class Node final : private kj::TaskSet::ErrorHandler {
   kj::Own<gitlayer::GitFront> front_;
   FrontGate gate_;
   kj::Own<rpc::GitHttpServer> http_;
+  HealthLog healthLog_;
   bool stopping_ = false;
   kj::Own<kj::PromiseFulfiller<void>> stopAsked_, failed_;
   kj::Promise<void> stopPromise_, failPromise_;

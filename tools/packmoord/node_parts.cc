@@ -57,6 +57,9 @@ replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config) {
   options.logRepairBytes = config.replication.logRepairBytes;
   options.lagBytesMax = config.replication.lagBytesMax;
   options.transferBytesPerSecond = config.replication.transferBytesPerSecond;
+  options.removedDataKeepMs = config.replication.removedDataKeepMs;
+  options.autoBalance = config.replication.autoBalance;
+  options.autoBalanceQuietMs = config.replication.autoBalanceQuietMs;
   return options;
 }
 

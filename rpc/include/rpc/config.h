@@ -76,6 +76,9 @@ struct NodeConfig {
     int64_t scrubIntervalMs = 7ll * 24 * 3600 * 1000;
     uint64_t segmentBytes = 64ull << 20;
     int64_t extentExpiryMs = 3'600'000;
+    int64_t removedDataKeepMs = 24 * 3'600'000;
+    bool autoBalance = true;
+    int64_t autoBalanceQuietMs = 60'000;
   } replication;
 
   struct Git {

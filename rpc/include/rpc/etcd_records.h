@@ -7,7 +7,8 @@
 //
 //   volume: {"schema":1,"id":..,"name":..,"phase":"recovering"|"active",
 //            "current":CONFIGURATION,"lastActive":CONFIGURATION or null,"generation":G, absent: 0,
-//            "losses":[LOSS..], absent: none}
+//            "losses":[LOSS..], absent: none, "pair":..,"weight":..,"drained":[..],
+//            "deleted":true, absent: false, "former":[volume..], absent: none}
 //   LOSS: {"epoch":..,"adopted":{"index":..,"epoch":..,"hash":32 hex digits},"kept":[MEMBER..],
 //          "ignored":[MEMBER..],"writeQuorum":..,"atMs":..,"by":..,"what":..,"acknowledged":..}
 //   CONFIGURATION: {"epoch":1,"primary":MEMBER or null,"nonce":..,"members":[MEMBER..],

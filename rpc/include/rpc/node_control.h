@@ -66,9 +66,17 @@ struct NodeView {
   std::map<std::string, HealthNote> health;  // by code: what the daemon itself found
 };
 
+// What is not well, as in the status.
+struct HealthLine {
+  std::string code, subject, severity, message;
+};
+
 class NodeControl : public ControlHandler {
  public:
   static kj::Own<NodeControl> create(const NodeView& view);
+
+  // Of what the daemon did not find itself (NodeView::health). Reads memory only.
+  virtual std::vector<HealthLine> health() = 0;
 
   // Answers another node: kStatusQuery with a serialized control::NodeStatus, kCoordinatorQuery
   // with a control::CoordinatorKnowledge, and kControlQuery, a control::Request that is for the primary

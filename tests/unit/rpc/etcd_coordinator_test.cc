@@ -113,7 +113,7 @@ TEST_F(EtcdCoordinatorTest, SwapsOnlyTheRevisionThatWasRead) {
   now.phase = VolumePhase::kActive;
   now.current.async = {{"far", now.current.members.front().journal}};
   now.current.joining = now.current.async;
-  now.traits = {true, 7, {"far"}};
+  now.traits = {true, 7, {"far"}, true, {now.id}};
   now.lastActive = now.current;
   now.losses = {{replicator::Epoch(3),
                  {replicator::RecordIndex(9), replicator::Epoch(2), replicator::Hash128{3, 4}},

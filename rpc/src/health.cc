@@ -1,0 +1,119 @@
+#include "health.h"
+
+#include "repair_health.h"
+
+#include <ctime>
+
+namespace packmoor::rpc {
+namespace {
+
+std::string joined(const google::protobuf::RepeatedPtrField<std::string>& nodes) {
+  std::string text;
+  for (const std::string& node : nodes) text += (text.empty() ? "" : ", ") + node;
+  return text;
+}
+
+std::string timeOf(int64_t milliseconds) {
+  const time_t seconds = milliseconds / 1000;
+  struct tm parts = {};
+  gmtime_r(&seconds, &parts);
+  char text[40];
+  strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
+  return text;
+}
+
+// Loss that cannot be repaired (DESIGN rule 19).
+void lossHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
+  for (const control::AcceptedLoss& loss : volume.losses()) {
+    if (loss.acknowledged()) continue;
+    addHealth(status, "DATA_LOST", "error",
+              "Volume " + volume.name() + ": at " + timeOf(loss.at_ms()) + " " + loss.by() +
+                  " accepted that it goes on from record " + std::to_string(loss.adopted()) +
+                  " without what only " + joined(loss.ignored()) + " held. " + loss.what() +
+                  " Once those concerned are told: `packmoorctl volume acknowledge-loss " +
+                  volume.name() + "`.", volume.name() + "/" + std::to_string(loss.epoch()));
+  }
+  if (!volume.diverged().empty()) {
+    addHealth(status, "MEMBER_DIVERGED", "error",
+              "Volume " + volume.name() + ": " + volume.diverged() + ".", volume.name());
+  }
+  if (!volume.no_consent().empty()) {
+    addHealth(status, "NO_CONSENT", "error",
+              "Volume " + volume.name() + ": " + volume.no_consent() + ".", volume.name());
+  }
+}
+
+}  // namespace
+
+void addHealth(control::NodeStatus& status, std::string code, std::string severity,
+               std::string message, std::string subject) {
+  control::Health& health = *status.add_health();
+  health.set_code(kj::mv(code));
+  health.set_severity(kj::mv(severity));
+  health.set_message(kj::mv(message));
+  health.set_subject(kj::mv(subject));
+}
+
+void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status) {
+  repairHealth(volume, status);
+  lossHealth(volume, status);
+  if (!volume.problem().empty() && volume.problem() != volume.diverged() && !volume.repairing()) {
+    addHealth(status, "VOLUME_UNAVAILABLE", "error",
+              "Volume " + volume.name() + ": " + volume.problem(), volume.name());
+  }
+  if (volume.has_transfer() && !volume.repairing()) {
+    addHealth(status, "STATE_TRANSFER", "warning",
+              "Volume " + volume.name() + ": this node is too far behind for the log and fetches a "
+              "checkpoint from " + volume.transfer().source() + "; it is not counted until it has it.",
+              volume.name());
+  }
+  if (volume.has_brake()) {
+    addHealth(status, "MEMBER_LAGS", "warning",
+              "Volume " + volume.name() + ": pushes are slowed down until member " +
+                  volume.brake().member() + " is nearer.", volume.name());
+  }
+  if (volume.role() != "primary") return;
+  uint32_t reachable = 0, counted = 0;
+  for (const control::MemberStatus& member : volume.members()) {
+    if (!member.counted()) continue;
+    ++counted;
+    if (member.self() || member.connected()) {
+      ++reachable;
+    } else {
+      addHealth(status, "MEMBER_MISSING", "warning",
+                "Volume " + volume.name() + ": member " + member.node() + " is not connected.",
+                volume.name() + "/" + member.node());
+    }
+  }
+  if (volume.pair() && counted == 1) {
+    addHealth(status, "NO_REDUNDANCY", "error",
+              "Volume " + volume.name() + ": the other node of the pair is lost or behind, and what "
+              "is pushed now is on this node only. Bring it back; it is counted again by itself.",
+              volume.name());
+  }
+  if (reachable < volume.write_quorum()) {
+    addHealth(status, "NO_QUORUM", "error",
+              "Volume " + volume.name() + " commits nothing: " + std::to_string(reachable) +
+                  " of " + std::to_string(counted) + " members are connected, and " +
+                  std::to_string(volume.write_quorum()) + " are needed.", volume.name());
+  }
+}
+
+void removalHealth(const control::RemovalStatus& removal, control::NodeStatus& status) {
+  const std::string volume = "Volume " + removal.name() + ": ";
+  if (!removal.problem().empty()) {
+    addHealth(status, "REMOVED_DATA", "error",
+              volume + "what this node has of it is to be removed and cannot be: " + removal.problem() +
+                  ". It is tried again.", removal.name());
+  } else if (!removal.deleted()) {
+    const std::string when =
+        removal.discarding() ? "now."
+                             : "in " + std::to_string(removal.left_ms() / 1000) + " s. To keep it, add the "
+                               "node again: `packmoorctl volume add-member " + removal.name() + " " +
+                                   status.node() + "`.";
+    addHealth(status, "REMOVED_DATA", "warning",
+              volume + "this node is no member any more, and removes its data " + when, removal.name());
+  }
+}
+
+}  // namespace packmoor::rpc
