@@ -6,6 +6,7 @@ from harness import CTL, PackmoorTest, git, os, run, unittest, wait_for
 from push_chains import Load, missing_commits
 
 PUSHES = 40
+ROUNDS = int(os.environ.get("PACKMOOR_IT_PAIR_ROUNDS", "4"))
 
 
 class Membership(PackmoorTest):
@@ -132,6 +133,48 @@ class Membership(PackmoorTest):
         for node in (n1, n2):
             clone = os.path.join(self.folder, "pair-" + node["id"])
             git("clone", "-q", "--mirror", self.url(node, "p"), clone)
+            lost = missing_commits(clone, heads, lambda command: run(command).stdout)
+            self.assertEqual(lost, [], f"acknowledged pushes are missing on {node['id']}")
+
+    def test_a_pair_and_its_witness_under_load(self):
+        """Two nodes, and etcd as the third vote (rule 19). Clients of both push; whichever node is
+        killed (-9), those of the other see no error; after every round the lost one comes back, is
+        counted, and the other is killed."""
+        cluster = self.cluster(2)
+        nodes = cluster.state["nodes"]
+        self.ask(nodes[0], "volume", "create", "p", "--members", "n1,n2", "--pair")
+        self.ctl(nodes[0], "repo", "create", "p", "--volume", "p")
+        self.refused(nodes[0], "its other node would go on alone", "node", "ok-to-stop", "n2")
+        heads = {}
+        leader_killed = 0
+        for turn in range(ROUNDS):
+            lost, other = nodes[turn % 2], nodes[1 - turn % 2]
+            leader_killed += self.show(other, "p")["primary"] == lost["id"]
+            stays = self.load([other], "p", f"t{turn}s-")
+            goes = self.load([lost], "p", f"t{turn}g-")
+            self.wait_pushes(stays, PUSHES)
+            self.wait_pushes(goes, PUSHES)
+            cluster.kill_node(lost)
+            self.wait_pushes(stays, PUSHES)
+            self.wait_counted(other, "p", [other["id"]], 1)
+            goes.use([other])
+            self.wait_pushes(goes, PUSHES)
+            cluster.start_node(lost)
+            self.wait_counted(other, "p", ["n1", "n2"], 2)
+            self.wait_follows(cluster, lost, "p")
+            goes.stop()
+            stays.stop()
+            self.assertEqual(stays.failures(), [], "a client of the survivor sees no error")
+            heads.update(stays.heads())
+            heads.update(goes.heads())
+            answer = self.ask(other, "volume", "verify", "p")
+            self.assertTrue(answer["equal"], answer)
+            self.assertEqual(len(answer["members"]), 2)
+        self.assertGreater(leader_killed, 0)
+        for node in nodes:
+            clone = os.path.join(self.folder, "witness-" + node["id"])
+            git("clone", "-q", "--mirror", self.url(node, "p"), clone)
+            git("fsck", "--full", "--strict", cwd=clone)
             lost = missing_commits(clone, heads, lambda command: run(command).stdout)
             self.assertEqual(lost, [], f"acknowledged pushes are missing on {node['id']}")
 
