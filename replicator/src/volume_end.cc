@@ -17,6 +17,7 @@ kj::Promise<void> VolumeImpl::deleteForGood() { return canceler_.wrap(deleteIt()
 //   - this primary orders nothing from before it looks until it knows that the swap has failed and
 //     that it cannot succeed later; and once it has succeeded no epoch is ever taken again.
 Co<void> VolumeImpl::deleteIt() {
+  if (changing_ || takeover_ != nullptr) co_await whenNothingChanges();
   requireMayChange();
   changing_ = true;
   const Epoch epoch = primary_->configuration().epoch;

@@ -72,6 +72,8 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kPartnerWaitMs = 3000;     // after a start, for the partner to be there
   static constexpr int64_t kInstallPauseMs = 100;
   static constexpr int64_t kNoConsentMs = 3000;       // of it before it is told: nodes start and come back
+  static constexpr int64_t kChangeWaitMs = 6000;      // for the change before; longer than that may take
+  static constexpr int64_t kChangePollMs = 20;
   static constexpr int64_t kDeleteDrainMs = 2000;     // what is ordered is waited for
   static constexpr int64_t kDeleteRetryMs = 500;      // while it is not known whether it is deleted
   // The log is kept for members that fetch a checkpoint up to so many times its usual bound.
@@ -220,6 +222,7 @@ class VolumeImpl final : public Volume,
   int64_t staggerMs();
   Co<void> askAndLead(VolumeConfiguration target, bool bounded, Epoch expected);
   // Members and pairs
+  Co<void> whenNothingChanges();
   Co<void> change(ConfigurationChange change);
   Co<void> deleteIt();
   Co<void> closeAndLook(Epoch epoch);

@@ -37,7 +37,16 @@ void VolumeImpl::requireMayChange() {
   KJ_REQUIRE(primary_ != nullptr && primary_->active(), "this node does not lead the volume");
 }
 
+// One change follows another: whoever orders one need not know that a joiner is being counted.
+Co<void> VolumeImpl::whenNothingChanges() {
+  const int64_t untilMs = nowMs() + kChangeWaitMs;
+  while ((changing_ || takeover_ != nullptr) && !stopped_ && nowMs() < untilMs) {
+    co_await moved_.waitFor(parts_.env.timer, kChangePollMs);
+  }
+}
+
 Co<void> VolumeImpl::change(ConfigurationChange change) {
+  if (changing_ || takeover_ != nullptr) co_await whenNothingChanges();
   requireMayChange();
   Changing changing(changing_);
   auto nodes = co_await parts_.coordinator.listNodes();

@@ -294,6 +294,35 @@ TEST(VolumeEndTest, PowerIsCutWhileDataIsRemoved) {
   }
 }
 
+// Again and again, under load, with the power of the one that goes cut at any moment.
+TEST(VolumeEndTest, AMemberComesAndGoesForGoodUnderLoad) {
+  for (uint64_t seed = 700; seed < 704; ++seed) {
+    SimCluster cluster(seed, 4, keepingFor(0));
+    cluster.begin(2, 3);
+    SimLoad load(cluster, {0, 1}, 1);
+    for (int round = 0; round < 6; ++round) {
+      const size_t comes = round % 2 == 0 ? 3 : 2, goes = 5 - comes;
+      const NodeId name = cluster.node(comes).id();
+      change(cluster, {Kind::kAddMember, name, 0});
+      cluster.until([&]() {
+        return record(cluster).phase == VolumePhase::kActive && record(cluster).current.hasMember(name);
+      }, 30'000, "it is counted");
+      change(cluster, {Kind::kRemove, cluster.node(goes).id(), 0});
+      cluster.loop().runFor(cluster.random().below(8) * kj::MILLISECONDS);
+      if (round % 3 != 2) {
+        cluster.node(goes).losePower();
+        startNode(cluster, goes);
+      }
+      awaitGone(cluster, goes, record(cluster).id);
+    }
+    load.join();
+    EXPECT_EQ(load.failed, 0u) << load.lastFailure;
+    EXPECT_EQ(load.lost, 0u);
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
 // ---- The decision and the note -----------------------------------------------------------------
 
 TEST(RemovalTest, OnlyACertainRecordTakesDataAway) {
