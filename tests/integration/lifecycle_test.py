@@ -128,6 +128,7 @@ class Lifecycle(PackmoorTest):
         volume = self.make(n1, "v")
         self.ctl(n1, "repo", "create", "r", "--volume", "v")
         self.push_to(n1, "r")
+        self.ctl(n1, "volume", "remove-member", "main", "n3")
         said = self.ctl(n1, "volume", "remove-member", "v", "n3").stdout
         self.assertIn("keeps its data for a while", said)
         wait_for(lambda: (cluster.status(n3) or {}).get("removals"), "n3 does not tell", 30)
@@ -135,7 +136,9 @@ class Lifecycle(PackmoorTest):
         self.wait_no_folder(n3, volume)
         self.wait_told(cluster, n3, "REMOVED_DATA", there=False)
         self.assertEqual(cluster.status(n3)["removals"], [])
+        self.wait_told(cluster, n3, "NO_VOLUME")
         self.ask(n1, "volume", "add-member", "v", "n3")
+        self.wait_told(cluster, n3, "NO_VOLUME", there=False)
         wait_for(lambda: self.counted(n1, "v") == ["n1", "n2", "n3"], "n3 is not counted", 60)
         cluster.kill_node(n1)
         self.push_to(n3, "r")
@@ -271,6 +274,33 @@ class Lifecycle(PackmoorTest):
         cluster.start_node(n2)
         self.wait_told(cluster, n1, "NO_QUORUM", there=False)
         self.wait_told(cluster, n1, "MEMBER_MISSING", there=False)
+        cluster.kill_node(n1)   # whoever is left cannot lead alone
+        self.wait_told(cluster, n2, "VOLUME_UNAVAILABLE")
+        cluster.start_node(n1)
+        self.wait_told(cluster, n2, "VOLUME_UNAVAILABLE", there=False)
+
+    def test_a_certificate_that_ends_is_told(self):
+        cluster = self.start(2)
+        n1, n2 = cluster.state["nodes"]
+        cluster.kill_node(n2)
+        self.sign_again(cluster, "n2", days=5)
+        cluster.start_node(n2)
+        status = cluster.wait_serving(n2)
+        self.assertIn("CERTIFICATE_ENDS", [h["code"] for h in status["health"]])
+        self.assertIn("(CERTIFICATE_ENDS): The certificate", self.ctl(n2, "status").stdout)
+        self.assertRegex(tail(cluster.log_of(n2), 500), r"The certificate \S+n2.crt expires on .*; replace it")
+
+    def sign_again(self, cluster, name, days):
+        def certs(end):
+            return cluster.path("certs", end)
+        with open(certs("ext"), "w") as f:
+            f.write(f"subjectAltName=DNS:{name}\nbasicConstraints=critical,CA:FALSE\n"
+                    "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n")
+        run(["openssl", "req", "-new", "-sha256", "-key", certs(name + ".key"), "-subj",
+             f"/O=packmoor/CN={name}", "-out", certs("request")])
+        run(["openssl", "x509", "-req", "-sha256", "-in", certs("request"), "-CA", certs("ca.crt"),
+             "-CAkey", certs("ca.key"), "-set_serial", "4711", "-days", str(days), "-extfile",
+             certs("ext"), "-out", certs(name + ".crt")])
 
 
 if __name__ == "__main__":
