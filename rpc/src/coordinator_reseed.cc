@@ -85,10 +85,14 @@ class VolumePlanner {
     checkForks(best);
     const Epoch promised = checkMembers(*best.record);
     VolumeRecord record = *best.record;
-    Epoch above = std::max(promised, stored_ == nullptr ? Epoch() : stored_->current.epoch);
+    // What etcd has under the name may be another volume that was deleted before this one.
+    const bool sameStored = stored_ != nullptr && stored_->id == record.id;
+    Epoch above = std::max(promised, sameStored ? stored_->current.epoch : Epoch());
     std::string done = "written as " + best.node->node + " knows it: epoch " +
                        std::to_string(record.current.epoch.value);
-    if (above > record.current.epoch) {
+    if (record.traits.deleted) {
+      done += ", deleted";
+    } else if (above > record.current.epoch) {
       if (record.lastActive) {
         record.current.members = record.lastActive->members;
         record.current.async = record.lastActive->async;
@@ -108,6 +112,7 @@ class VolumePlanner {
  private:
   void checkForks(const Candidate& best) {
     for (const Candidate& other : candidates_) {
+      if (follows(*best.record, *other.record)) continue;
       if (other.record->id != best.record->id) {
         plan_.problems.push_back("Nodes " + best.node->node + " and " + other.node->node +
                                  " know different volumes by the name of " + name_ + ".");
@@ -140,6 +145,7 @@ class VolumePlanner {
           promised = std::max(promised, promise->second);
           continue;
         }
+        if (best.traits.deleted) continue;  // nobody opens it any more, nor promises anything
         wrong = "has not opened the volume";
       }
       if (without_.count(member.node) > 0) continue;

@@ -152,5 +152,40 @@ TEST_F(CoordinatorReseed, RefusesWhileANodeMayUseAnotherEtcd) {
   EXPECT_THAT(plan().problems, ElementsAre(HasSubstr("Node c")));
 }
 
+// A backup from before a volume was deleted does not bring it back, and nobody need have it open.
+TEST_F(CoordinatorReseed, ADeletedVolumeStaysDeleted) {
+  const auto before = record(3, "b", kAbc);
+  auto deleted = before;
+  deleted.traits.deleted = true;
+  deleted.revision += 1;
+  asked = {node("a", deleted, 3), node("b", before, 3), node("c", deleted, 3)};
+  asked[0].promises.clear();
+  asked[2].promises.clear();
+  survey.volumes = {before};
+  auto made = plan();
+  EXPECT_THAT(made.problems, IsEmpty());
+  ASSERT_EQ(made.volumes.size(), 1u);
+  EXPECT_TRUE(made.volumes[0].traits.deleted);
+  EXPECT_EQ(made.volumes[0].current.epoch, Epoch(3));
+  asked.pop_back();
+  EXPECT_THAT(plan().problems, ElementsAre(HasSubstr("Member c")));
+}
+
+TEST_F(CoordinatorReseed, AVolumeThatUsesANameAgainComesAfterTheDeletedOne) {
+  auto deleted = record(9, "b", kAbc), again = record(2, "a", kAbc);
+  deleted.traits.deleted = true;
+  again.id = uuid(2);
+  again.traits.former = {deleted.id};
+  asked = {node("a", again, 2), node("b", again, 2), node("c", deleted, 9)};
+  asked[2].promises[again.id] = Epoch(2);
+  survey.volumes = {deleted};
+  auto made = plan();
+  EXPECT_THAT(made.problems, IsEmpty());
+  ASSERT_EQ(made.volumes.size(), 1u);
+  EXPECT_EQ(made.volumes[0].id, again.id);
+  EXPECT_EQ(made.volumes[0].current.epoch, Epoch(2));
+  EXPECT_EQ(made.volumes[0].phase, VolumePhase::kActive);
+}
+
 }  // namespace
 }  // namespace packmoor::rpc
