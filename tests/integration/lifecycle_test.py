@@ -120,6 +120,23 @@ class Lifecycle(PackmoorTest):
         for node in (n1, n2, n3):
             self.wait_no_folder(node, volume)
 
+    def test_a_node_that_stands_alone_deletes_its_volumes(self):
+        cluster = self.start(1)
+        node = cluster.state["nodes"][0]
+        volumes = {"main": self.volumes(node)["main"]["id"], "x": self.make(node, "x", "n1", "1")}
+        for name, volume in volumes.items():
+            self.ctl(node, "volume", "delete", name, "--yes", name)
+            self.wait_no_folder(node, volume)
+        self.assertEqual(self.ask(node, "volume", "list")["volumes"], [])
+        cluster.kill_node(node)
+        cluster.start_node(node)
+        cluster.wait_node(node, lambda s: s["phase"] == "serving", "does not serve without a volume")
+        self.wait_told(cluster, node, "NO_VOLUME")
+        self.assertEqual(self.ask(node, "volume", "list")["volumes"], [])
+        self.make(node, "main", "n1", "1")
+        self.ctl(node, "repo", "create", "r")
+        self.push_to(node, "r")
+
     # --- removed members -----------------------------------------------------------------------
 
     def test_a_removed_member_keeps_its_data_for_a_while(self):

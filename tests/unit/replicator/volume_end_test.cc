@@ -170,6 +170,32 @@ TEST(VolumeEndTest, NoPushLandsBetweenTheLookAndTheEnd) {
   EXPECT_GT(kept, 0u);
 }
 
+// The primary dies in the turn in which the end is stored: nobody takes the lead of what is gone.
+TEST(VolumeEndTest, ThePrimaryDiesAsItDeletes) {
+  for (uint64_t seed = 634; seed < 640; ++seed) {
+    SimCluster cluster(seed, 3);
+    cluster.begin(2);
+    const VolumeId id = record(cluster).id;
+    const Epoch epoch = record(cluster).current.epoch;
+    SimNode& first = *cluster.primary();
+    cluster.coordinator().onStored = [&](const VolumeRecord& stored) {
+      if (!stored.traits.deleted) return;
+      cluster.tasks().add(kj::evalLater([&first]() { first.losePower(); }));
+    };
+    auto deleted = first.front(first.volume().deleteForGood());
+    auto outcome = cluster.loop().wait(outcomeOf(kj::mv(deleted)));
+    (void)outcome;   // whether it was done is unknown
+    const size_t lost = cluster.indexOf(first);
+    for (size_t n = 0; n < 3; ++n) {
+      if (n != lost) awaitGone(cluster, n, id);
+    }
+    startNode(cluster, lost);
+    awaitGone(cluster, lost, id);
+    EXPECT_TRUE(record(cluster).traits.deleted);
+    EXPECT_EQ(record(cluster).current.epoch, epoch);
+  }
+}
+
 // The coordinator's answer is lost: nothing is ordered until it is known what became of it.
 TEST(VolumeEndTest, ALostAnswerIsSettledBeforeAnythingIsOrdered) {
   size_t deleted = 0, kept = 0;
