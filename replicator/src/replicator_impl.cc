@@ -95,10 +95,11 @@ void ReplicatorImpl::note(const VolumeRecord& record) {
   tasks_.add(openVolume(record));
 }
 
-// Its data is on the way out: it may be opened, from nothing, when that is done.
+// Its data is on the way out, or is due: it may be opened, from nothing, when that is done, or as it is
+// when the coordinator says that this node is a member again.
 bool ReplicatorImpl::mustGo(const VolumeId& id) {
   auto noted = removals_.find(id);
-  return noted != removals_.end() && (noted->second.discarding || noted->second.deleted);
+  return noted != removals_.end() && removalLeftMs(noted->second) == 0;
 }
 
 Co<void> ReplicatorImpl::openVolume(VolumeRecord record) {

@@ -286,6 +286,37 @@ TEST(VolumeEndTest, AMemberThatIsAddedAgainInTimeKeepsItsData) {
   cluster.verify();
 }
 
+// The time is over while the node is down. What it is then, the coordinator says.
+TEST(VolumeEndTest, ANodeThatComesBackTooLateAsksFirst) {
+  for (bool addedAgain : {false, true}) {
+    SimCluster cluster(664, 3, keepingFor(10'000));
+    cluster.begin(2);
+    cluster.put(0, "k", "1");
+    const VolumeId id = record(cluster).id;
+    change(cluster, {Kind::kRemove, "c", 0});
+    cluster.until([&]() { return cluster.node(2).replicator().removals().size() == 1; }, 10'000,
+                  "the node knows");
+    cluster.loop().runFor(1 * kj::SECONDS);
+    cluster.node(2).losePower();
+    cluster.loop().runFor(20 * kj::SECONDS);
+    if (addedAgain) change(cluster, {Kind::kAddMember, "c", 0});
+    cluster.coordinator().cutOff("c");
+    startNode(cluster, 2);
+    cluster.loop().runFor(10 * kj::SECONDS);
+    EXPECT_GT(cluster.node(2).journal().last(id).index.value, 0u);
+    cluster.coordinator().heal();
+    if (!addedAgain) {
+      awaitGone(cluster, 2, id);
+      continue;
+    }
+    cluster.until([&]() { return record(cluster).current.hasMember("c"); }, 20'000, "it is counted");
+    EXPECT_EQ(cluster.get(2, "k"), "1");
+    EXPECT_TRUE(cluster.node(2).replicator().removals().empty());
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
 // Rule 3: a node that forgets a volume keeps its promise, or a deposed primary could count it.
 TEST(VolumeEndTest, APromiseOutlivesTheData) {
   SimCluster cluster(662, 3, keepingFor(0));
