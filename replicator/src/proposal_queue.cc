@@ -137,7 +137,20 @@ bool ProposalQueue::needsExtents(Queued& queued) {
   return true;
 }
 
+// A state that cannot be read (StateMachine::damage) fails the proposal that needs it, and no other: what
+// was ordered before it in this turn is in `batch` and is yet to be appended.
 void ProposalQueue::order(Queued&& queued, LogPosition& tail, std::vector<RecordRef>& batch) {
+  auto failure = kj::runCatchingExceptions([&]() { orderReadable(queued, tail, batch); });
+  KJ_IF_MAYBE(exception, failure) {
+    bytes_ -= queued.proposal.payload.size();
+    queued.fulfiller->fulfill(unavailable(kj::str(
+        "the primary cannot read the state of the volume: ", exception->getDescription())));
+  }
+}
+
+// Nothing of the queue is changed before what may throw has returned.
+void ProposalQueue::orderReadable(Queued& queued, LogPosition& tail,
+                                  std::vector<RecordRef>& batch) {
   Proposal& proposal = queued.proposal;
   const size_t bytes = proposal.payload.size();
   if (!proposal.txn.isNull()) {

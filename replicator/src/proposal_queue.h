@@ -98,6 +98,7 @@ class ProposalQueue final {
   bool mayOrder();
   bool needsExtents(Queued& queued);
   void order(Queued&& queued, LogPosition& tail, std::vector<RecordRef>& batch);
+  void orderReadable(Queued& queued, LogPosition& tail, std::vector<RecordRef>& batch);
   void rejectLater(Queued&& queued, Verdict&& verdict);
 
   ProposalHost& host_;

@@ -20,6 +20,9 @@ namespace {
 constexpr int64_t kPauseMs = 200;
 // Between attempts to give the lead away: each keeps pushes waiting for a moment. Doubles.
 constexpr int64_t kLeadPauseMsFirst = 1000, kLeadPauseMsLast = 60'000;
+constexpr const char* kOnlyCopy =
+    "there would have to be another member, and there is none: the volume has this one copy only, and "
+    "what is damaged cannot be fetched from anywhere; what can be read is served";
 
 }  // namespace
 
@@ -99,9 +102,7 @@ Co<void> VolumeImpl::repairState() {
 
 Co<void> VolumeImpl::giveLeadAway(int64_t& pauseMs) {
   if (isOnlyCopy()) {
-    repairStep("there would have to be another member, and there is none: the volume has this one "
-               "copy only, and what is damaged cannot be fetched from anywhere; what can be read is "
-               "served", NodeId(), true);
+    repairStep(kOnlyCopy, NodeId(), true);
   } else {
     repairStep("it gives the lead to another member first");
     auto handing = handOver();
@@ -125,8 +126,7 @@ void VolumeImpl::fetchState() {
   // to lead.
   applier_->pause(!source.empty());
   if (source.empty()) {
-    repairStep(isOnlyCopy() ? "this member has to lead first" : "it waits until another member leads",
-               NodeId(), true);
+    repairStep(isOnlyCopy() ? kOnlyCopy : "it waits until another member leads", NodeId(), true);
     return;
   }
   if (transfer_ == nullptr) beginTransfer();

@@ -120,7 +120,9 @@ kj::Promise<std::vector<kj::Array<const kj::byte>>> KvStateMachine::apply(
 
 Verdict KvStateMachine::validate(const Proposal& proposal, RecordIndex index) {
   ++validated;
+  KJ_REQUIRE(!disk_.unreadable, disk_.damage.c_str());
   const Operation op = parse(proposal.payload);
+  KJ_REQUIRE(op.key != disk_.unreadableKey, "a part of the state cannot be read");
   std::string now = "-";
   RecordIndex restsOn = state_.applied.index;
   auto value = state_.values.find(op.key);

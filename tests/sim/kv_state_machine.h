@@ -57,6 +57,7 @@ struct KvDisk {
   std::string damage;                      // of what is stored, as it is found; until it is replaced
   std::string rot;                         // damage that is found only by who reads all of it
   bool unreadable = false;                 // so that it cannot be opened or gone on from
+  std::string unreadableKey;               // of which the value cannot be read
   uint64_t replaced = 0;                   // states that were installed
 };
 

@@ -181,6 +181,31 @@ TEST_F(StateRepairTest, APrimaryGivesTheLeadAwayFirst) {
   }
 }
 
+// What is ordered in the same turn as a proposal that cannot be judged gets its own answer, and is kept.
+TEST_F(StateRepairTest, AProposalThatCannotBeJudgedFailsAlone) {
+  ReplicatorOptions some = options();
+  some.proposeTimeoutMs = 1000;
+  SimCluster cluster(709, 3, some);
+  begin(cluster, 2);
+  const size_t leads = cluster.indexOf(cluster.awaitPrimary());
+  cluster.node(leads).disk.unreadableKey = "bad";
+  auto propose = [&](const char* operation) {
+    return outcomeOf(cluster.propose(leads, operation).promise());
+  };
+  auto before = propose("put x 1"), bad = propose("put bad 1"), behind = propose("put y 2");
+  EXPECT_TRUE(cluster.loop().wait(kj::mv(before)).ok());
+  EXPECT_TRUE(cluster.loop().wait(kj::mv(behind)).ok());
+  auto failed = cluster.loop().wait(kj::mv(bad));
+  ASSERT_FALSE(failed.ok());
+  const std::string why = KJ_ASSERT_NONNULL(failed.exception).getDescription().cStr();
+  EXPECT_NE(why.find("was not committed and will not be"), std::string::npos) << why;
+  EXPECT_NE(why.find("cannot read the state"), std::string::npos) << why;
+  EXPECT_EQ(cluster.get(leads, "x"), "1");
+  EXPECT_EQ(cluster.get(leads, "y"), "2");
+  cluster.put(leads, "x", "3");
+  settleAndVerify(cluster);
+}
+
 TEST_F(StateRepairTest, TheOnlyCopyServesWhatItCanAndSaysSo) {
   SimCluster cluster(710, 1, options());
   begin(cluster, 1);
