@@ -175,11 +175,15 @@ Co<kj::Maybe<kj::Own<RepositoryView>>> GitNodeImpl::viewOf(std::string name, boo
   }
   auto holder = volumeWith(name);
   KJ_IF_MAYBE(volume, holder) { co_return machineOf(*volume).view(name); }
+  for (auto* volume : replicator().volumes()) machineOf(*volume).requireOpened();
   co_return nullptr;
 }
 
 Co<PushOutcome> GitNodeImpl::pushTo(RepositoryId repository, PushTransaction transaction) {
   auto holder = volumeOf(repository);
+  if (holder == nullptr) {
+    for (auto* volume : replicator().volumes()) machineOf(*volume).requireOpened();
+  }
   auto& volume = KJ_REQUIRE_NONNULL(holder, "The repository is gone from this node.", repository);
   if (transaction.txn.isNull()) {
     transaction.txn = makeTxnId(env_.random, transaction.verifiedAt);

@@ -323,10 +323,16 @@ kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name) 
 std::shared_ptr<const StateReader> GitStateMachine::snapshot() { return openedStore().snapshot(); }
 
 StateStore& GitStateMachine::openedStore() {
-  KJ_REQUIRE(store_ != nullptr,
-             "The state of this volume is damaged on this node, and is not here yet from another one. "
-             "Ask another node.");
+  requireOpened();
   return *store_;
+}
+
+void GitStateMachine::requireOpened() const {
+  if (store_ != nullptr) return;
+  kj::throwFatalException(kj::Exception(
+      kj::Exception::Type::DISCONNECTED, __FILE__, __LINE__,
+      kj::str("The state of a volume is damaged on this node, and is not here yet from another one. Ask "
+              "another node.")));
 }
 
 }  // namespace packmoor::gitlayer

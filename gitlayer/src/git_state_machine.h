@@ -62,6 +62,8 @@ class GitStateMachine final : public replicator::StateMachine {
   kj::Promise<kj::Array<kj::byte>> query(std::string name,
                                          kj::Array<const kj::byte> question) override;
 
+  // Throws a sentence where the state is damaged, and not here yet from another member.
+  void requireOpened() const;
   // For GitNode; after open(). The newest applied state.
   std::optional<RepositoryId> findByName(std::string_view name);
   bool holds(const RepositoryId& id);
@@ -108,7 +110,7 @@ class GitStateMachine final : public replicator::StateMachine {
   Co<void> discardAll();
   std::string stateFolder(const Generation& generation) const;
   std::string damageNote() const { return folder_ + "/damage"; }
-  StateStore& openedStore();     // throws a sentence where the state is damaged and not here yet
+  StateStore& openedStore();     // or requireOpened() throws
   Co<std::vector<kj::Array<const kj::byte>>> applyAll(std::vector<replicator::RecordRef> records);
   // Applies records that are consecutive and of which only the last may be a verification.
   Co<std::vector<kj::Array<const kj::byte>>> applyRun(std::vector<replicator::RecordRef> run,

@@ -52,15 +52,17 @@ bool isDamage(const rocksdb::Status& status) {
          text.find("No such file") != std::string::npos;
 }
 
-// Throws what RocksDB says as a sentence that names the folder. Damage is noted.
+// Throws what RocksDB says as a sentence that names the folder. Damage is noted; it is of the type of what
+// is not to be had here now: another node has it, and this one gets it back.
 void require(const rocksdb::Status& status, std::string_view doing, const std::string& folder,
              StateDamage& damage) {
   if (status.ok()) return;
-  const auto type =
-      status.IsNoSpace() ? kj::Exception::Type::OVERLOADED : kj::Exception::Type::FAILED;
+  const auto type = status.IsNoSpace()  ? kj::Exception::Type::OVERLOADED
+                    : isDamage(status) ? kj::Exception::Type::DISCONNECTED
+                                       : kj::Exception::Type::FAILED;
   const char* hint = "";
   if (isDamage(status)) {
-    hint = " Its files are damaged.";
+    hint = " Its files are damaged; it is brought back from another node.";
     damage.note(kj::str("the state store in ", folder.c_str(), " fails its checksums while ",
                         std::string(doing).c_str(), ": ", status.ToString().c_str()).cStr());
   } else if (status.IsNoSpace()) {
