@@ -365,6 +365,7 @@ class VolumeImpl final : public Volume,
 
   std::string stateDamage_;             // what of the stored state is damaged; empty: nothing
   RecordIndex stateFloor_;              // a checkpoint below it would be of no use
+  int64_t sourcelessSinceMs_ = 0;       // nobody leads of whom it could be fetched; 0: somebody does
   bool stateAbsent_ = false;            // there is no state to be read, or it is not the volume's
 
   bool journalSuspect_ = false;         // else it is extents that are to be repaired

@@ -42,9 +42,9 @@ void VolumeImpl::addRepairTo(VolumeStatus& status) {
   if (!status.repairing) return;
   RepairStatus& repair = status.repair;
   repair.damage = stateDamaged() ? stateDamage_ : problem_;
-  repair.step = repairStep_;
+  repair.step = repairStep_.empty() && stateDamaged() ? "it has just been found" : repairStep_;
   repair.source = repairSource_;
-  repair.stuck = repairStuck_ || repairStep_.empty();
+  repair.stuck = repairStuck_ || repair.step.empty();
   if (repairTarget_.value == 0) return;
   repair.target = repairTarget_;
   repair.reached = member_.repairedUpTo(log_).index;

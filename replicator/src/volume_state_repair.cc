@@ -18,6 +18,7 @@ namespace packmoor::replicator {
 namespace {
 
 constexpr int64_t kPauseMs = 200;
+constexpr int64_t kSourceMs = 10'000;   // so long a primary may take to be there before that is told of
 // Between attempts to give the lead away: each keeps pushes waiting for a moment. Doubles.
 constexpr int64_t kLeadPauseMsFirst = 1000, kLeadPauseMsLast = 60'000;
 constexpr const char* kOnlyCopy =
@@ -126,9 +127,12 @@ void VolumeImpl::fetchState() {
   // to lead.
   applier_->pause(!source.empty());
   if (source.empty()) {
-    repairStep(isOnlyCopy() ? kOnlyCopy : "it waits until another member leads", NodeId(), true);
+    if (sourcelessSinceMs_ == 0) sourcelessSinceMs_ = nowMs();
+    repairStep(isOnlyCopy() ? kOnlyCopy : "it waits until another member leads", NodeId(),
+               isOnlyCopy() || nowMs() - sourcelessSinceMs_ >= kSourceMs);
     return;
   }
+  sourcelessSinceMs_ = 0;
   if (transfer_ == nullptr) beginTransfer();
   const TransferStatus status = transfer_->status();
   std::string step = "it fetches the state from " + source;

@@ -63,6 +63,7 @@ TEST_F(StateRepairTest, AStandbyGetsItsStateAnewUnderLoad) {
   damage(cluster, standby);
   cluster.until([&]() { return status(cluster, standby).repairing; }, 1000, "it is found");
   const VolumeStatus found = status(cluster, standby);
+  EXPECT_FALSE(found.repair.stuck) << found.repair.step;
   EXPECT_EQ(found.repair.damage, "table 7 fails its checksum");
   EXPECT_NE(found.problem.find("table 7 fails its checksum"), std::string::npos);
   cluster.until([&]() { return !status(cluster, standby).repair.source.empty(); }, 1000,
