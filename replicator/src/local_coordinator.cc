@@ -20,12 +20,14 @@ namespace packmoor::replicator {
 //   joining NAME MEMBERS [MEMBERS]                                   of the current, the last active one
 //   deleted NAME
 //   former NAME IDS                                                  volumes that had the name before
+//   loss NAME EPOCH INDEX EPOCH HASH KEPT IGNORED W AT ACKNOWLEDGED BY WHAT    of a volume, each one
 //   node ID JOURNAL RPC HTTP VERSION
 //   checksum HASH                                                   XXH3-128 of all lines before
 //
 // PHASE is recovering or active. CONFIGURATION is EPOCH PRIMARY NONCE W MEMBERS ASYNC, where a
-// member is node@journal and lists are separated by commas. A line that follows a volume's and is not
-// there means the usual: files of versions that did not know it are read as they were meant.
+// member is node@journal and lists are separated by commas. BY and WHAT are hexadecimal bytes. A line
+// that follows a volume's and is not there means the usual: files of versions that did not know it are
+// read as they were meant.
 
 namespace {
 
@@ -57,6 +59,23 @@ void write(std::ostream& out, const VolumeConfiguration& configuration) {
       << membersText(configuration.members) << ' ' << membersText(configuration.async);
 }
 
+std::string hexText(const std::string& text) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string hex;
+  for (unsigned char byte : text) {
+    hex += kDigits[byte >> 4];
+    hex += kDigits[byte & 15];
+  }
+  return word(hex);
+}
+
+void write(std::ostream& out, const AcceptedLoss& loss) {
+  out << ' ' << loss.epoch.value << ' ' << loss.adopted.index.value << ' '
+      << loss.adopted.epoch.value << ' ' << loss.adopted.hash.text().cStr() << ' '
+      << membersText(loss.kept) << ' ' << membersText(loss.ignored) << ' ' << loss.writeQuorum << ' ' << loss.atMs << ' ' << loss.acknowledged << ' ' << hexText(loss.by)
+      << ' ' << hexText(loss.what);
+}
+
 // What a volume has besides its configurations, where it is not the usual.
 void writeBesides(std::ostream& out, const VolumeRecord& record) {
   const VolumeTraits& traits = record.traits;
@@ -77,6 +96,11 @@ void writeBesides(std::ostream& out, const VolumeRecord& record) {
   if (!traits.former.empty()) {
     out << "former" << name << ' '
         << listText(traits.former, [](const VolumeId& id) { return std::string(id.text().cStr()); }) << '\n';
+  }
+  for (const AcceptedLoss& loss : record.losses) {
+    out << "loss" << name;
+    write(out, loss);
+    out << '\n';
   }
 }
 
@@ -122,6 +146,40 @@ class Words {
     std::vector<MemberIdentity> found;
     for (const std::string& part : list()) found.push_back(member(part));
     return found;
+  }
+  std::string hexBytes() {
+    const std::string hex = unword(next());
+    auto digit = [&](char c) -> int {
+      KJ_REQUIRE((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'),
+                 "not hexadecimal in the coordinator's file", line_);
+      return c <= '9' ? c - '0' : c - 'a' + 10;
+    };
+    KJ_REQUIRE(hex.size() % 2 == 0, "not hexadecimal in the coordinator's file", line_);
+    std::string text;
+    for (size_t i = 0; i < hex.size(); i += 2) {
+      text += static_cast<char>(digit(hex[i]) << 4 | digit(hex[i + 1]));
+    }
+    return text;
+  }
+  AcceptedLoss loss() {
+    AcceptedLoss result;
+    result.epoch = Epoch(number());
+    result.adopted.index = RecordIndex(number());
+    result.adopted.epoch = Epoch(number());
+    const std::string hash = hexBytes();
+    KJ_REQUIRE(hash.size() == 16, "not a hash in the coordinator's file", line_);
+    for (size_t i = 0; i < 16; ++i) {
+      uint64_t& half = i < 8 ? result.adopted.hash.high : result.adopted.hash.low;
+      half = half << 8 | static_cast<unsigned char>(hash[i]);
+    }
+    result.kept = members();
+    result.ignored = members();
+    result.writeQuorum = static_cast<uint32_t>(number());
+    result.atMs = static_cast<int64_t>(number());
+    result.acknowledged = number() != 0;
+    result.by = hexBytes();
+    result.what = hexBytes();
+    return result;
   }
   VolumeConfiguration configuration() {
     VolumeConfiguration result;
@@ -209,6 +267,8 @@ struct Store {
       traits.deleted = true;
     } else if (kind == "former") {
       for (const std::string& id : words.list()) traits.former.push_back(words.uuid(id));
+    } else if (kind == "loss") {
+      record.losses.push_back(words.loss());
     } else {
       KJ_FAIL_REQUIRE("an unknown kind of line in the coordinator's file", line);
     }
@@ -284,7 +344,6 @@ class LocalCoordinator final : public Coordinator {
   }
 
   Co<bool> swap(VolumeRecord next) {
-    KJ_REQUIRE(next.losses.empty(), "a node that stands alone has nobody to go on without");
     auto mine = co_await turn();
     auto it = store_.volumes.find(next.name);
     const int64_t revision = it == store_.volumes.end() ? 0 : it->second.revision;

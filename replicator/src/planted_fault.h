@@ -37,6 +37,7 @@ enum class PlantedFault : uint8_t {
   kApplyBeforeSealed,     // invariant 5: records are taken before their extents are sealed
   kPruneNotVoided,        // rule 21: a prune counts although refs changed since it was computed
   kTransactionNotVoided,  // rule 21: a transaction counts although a prune came after its check
+  // These two need an order that no seed gives; tests/model shows that leaving them out is found.
   kLossNotStored,         // rule 19: EpochStart of an accepted loss before the coordinator has it
   kUnprovenCounts,        // rule 19: a member that an accepted loss ignored counts as before
 };

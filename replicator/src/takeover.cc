@@ -11,7 +11,9 @@
 namespace packmoor::replicator {
 
 Co<void> Takeover::run(TakeoverCause cause) {
-  KJ_REQUIRE(!host_.member().repairing(),
+  bool asIs = false;
+  KJ_IF_MAYBE(order, cause.loss) { asIs = order->asIs; }
+  KJ_REQUIRE(!host_.member().repairing() || asIs,
              "this member of the volume is damaged and may not lead until it is repaired");
 #ifdef PACKMOOR_PLANTED_FAULTS
   if (planted(PlantedFault::kResumeRole)) {

@@ -245,7 +245,8 @@ class VolumeImpl final : public Volume,
   bool mayFollow(const AppendRequest& request);
   Co<void> acceptLossAlone(LossOrder order);
   Co<void> endAttempt();
-  Co<void> discard();
+  void takeAsIs();
+  Co<void> forgetDiverged();
   void requireProven();
   Co<std::vector<RecordRef>> readHere(RecordIndex first);
   std::string divergedProblem();
@@ -340,6 +341,7 @@ class VolumeImpl final : public Volume,
   // An unproven member's log holds other records than the primary's behind this; zeros: it is not known
   // where they part.
   std::optional<LogPosition> partedAt_;
+  bool acceptsAsIs_ = false;            // by order, its damaged copy is to become the volume's history
   bool discarded_ = false;              // of a diverged member: its log is no more
   bool stopped_ = false;
   bool changing_ = false;               // a change of the configuration is under way

@@ -6,6 +6,7 @@
 // stays as it is, readable by `lost-writes`, until an operator has it discarded.
 #include "volume_impl.h"
 
+#include "kernelio/check.h"
 #include "replicator/outcome.h"
 
 #include <kj/debug.h>
@@ -20,6 +21,7 @@ LogKnowledge VolumeImpl::logKnowledge() {
   LogKnowledge known;
   known.member = parts_.self;
   known.diverged = !divergedProblem().empty();
+  known.damaged = member_.repairing() && !unproven() && !discarded_;
   known.whole = !member_.repairing() && !unproven() && !discarded_;
   known.leads = primary_ != nullptr && primary_->active();
   known.hearsPrimary = hearsPrimary();
@@ -57,11 +59,18 @@ kj::Promise<void> VolumeImpl::acceptLoss(LossOrder order) {
 
 Co<void> VolumeImpl::acceptLossAlone(LossOrder order) {
   KJ_REQUIRE(!stopped_, "this node is stopping");
-  KJ_REQUIRE(!member_.repairing(), "this node's copy of the volume is damaged and may not lead",
-             problem_);
+  KJ_REQUIRE(!member_.repairing() || order.asIs,
+             "this node's copy of the volume is damaged and may not lead", problem_);
   KJ_REQUIRE(!hearsPrimary() || takeover_ != nullptr,
              "the volume has a primary, which is heard; nothing needs to be accepted");
   co_await endAttempt();
+  KJ_DEFER(acceptsAsIs_ = false);
+  if (member_.repairing()) {
+    KJ_REQUIRE(order.kept.size() == 1 && order.kept.front() == parts_.self,
+               "a damaged copy is taken only where no other is kept");
+    acceptsAsIs_ = true;
+    if (!repairPrepared_) co_await prepareRepair(NodeId());
+  }
   TakeoverCause cause;
   cause.loss = kj::mv(order);
   auto attempt = beginTakeover(kj::mv(cause));
@@ -82,6 +91,20 @@ void VolumeImpl::lossAccepted(const AcceptedLoss& loss) {
   KJ_LOG(WARNING, "DATA_LOST: by order, the volume goes on without what only members held that were "
                   "not asked", record_.name.c_str(), loss.epoch, loss.adopted.index,
          loss.by.c_str(), loss.what.c_str());
+  if (member_.repairing()) takeAsIs();
+}
+
+// There is no other copy, and the coordinator has it that this one goes on as it is: what rot has eaten is
+// lost. The mark is durable before EpochStart is written (Takeover::adopt).
+void VolumeImpl::takeAsIs() {
+  PACKMOOR_CHECK(acceptsAsIs_ && !unproven(), "a damaged member becomes whole without an order");
+  log_.markWhole();
+  member_.whole();
+  problem_.clear();
+  repairStep_.clear();
+  repairTarget_ = RecordIndex();
+  applier_->start();
+  advanced();
 }
 
 // ---- Members that were ignored --------------------------------------------------------------------
@@ -138,11 +161,11 @@ std::string VolumeImpl::divergedProblem() {
                  record_.name.c_str(), "` here lets it begin anew").cStr();
 }
 
-kj::Promise<void> VolumeImpl::discardDiverged() { return canceler_.wrap(discard().promise()); }
+kj::Promise<void> VolumeImpl::discardDiverged() { return canceler_.wrap(forgetDiverged().promise()); }
 
 // Durable when it resolves: one entry of the journal ends the log. The state is removed at the next start,
 // which finds a volume that has promised and holds nothing; a crash in between changes neither.
-Co<void> VolumeImpl::discard() {
+Co<void> VolumeImpl::forgetDiverged() {
   KJ_REQUIRE(unproven() && !divergedProblem().empty(),
              "this node's copy of the volume is not diverged; nothing was discarded");
   if (!discarded_) {
@@ -172,6 +195,7 @@ std::string VolumeImpl::consentProblem() {
       ++there;
     } else {
       away += (away.empty() ? "" : ", ") + member.node;
+      if (member == parts_.self) away += " (this node, whose copy is damaged)";
     }
   }
   const size_t needed = fenceQuorum(last);

@@ -161,7 +161,8 @@ Co<FenceReply> VolumeImpl::fence(FenceRequest request) {
                  "reporting to a fence before the promise is durable");
   reply.promised = true;
   // Invariant 8; the other place is countsAsFenced.
-  reply.repairing = member_.repairing() || !isProven(request.coordinator, parts_.self, log_.last());
+  const bool damaged = member_.repairing() && !(request.acceptsLoss && acceptsAsIs_);
+  reply.repairing = damaged || !isProven(request.coordinator, parts_.self, log_.last());
   reply.last = log_.last();
   reply.base = log_.base().index;
   co_return reply;

@@ -66,6 +66,7 @@ Co<void> VolumeImpl::repair() {
   for (;;) {
     auto attempt = repairOnce().promise();
     auto outcome = co_await outcomeOf(kj::mv(attempt));
+    if (!member_.repairing()) co_return;  // or an operator took it as it is
     if (outcome.ok() && *outcome.value) co_return;
     repairTarget_ = RecordIndex();
     KJ_IF_MAYBE(exception, outcome.exception) {
@@ -152,9 +153,13 @@ void VolumeImpl::awaitActiveEpoch(const VolumeConfiguration& candidate) {
 
 // Once: the log begins at the state, or it is whole and has its extents.
 Co<void> VolumeImpl::prepareRepair(const NodeId& primary) {
-  if (journalSuspect_) {
-    // What is left of the log is not kept: it may lie where the next start does not read, in a segment
-    // that has lost its beginning. What the state has applied is committed, so the primary has it.
+  bool holdsState = false;
+  auto held = log_.position(stateAt_.index);
+  KJ_IF_MAYBE(position, held) { holdsState = position->hash == stateAt_.hash; }
+  if (journalSuspect_ && !(acceptsAsIs_ && holdsState)) {
+    // What is left of the log is not kept, unless it is all that there is: it may lie where the next start
+    // does not read, in a segment that has lost its beginning. What the state has applied is committed, so
+    // the primary has it.
     KJ_LOG(WARNING, "the log of a damaged volume begins anew where its state stands",
            record_.name.c_str(), stateAt_.index, log_.last().index);
     log_.reset(stateAt_);
@@ -166,6 +171,7 @@ Co<void> VolumeImpl::prepareRepair(const NodeId& primary) {
     KJ_REQUIRE(records.size() > 0, "the journal ends early", pinnedTo_, log_.last().index);
     for (const RecordRef& record : records) {
       co_await pinForRepair(record, primary);
+      if (record->index > log_.last().index) break;
       pinnedTo_ = record->index;
     }
   }
@@ -185,7 +191,14 @@ Co<void> VolumeImpl::pinForRepair(const RecordRef& record, const NodeId& primary
                                                kj::mv(fetched));
   auto failure = co_await outcomeOf(kj::mv(bounded));
   if (failure == nullptr && log_.pinRecovered(*record)) co_return;
-  KJ_FAIL_REQUIRE("no member has the extents of a record of the log", record->index);
+  KJ_REQUIRE(acceptsAsIs_, "no member has the extents of a record of the log", record->index);
+  // Nobody has them: by the operator's order the log ends before it.
+  auto previous = log_.position(RecordIndex(record->index.value - 1));
+  KJ_IF_MAYBE(end, previous) {
+    log_.truncate(*end);
+  } else {
+    KJ_FAIL_REQUIRE("the log begins with a record whose extents nobody has", record->index);
+  }
 }
 
 Co<RecordIndex> VolumeImpl::askLastIndex(const VolumeConfiguration& primary) {

@@ -125,6 +125,7 @@ Co<void> LossControl::accept(const control::VolumeAcceptLossRequest& request, Co
   control::VolumeAcceptLossRequest order = request;
   order.set_by("user id " + std::to_string(caller.uid) + " on " + view_.config->node.id);
   order.set_what(summaryOf(list));
+  order.set_as_is(list.as_is());
   for (const std::string& node : list.keep()) order.add_keep(node);
   std::string names;
   for (const std::string& node : list.ignore()) names += (names.empty() ? "" : ", ") + node;
@@ -174,6 +175,7 @@ Co<void> LossControl::carryOut(control::VolumeAcceptLossRequest request, Respons
   order.revision = request.revision();
   order.by = request.by();
   order.what = request.what();
+  order.asIs = request.as_is();
   auto keeps = [&](const std::string& node) {
     return std::find(request.keep().begin(), request.keep().end(), node) != request.keep().end();
   };

@@ -85,8 +85,23 @@ std::vector<LossMember> keptOf(const VolumeLostWritesReply& reply, const std::st
   return kept;
 }
 
+// Where none is whole, the newest of the damaged ones.
+const LossMember* damagedOf(const VolumeLostWritesReply& reply) {
+  const LossMember* best = nullptr;
+  for (const LossMember& member : reply.members()) {
+    const bool usable = member.reachable() && member.damaged() && member.counted();
+    if (usable && (best == nullptr || isNewer(member, *best))) best = &member;
+  }
+  return best;
+}
+
 void choose(const std::string& promote, VolumeLostWritesReply& reply) {
-  const std::vector<LossMember> kept = keptOf(reply, promote);
+  std::vector<LossMember> kept = keptOf(reply, promote);
+  const LossMember* damaged = kept.empty() ? damagedOf(reply) : nullptr;
+  if (damaged != nullptr) {
+    kept.push_back(*damaged);
+    reply.set_as_is(true);
+  }
   const LossMember* best = nullptr;
   for (const LossMember& member : kept) {
     if (best == nullptr || isNewer(member, *best)) best = &member;
@@ -193,6 +208,12 @@ void addRanges(const std::vector<VolumeLogAnswer>& answers, VolumeLostWritesRepl
   }
   control::LostRange& open = *reply.add_ranges();
   open.set_first(told + 1);
+  if (reply.as_is()) {
+    open.set_why("The only copy that is left is damaged, that of " + reply.leader() + ". What its rot "
+                 "has eaten behind record " + std::to_string(told) +
+                 ", nobody that can be asked knows.");
+    return;
+  }
   open.set_why(joined(reply.ignore()) +
                (reply.ignore_size() == 1 ? " can acknowledge writes" : " together can acknowledge writes") +
                " without those that answer. Whether there are any behind record " +
@@ -208,6 +229,8 @@ std::string summaryOf(const VolumeLostWritesReply& reply) {
     text += "; of records " + std::to_string(range.first()) + " to " + std::to_string(range.last()) +
             " otherwise only that they were committed";
   }
+  if (reply.as_is()) text += "; what the rot of " + reply.leader() + " has eaten is not known";
+  if (reply.ignore_size() == 0) return text + ".";
   return text + "; whatever " + joined(reply.ignore()) +
          " acknowledged besides that is not known.";
 }

@@ -80,6 +80,7 @@ Co<VolumeLogAnswer> LossControl::answerHere(VolumeLogQuestion question) {
     answer.set_journal(known.member.journal.text().cStr());
     member.set_whole(known.whole);
     member.set_diverged(known.diverged);
+    member.set_damaged(known.damaged);
     member.set_leads(known.leads);
     member.set_problem(known.problem);
     member.set_base(known.base.value);

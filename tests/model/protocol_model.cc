@@ -64,8 +64,13 @@ class Steps {
 
   // --- coordinator --------------------------------------------------------------------
   void takeover(int n) {
-    if (s_.epoch >= sc_.epochs || s_.node[n].repair != kWhole || unproven(s_, n)) return;
-    for (int c = 0; c < 2 * int(sc_.configs.size()); ++c) takeover(n, c / 2, c % 2 == 1);
+    if (s_.epoch >= sc_.epochs || unproven(s_, n)) return;
+    for (int c = 0; c < 2 * int(sc_.configs.size()); ++c) {
+      // Where no other copy is whole, an order may take a damaged one as it is.
+      bool alone = sc_.configs[c / 2].members == 1 << n && c % 2 == 1;
+      if (s_.node[n].repair == kWhole || (alone && s_.node[n].repair == kPromised))
+        takeover(n, c / 2, c % 2 == 1);
+    }
   }
 
   void takeover(int n, int c, bool accepts) {
@@ -100,6 +105,11 @@ class Steps {
     State t = s_;
     t.accepts[e] |= kStored;
     t.lastActive = e;
+    for (int m = 0; m < sc_.nodes; ++m)
+      if ((kept >> m & 1) && t.node[m].repair != kWhole) {
+        t.node[m].repair = kWhole;
+        t.node[m].repairTarget = 0;
+      }
     const char* broken = cut(t, e, newest(e, kept));
     emit(t, [&] { return std::string("the coordinator stores that epoch ") + std::to_string(e) +
         " goes on with what " + configText(s_.config[e]) + " has"; }, broken);
@@ -177,7 +187,8 @@ class Steps {
     int p = e == 0 ? kNoNode : holder(t, e);
     if (p == kNoNode || t.node[p].phase != kFencing || t.report[e][n] != 0) return false;
     if (r_.reportBeforePromiseDurable ? a.mem != a.dur : !durable(a)) return false;
-    if (a.repair != kWhole && !r_.repairReports) return false;
+    bool asIs = (t.accepts[e] & 0xf) == 1 << n && a.repair == kPromised;
+    if (a.repair != kWhole && !asIs && !r_.repairReports) return false;
     if (unproven(t, n)) return false;
     bool asked = t.accepts[e] >> n & 1;
     for (int x = t.base[e]; x < e && t.accepts[e] == 0; ++x)

@@ -62,6 +62,7 @@ void addLosses(std::vector<Run>& all) {
   auto oneAtOnce = [](Scenario& sc) { sc.losses = 1; sc.syncAtOnce = true; };
   auto twoAtOnce = [](Scenario& sc) { sc.losses = 2; sc.syncAtOnce = true; };
   auto rot = [](Scenario& sc) { sc.losses = sc.rots = 1; sc.syncAtOnce = true; };
+  auto rotOne = [](Scenario& sc) { sc.losses = sc.rots = 2; };
   auto async = [](Scenario& sc) { sc.losses = 2; sc.async = kB; };
   auto asyncC = [](Scenario& sc) { sc.losses = 1; sc.async = kC; sc.syncAtOnce = true; };
   all.push_back(run(make("loss-pair", 2, kPair, 4, 1), kHolds, two));
@@ -71,6 +72,8 @@ void addLosses(std::vector<Run>& all) {
   all.push_back(run(make("loss-pair-async", 3, {{kA | kB, 2}, {kC, 1}}, 3, 1), kHolds, asyncC));
   all.push_back(run(make("loss-pair-rot", 2, kPair, 3, 1), kHolds, rot));
   all.push_back(run(make("large-loss-pair", 2, kPair, 4, 2), kHolds, two, true));
+  all.push_back(run(make("loss-one-rot", 1, {{kA, 1}}, 3, 2), kHolds, rotOne));
+  all.push_back(run(make("loss-three-rot", 3, kThreeOrOne, 3, 1), kHolds, rot));
   all.push_back(run(make("large-loss-three", 3, kThreeAny, 4, 1), kHolds, twoAtOnce, true));
   all.push_back(run(make("large-loss-three-sync", 3, kThreeOrOne, 3, 1), kHolds, one, true));
   all.push_back(run(make("large-loss-two-of-three", 3, kThreeOrTwo, 4, 1), kHolds, twoAtOnce, true));

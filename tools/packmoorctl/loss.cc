@@ -72,6 +72,10 @@ void printList(const VolumeLostWritesReply& reply) {
     std::printf("\n`packmoorctl volume accept-loss %s` would go on from record %s with %s, led by %s, and "
                 "without %s.\n", reply.volume().c_str(), countText(reply.keeps_up_to()).c_str(),
                 joined(reply.keep()).c_str(), reply.leader().c_str(), joined(reply.ignore()).c_str());
+    if (reply.as_is()) {
+      std::printf("No copy is whole: that of %s is damaged, and would be taken as it is.\n",
+                  reply.leader().c_str());
+    }
   } else if (reply.beyond_repair()) {
     std::printf("\nNo member that answers is whole: nothing can be accepted.\n");
   } else if (reply.writes_size() == 0) {

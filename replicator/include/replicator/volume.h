@@ -90,6 +90,7 @@ struct VolumeStatus {
 struct LogKnowledge {
   MemberIdentity member;
   bool whole = false;            // neither in repair nor diverged: its log may be adopted
+  bool damaged = false;          // in repair, else it could be adopted
   bool diverged = false;         // an accepted loss ignored it, and it does not hold what came after
   bool leads = false;            // active, as far as it knows
   bool hearsPrimary = false;
@@ -107,6 +108,7 @@ struct LossOrder {
   int64_t revision = 0;                    // of that record
   std::vector<MemberIdentity> kept;        // counted from now on; all of them must answer
   std::vector<MemberIdentity> ignored;
+  bool asIs = false;                       // the only one that is kept is damaged, and is taken as it is
   std::string by, what;                    // as in AcceptedLoss
 };
 

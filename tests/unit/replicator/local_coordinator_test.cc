@@ -71,6 +71,8 @@ TEST_F(LocalCoordinatorTest, EverythingComesBack) {
   record.current.joining = {record.current.members[0]};
   record.lastActive->joining = record.current.async;
   record.traits = VolumeTraits{true, 7, {"alone", "far"}, true, {record.id, VolumeId()}};
+  record.losses = {{Epoch(7), {RecordIndex(9), Epoch(6), Hash128{~0ull, 1ull << 63}},
+                    record.current.members, {}, 1, 1'700'000'000'000, "user id 0", "", true}};
   NodeRegistration registration;
   registration.node = "alone";
   registration.journal.bytes.fill(9);
@@ -91,6 +93,7 @@ TEST_F(LocalCoordinatorTest, EverythingComesBack) {
   EXPECT_EQ(stored->lastActive, record.lastActive);
   EXPECT_EQ(stored->phase, VolumePhase::kActive);
   EXPECT_EQ(stored->traits, record.traits);
+  EXPECT_EQ(stored->losses, record.losses);
   EXPECT_EQ(loop_.wait(coordinator->listVolumes()).size(), 2u);
   auto nodes = loop_.wait(coordinator->listNodes());
   ASSERT_EQ(nodes.size(), 1u);

@@ -138,6 +138,20 @@ TEST(MemberCoreTest, ALateDuplicateNeverShortensTheLog) {
   EXPECT_TRUE(plan.truncateTo == nullptr);
 }
 
+// Rule 19: what a member holds that an accepted loss ignored may be nowhere else.
+TEST(MemberCoreTest, AnUnprovenMemberIsNeverCut) {
+  auto ours = recordsOf({1, 1, 1, 1});
+  auto theirs = recordsOf({2, 2}, 0, at(ours[1]));
+  FakeLog log(ours);
+  MemberCore member(FencePromise{Epoch(2), nonce(2)}, RecordIndex(4), false);
+  AppendPlan plan =
+      member.plan(request(2, at(ours[0]), {ours[1], theirs[0], theirs[1]}), log, false);
+  EXPECT_EQ(plan.outcome, Outcome::kRepairing);
+  EXPECT_EQ(KJ_ASSERT_NONNULL(plan.truncateTo), at(ours[1]));
+  plan = member.plan(request(2, at(ours[0]), {ours[1], ours[2]}), log, false);
+  EXPECT_EQ(plan.outcome, Outcome::kDurable);
+}
+
 TEST(MemberCoreTest, OnlyTheFirstConflictCutsTheLog) {
   auto ours = recordsOf({1, 1, 1, 1});
   auto theirs = recordsOf({2, 2}, 0, at(ours[1]));

@@ -110,6 +110,47 @@ TEST(VolumeRepairTest, WithoutTheCoordinatorItStaysUncounted) {
   cluster.verify();
 }
 
+// Rule 19: there is no other copy. By order, what is left of it goes on; else nothing does.
+TEST(VolumeRepairTest, TheOnlyCopyGoesOnAsItIsByOrderOnly) {
+  for (uint64_t part = 0; part < 4; ++part) {
+    SimCluster cluster(315 + part, 1, longLog());
+    cluster.begin(1);
+    for (int i = 0; i < 200; ++i) cluster.put(0, "k" + std::to_string(i), "v");
+    stopAndRot(cluster, 0, part, 4);
+    startDamaged(cluster, 0);
+    cluster.loop().runFor(10 * kj::SECONDS);
+    ASSERT_TRUE(isRepairing(cluster, 0));
+    EXPECT_TRUE(cluster.node(0).volume().logKnowledge().damaged);
+    EXPECT_NE(cluster.node(0).volume().status().noConsent.find("whose copy is damaged"),
+              std::string::npos);
+    const VolumeRecord& record = cluster.coordinator().volumes.at("main");
+    LossOrder order;
+    order.revision = record.revision;
+    order.kept = record.current.members;
+    auto refused = cluster.loop().wait(
+        outcomeOf(cluster.node(0).front(cluster.node(0).volume().acceptLoss(order))));
+    EXPECT_TRUE(refused != nullptr);
+    EXPECT_TRUE(isRepairing(cluster, 0));
+    order.asIs = true;
+    order.revision = record.revision;
+    cluster.loop().wait(cluster.node(0).front(cluster.node(0).volume().acceptLoss(order)));
+    ASSERT_EQ(record.losses.size(), 1u);
+    EXPECT_LT(record.losses.front().adopted.index.value, 202u);
+    cluster.giveUp(record.losses.front().adopted.index);
+    EXPECT_FALSE(isRepairing(cluster, 0));
+    EXPECT_EQ(cluster.get(0, "k0"), "v");
+    cluster.put(0, "after", "1");
+    cluster.settle();
+    cluster.verify();
+    cluster.restart(0);
+    EXPECT_FALSE(isRepairing(cluster, 0));
+    cluster.awaitPrimary();
+    EXPECT_EQ(cluster.get(0, "after"), "1");
+    cluster.settle();
+    cluster.verify();
+  }
+}
+
 TEST(VolumeRepairTest, RestartsAndNewPrimariesBeginItAgain) {
   for (uint64_t seed = 320; seed < 326; ++seed) {
     SimCluster cluster(seed, 3, longLog());

@@ -101,6 +101,23 @@ TEST(LossReportTest, DamagedMembersAndOtherJournalsAreNotKept) {
   EXPECT_FALSE(reply.members(2).reachable());
 }
 
+TEST(LossReportTest, ADamagedCopyIsKeptAsItIsWhereNoneIsWhole) {
+  auto damaged = answer("b", 5, 12);
+  damaged.mutable_member()->set_whole(false);
+  damaged.mutable_member()->set_damaged(true);
+  auto worse = answer("c", 5, 11);
+  worse.mutable_member()->set_whole(false);
+  worse.mutable_member()->set_damaged(true);
+  auto reply = judged(volume({"a", "b", "c"}, 2), {damaged, worse});
+  EXPECT_TRUE(reply.as_is());
+  EXPECT_THAT(reply.keep(), ElementsAre("b"));
+  EXPECT_THAT(reply.ignore(), ElementsAre("a", "c"));
+  EXPECT_THAT(reply.ranges(0).why(), HasSubstr("that of b"));
+  reply = judged(volume({"a", "b", "c"}, 1), {damaged, answer("c", 4, 1)});
+  EXPECT_FALSE(reply.as_is());
+  EXPECT_THAT(reply.keep(), ElementsAre("c"));
+}
+
 TEST(LossReportTest, AnAsyncStandbyIsKeptWhereItIsTheOnlyOneOrHasMoreOrIsToBePromoted) {
   auto record = volume({"a", "b"}, 2);
   record.lastActive->async = {member("x"), member("y")};
