@@ -107,23 +107,31 @@ class Prune(PackmoorTest):
         self.assert_clone_equals(nodes[0], work)
 
     def test_pushes_while_it_is_pruned(self):
-        """Branches come and go while every node prunes; whatever is left is whole."""
+        """Branches come and go while every node prunes and the primary is killed; whatever is left is
+        whole."""
         cluster = self.start(3, extra=EXTRA)
         nodes = cluster.state["nodes"]
         self.ctl(nodes[0], "repo", "create", "r")
         work = self.work()
         self.commit(work, "a", "first\n")
         git("push", "-q", self.url(nodes[0]), "main", cwd=work)
-        threads = push_load(nodes, 1500, connections=1)
-        pruned = busy = round_number = 0
-        while any(thread.is_alive() for thread in threads):
-            node = nodes[round_number % 3]
+        threads = push_load(nodes, 1_000_000, connections=1)
+        pruned = busy = 0
+        alive = nodes
+        for round_number in range(24):
+            if round_number == 8:
+                self.ctl(nodes[0], "volume", "switchover", "main", "--to", nodes[2]["id"])
+                cluster.kill_node(nodes[2])
+                alive = nodes[:2]
+            if round_number == 16:
+                cluster.start_node(nodes[2])
+            node = alive[round_number % len(alive)]
             # The same commit comes back and goes again: its objects are pruned in between, or not.
             git("branch", "-f", "comes", "main", cwd=work)
             git("checkout", "-q", "comes", cwd=work)
             self.commit(work, "b", str(round_number % 3))
             git("push", "-q", "--force", self.url(node), "comes", cwd=work)
-            git("push", "-q", self.url(nodes[(round_number + 1) % 3]), ":comes", cwd=work)
+            git("push", "-q", self.url(alive[(round_number + 1) % len(alive)]), ":comes", cwd=work)
             git("checkout", "-q", "main", cwd=work)
             result = run([CTL, "--socket", node["control"], "repo", "prune", "r", "--grace", "0"],
                          check=False)
@@ -132,14 +140,16 @@ class Prune(PackmoorTest):
                 self.assertIn("was pushed to, or settled, each time", result.stderr)
                 busy += 1
             pruned += "is pruned" in result.stdout
-            round_number += 1
         expected = {}
         for thread in threads:
+            thread.stopped.set()
             thread.join()
             self.assertEqual(thread.failures, [])
             expected.update(thread.acknowledged)
-        print(f"{round_number} rounds, {pruned} prunes, {busy} times too busy", file=sys.stderr)
+        print(f"{len(expected)} pushes, {pruned} prunes, {busy} times too busy", file=sys.stderr)
         self.assertGreater(pruned, 0)
+        cluster.wait_serving(nodes[2])
+        self.wait_level(cluster)
         self.ctl(nodes[0], "repo", "prune", "r", "--grace", "0")
         for node in nodes:
             refs = self.refs(node)
