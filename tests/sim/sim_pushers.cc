@@ -33,6 +33,11 @@ void SimPushers::taskFailed(kj::Exception&& exception) {
   checker_.finding(std::string("a pusher failed: ") + kj::str(exception).cStr());
 }
 
+std::string SimPushers::told() const {
+  return std::to_string(pushed_) + " pushes, " + std::to_string(again_) + " verified again, " +
+         std::to_string(pruned_) + " prunes, " + std::to_string(voided_) + " void";
+}
+
 kj::Promise<void> SimPushers::pause(uint64_t usMax) {
   return cluster_.timer().afterDelay(static_cast<int64_t>(random_.below(usMax) + 1) *
                                      kj::MICROSECONDS);
@@ -80,9 +85,9 @@ Co<void> SimPushers::push() {
                                   " " + object + (isNew ? " new " : " known ") + index + " " + index;
     co_await pause(kThinkUsMax);
     auto answer = co_await propose(node, operation);
-    pushed += begins(answer, "ok ");
+    pushed_ += begins(answer, "ok ");
     if (!mustVerifyAgain(answer)) co_return;
-    ++again;
+    ++again_;
   }
 }
 
@@ -102,7 +107,8 @@ Co<void> SimPushers::prune() {
   const std::string operation = "prune " + name + " " + list + " - " + index + " " + index;
   co_await pause(kThinkUsMax);
   auto answer = co_await propose(node, operation);
-  ++(begins(answer, "ok ") ? pruned : voided);
+  pruned_ += begins(answer, "ok ");
+  voided_ += begins(answer, "void ") || begins(answer, "lost ");
 }
 
 Co<std::string> SimPushers::propose(size_t node, std::string operation) {

@@ -20,8 +20,7 @@ class SimPushers final : private kj::TaskSet::ErrorHandler {
 
   void stop() { stopping_ = true; }
   bool ended() const { return running_ == 0; }
-
-  uint64_t pushed = 0, again = 0, pruned = 0, voided = 0;
+  std::string told() const;   // what came of them
 
  private:
   Co<void> pusher();
@@ -40,6 +39,7 @@ class SimPushers final : private kj::TaskSet::ErrorHandler {
   bool stopping_ = false;
   size_t running_ = 0;
   uint64_t objects_ = 0;
+  uint64_t pushed_ = 0, again_ = 0, pruned_ = 0, voided_ = 0;
   kj::TaskSet tasks_{*this};
 };
 

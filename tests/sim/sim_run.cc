@@ -143,6 +143,7 @@ class Run {
       result.unknown += clients->failed;
       result.rejected += clients->rejected;
     }
+    if (pushers_ != nullptr) result.setting += "; " + pushers_->told();
     return result;
   }
 
