@@ -24,8 +24,10 @@ ENTRY = struct.Struct("<BBHI16s")
 RECORD, CHECKPOINT, FACTS = 1, 4, 6
 SNAPSHOT = 1
 
-# One flipped bit. `needed`: something depends on it, so it has to be noticed. `batch`: which one it is in.
-Flip = collections.namedtuple("Flip", "kind path offset bit needed what batch", defaults=(0,))
+# One flipped bit. `needed`: something depends on it, so it has to be noticed. `batch`, `segment`: of the
+# journal, by their sequences.
+Flip = collections.namedtuple("Flip", "kind path offset bit needed what batch segment",
+                              defaults=(0, 0))
 
 
 def flip(place):
@@ -63,7 +65,10 @@ class Frame:
         self.path, self.offset = path, offset
         self.end = offset + FRAME.size + self.body   # zeros behind it mean nothing
         self.highest, self.checkpoints = {}, {}      # volume: index
-        self.read_entries(content[self.offset + FRAME.size:self.end])
+        try:
+            self.rotten = not self.read_entries(content[self.offset + FRAME.size:self.end])
+        except struct.error:
+            self.rotten = True
 
     def still_there(self):
         """Whether its segment has not been taken for something else since."""
@@ -84,17 +89,21 @@ class Frame:
             elif kind == FACTS:
                 self.checkpoints[volume] = struct.unpack_from("<Q", body, content + 24)[0]
             at = (content + size + 7) // 8 * 8
+        return at == self.body
 
 
 class Journal:
-    """The journal in a node's data directory. `known`: the newest batch that the marker knows."""
+    """The journal in a node's data directory. `known`: the newest batch that the marker knows; `oldest`:
+    the segment where recovery begins; `rotten`: batches in which bits were flipped before."""
 
-    def __init__(self, data):
+    def __init__(self, data, rotten=()):
+        self.rotten = rotten
         self.folder = os.path.join(data, "journal")
         self.files = sorted(name for name in os.listdir(self.folder) if name.startswith("segment-"))
         self.journal, self.salt, self.known = self.read_marker()
         self.frames = self.chain(self.all_frames())
         self.segments = sorted({frame.segment for frame in self.frames})
+        self.oldest = self.find_oldest()
         # Rot in the last batches that the marker does not know looks as a torn tail does.
         self.acknowledged = [frame for frame in self.frames if frame.batch <= self.known]
 
@@ -124,6 +133,18 @@ class Journal:
                     found[fields[13]] = (path, at, fields, content)
         return found
 
+    def find_oldest(self):
+        """The first segment with an intact first batch: what lies before is released."""
+        newest = self.segments[-1]
+        begun = []
+        for name in self.files:
+            with open(os.path.join(self.folder, name), "rb") as f:
+                fields = FRAME.unpack(f.read(FRAME.size))
+            if fields[0] == FRAME_MAGIC and fields[4:6] == (self.journal, self.salt) and \
+                    fields[7] not in self.rotten and fields[6] <= newest:
+                begun.append(fields[6])
+        return min(begun, default=newest)
+
     def chain(self, found):
         """From the batch that the marker knows, back by the hashes of the batches before, and on to
         what follows it."""
@@ -141,13 +162,13 @@ class Journal:
         # A segment whose first batch is gone is released and being written anew.
         while frames and frames[0].offset != 0:
             frames.popleft()
-        return list(frames)
+        return [frame for frame in frames if not frame.rotten and frame.batch not in self.rotten]
 
     def needed(self, frame):
         """Whether recovery has to miss the batch."""
-        oldest = [f for f in self.frames if f.segment == self.segments[0]]
-        if frame.segment != self.segments[0]:
-            return True
+        if frame.segment != self.oldest:
+            return frame.segment > self.oldest
+        oldest = [f for f in self.frames if f.segment == self.oldest]
         # Without its first batch, none of the oldest segment is looked at.
         lost = [frame]
         if frame is oldest[0] and len(self.segments) > 1:
@@ -167,7 +188,8 @@ class Journal:
         part = "header" if offset < frame.offset + FRAME.size else "entries"
         name = os.path.basename(frame.path)
         return Flip("journal", frame.path, offset, random.randrange(8), self.needed(frame),
-                    f"{part} of batch {frame.batch} in {name} at {frame.offset}", frame.batch)
+                    f"{part} of batch {frame.batch} in {name} at {frame.offset}", frame.batch,
+                    frame.segment)
 
     def flip_anywhere(self, random):
         """A bit of any segment's file, needed or not."""

@@ -38,6 +38,7 @@ class Rot:
         self.cluster, self.folder, self.random, self.repository = cluster, folder, random, repository
         self.counts = {}      # fault: Counter of "flipped", "unused", "overwritten", "detected", "repaired"
         self.failures = []    # flips that were not, as sentences
+        self.rotten = {}      # node: batches of its journal in which bits were flipped
         help_text = subprocess.run([cluster.program("packmoorctl"), "--help"], capture_output=True)
         self.scrubs = b"scrub start" in help_text.stdout
 
@@ -73,7 +74,7 @@ class Rot:
     def rot_journal(self, fault, node):
         self.stop(node)
         mark = self.mark(node)
-        places = self.flip(fault, self.journal_places(bit_flips.Journal(node["data"]), False))
+        places = self.flip(fault, self.journal_places(self.read_journal(node), False))
         return lambda: self.start_and_check(fault, node, places, mark)
 
     def rot_extent(self, fault, node):
@@ -89,11 +90,11 @@ class Rot:
         """The process does not notice by itself; its scrubber does, where it has one, and its next
         start."""
         mark = self.mark(node)
-        journal = bit_flips.Journal(node["data"])
-        wanted = self.journal_places(journal, True) + self.extent_places(node)
+        wanted = self.journal_places(self.read_journal(node), True) + self.extent_places(node)
         if self.scrubs:  # that mends it from memory
             wanted.append(bit_flips.extent_flip(node["data"], self.random, ".sum"))
         places = self.flip(fault, wanted)
+        self.note_rotten(node, places)
 
         def mend():
             if self.scrubs:
@@ -120,11 +121,14 @@ class Rot:
                 all(finding["mended_ms"] > 0 for finding in status["findings"])
         wait_for(over, f"{node['id']} does not mend what its scrubber finds", REPAIR_SECONDS_MAX)
 
+    def read_journal(self, node):
+        return bit_flips.Journal(node["data"], self.rotten.setdefault(node["id"], set()))
+
     def journal_places(self, journal, closed):
         """Bits of batches that recovery has to miss: closed segments, the newest batches; and some bits
         anywhere in the files."""
         known = [f for f in (journal.closed() if closed else journal.acknowledged)
-                 if f.segment != journal.segments[0] or len(journal.segments) == 1]
+                 if f.segment > journal.oldest or len(journal.segments) == 1]
         frames = [self.random.choice(known) for _ in range(self.random.randint(1, FLIPS_MAX))
                   if known]
         if not closed:
@@ -153,7 +157,17 @@ class Rot:
     def mark(self, node):
         return os.path.getsize(self.cluster.log_of(node))
 
+    def note_rotten(self, node, places):
+        self.rotten.setdefault(node["id"], set()).update(place.batch for place, _ in places)
+
     def start_and_check(self, fault, node, places, mark):
+        """Of a stopped node. What has become a part of the oldest segment since, recovery may miss or
+        not."""
+        if fault == "rot-running":
+            oldest = self.read_journal(node).oldest
+            places = [(place._replace(needed=False) if place.kind == "journal" and
+                       place.segment <= oldest else place, before) for place, before in places]
+        self.note_rotten(node, places)
         overwritten = {place for place, before in places
                        if bit_flips.byte_at(place) not in (before, before ^ (1 << place.bit))}
         self.cluster.start_node(node)
