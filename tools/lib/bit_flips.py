@@ -281,7 +281,7 @@ def state_files(data):
     for folder, _, names in os.walk(volumes):
         if os.path.basename(folder).startswith("state"):
             found += [os.path.join(folder, name) for name in names if name.endswith(".sst")]
-    return sorted(found)
+    return sorted(path for path in found if os.path.getsize(path) > 0)
 
 
 def state_flip(data, random):

@@ -34,6 +34,7 @@ def add_keep_logs(parser):
 
 def keep_logs(options, cluster):
     if options.keep_logs:
+        os.makedirs(options.keep_logs, exist_ok=True)
         for node in cluster.state["nodes"]:
             shutil.copy(cluster.log_of(node), options.keep_logs)
 

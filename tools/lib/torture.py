@@ -32,12 +32,11 @@ FAULT_SECONDS = (0.3, 6.0)
 CALM_SECONDS = (0.5, 2.0)
 RESUME_SECONDS_MAX = 90
 REPOSITORY = "torture"
-# Segments that fill and are reused within minutes, and a state that is in files soon.
+# Segments that fill and are reused within minutes.
 CONFIGURATION = """
 [replication]
 segment = "4 MiB"
 checkpoint_bytes = "4 MiB"
-checkpoint_interval_ms = 2000
 """
 
 

@@ -16,6 +16,8 @@ PACK_COUNT, PACK_BYTES = 6, 1_000_000
 FLIPS_MAX = 4
 SIDECAR_SHARE = 0.3   # of the times that extents rot
 REPAIR_SECONDS_MAX = 120
+CHECKPOINT_SECONDS_MAX = 120
+STATE_DAMAGED = "he stored state of a volume is damaged"
 GIT_ENVIRONMENT = {
     **os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@example.org",
@@ -104,7 +106,10 @@ class Rot:
         return mend
 
     def rot_state(self, fault, node):
-        self.stop(node)
+        wait_for(lambda: bit_flips.state_files(node["data"]), f"{node['id']} makes no checkpoint",
+                 CHECKPOINT_SECONDS_MAX)
+        # What a kill leaves half written belongs to no state.
+        self.cluster.kill_node(node, signal.SIGTERM)
         mark = self.mark(node)
         places = self.flip(fault, [bit_flips.state_flip(node["data"], self.random)
                                    for _ in range(self.random.randint(1, FLIPS_MAX))])
@@ -189,7 +194,9 @@ class Rot:
             text = f.read()
         counts = self.counts[fault]
         for place, before in places:
-            if place in overwritten:
+            obsolete = (place.kind == "state" and bit_flips.byte_at(place) is None
+                        and STATE_DAMAGED not in text)
+            if place in overwritten or obsolete:
                 counts["overwritten"] += 1
                 continue
             detected, repaired = getattr(self, place.kind)(node, place, before, text, codes)
@@ -215,7 +222,7 @@ class Rot:
 
     def state(self, node, place, before, text, codes):
         """The whole state is replaced, with all its files."""
-        found = "he stored state of a volume is damaged" in text
+        found = STATE_DAMAGED in text
         replaced = "he state of a volume is whole again" in text and bit_flips.byte_at(place) is None
         return found, replaced and self.is_whole(node)
 
