@@ -183,7 +183,7 @@ class Rot:
         codes = {entry["code"] for entry in self.cluster.status(node)["health"]}
         kinds = {place.kind for place, _ in places}
         if kinds & {"extent", "sidecar"}:
-            wait_for(lambda: self.cluster.status(node)["extents"]["missing"] == 0,
+            wait_for(lambda: not self.cluster.status(node)["extents"].get("missing"),
                      f"{node['id']} does not fetch what is missing", REPAIR_SECONDS_MAX)
             self.read_packs(node)
         if "state" in kinds:
