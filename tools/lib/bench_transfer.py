@@ -21,6 +21,7 @@ from cluster_watch import lost_pushes, primary_of, volume_status, wait_following
 from experiment import say
 from push_chains import Load
 
+PACKS, PUSHES = "packs", "pushes"   # repositories: to see what was pushed, no gigabytes are cloned
 CONNECTIONS = 8
 POLL_SECONDS = 0.1
 TRANSFER_SECONDS_MAX = 3600
@@ -61,7 +62,7 @@ def fill(node, folder, wanted, pack_bytes):
                 file.write(os.urandom(1 << 20))
         git("add", "f", cwd=work)
         git("commit", "-qm", str(number), cwd=work)
-        git("push", "-q", f"http://{node['http']}/r.git", "HEAD:refs/heads/large", cwd=work)
+        git("push", "-q", f"http://{node['http']}/{PACKS}.git", "HEAD:refs/heads/large", cwd=work)
     shutil.rmtree(work)
 
 
@@ -171,13 +172,14 @@ def measure(cluster, options, folder):
     nodes = cluster.state["nodes"]
     primary = wait_for(lambda: primary_of(cluster), "No node leads", 60)
     away, spared = [node for node in nodes if node is not primary]
-    cluster.ctl(primary, "repo", "create", "r")
+    for repository in (PACKS, PUSHES):
+        cluster.ctl(primary, "repo", "create", repository)
     before = volume_status(cluster, primary)["last"]
     cluster.kill_node(away)
     say(f"Pushing {options.gigabytes:g} GB while {away['id']} is down.")
     fill(primary, folder, options.gigabytes * 1e9, options.pack_mib << 20)
     # Their node is never killed, so no push may fail.
-    load = Load([spared], "r", CONNECTIONS, interval=CONNECTIONS / options.pushes).start()
+    load = Load([spared], PUSHES, CONNECTIONS, interval=CONNECTIONS / options.pushes).start()
     try:
         wait_for(lambda: volume_status(cluster, primary)["base"] > before + 10,
                  "the log is not recycled", 120)
@@ -189,7 +191,7 @@ def measure(cluster, options, folder):
     result["failures"] = load.failures()
     for node in nodes:
         wait_following(cluster, node)
-    result["lost"] = lost_pushes(cluster, load, folder, "r")
+    result["lost"] = lost_pushes(cluster, load, folder, PUSHES)
     result["equal"] = cluster.ctl(away, "volume", "verify", cluster.state["volume"],
                                   timeout=600)["equal"]
     return result
