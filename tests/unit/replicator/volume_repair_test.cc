@@ -64,6 +64,17 @@ void untilWhole(SimCluster& cluster, size_t node) {
   cluster.until([&]() { return !isRepairing(cluster, node); }, 20'000, "the member is whole");
 }
 
+// It counts again, also after a restart: with the other standby gone, W = 2 needs it.
+void expectCounted(SimCluster& cluster, size_t node) {
+  cluster.restart(node);
+  EXPECT_FALSE(isRepairing(cluster, node));
+  const size_t leads = cluster.indexOf(cluster.awaitPrimary());
+  cluster.node(leads == 1 ? 0 : 1).stop();
+  cluster.put(leads, "after", "1");
+  cluster.settle();
+  cluster.verify();
+}
+
 TEST(VolumeRepairTest, ARottenStandbyBecomesWholeUnderLoad) {
   for (uint64_t part = 0; part < 5; ++part) {
     SimCluster cluster(300 + part, 3, longLog());
@@ -79,14 +90,7 @@ TEST(VolumeRepairTest, ARottenStandbyBecomesWholeUnderLoad) {
     EXPECT_EQ(load.failed, 0u) << load.lastFailure;
     cluster.settle();
     cluster.verify();
-    // It counts again, also after a restart: with the other standby gone, W = 2 needs it.
-    cluster.restart(2);
-    EXPECT_FALSE(isRepairing(cluster, 2));
-    const size_t leads = cluster.indexOf(cluster.awaitPrimary());
-    cluster.node(leads == 1 ? 0 : 1).stop();
-    cluster.put(leads, "after", "1");
-    cluster.settle();
-    cluster.verify();
+    expectCounted(cluster, 2);
   }
 }
 
@@ -307,13 +311,7 @@ TEST(VolumeRepairTest, AMemberWhoseRecordsAreGoneGetsACheckpoint) {
     EXPECT_EQ(load.failed, 0u) << load.lastFailure;
     cluster.settle();
     cluster.verify();
-    cluster.restart(2);
-    EXPECT_FALSE(isRepairing(cluster, 2));
-    const size_t leads = cluster.indexOf(cluster.awaitPrimary());
-    cluster.node(leads == 1 ? 0 : 1).stop();
-    cluster.put(leads, "after", "1");
-    cluster.settle();
-    cluster.verify();
+    expectCounted(cluster, 2);
   }
 }
 
