@@ -174,7 +174,12 @@ Co<kj::Maybe<kj::Own<RepositoryView>>> GitNodeImpl::viewOf(std::string name, boo
     }
   }
   auto holder = volumeWith(name);
-  KJ_IF_MAYBE(volume, holder) { co_return machineOf(*volume).view(name); }
+  KJ_IF_MAYBE(volume, holder) {
+    // Stale is what was asked for; what is no part of the volume's history is not. A barrier sees to that.
+    KJ_REQUIRE(fresh || volume->status().diverged.empty(),
+               "This node's copy of the repository is diverged; use another node.", name);
+    co_return machineOf(*volume).view(name);
+  }
   for (auto* volume : replicator().volumes()) machineOf(*volume).requireOpened();
   co_return nullptr;
 }

@@ -108,6 +108,10 @@ class Loss(PackmoorTest):
         self.assertIn("discard-diverged p", diverged)
         self.assertIn("MEMBER_DIVERGED", self.log(cluster, n2))
         self.assertIn("(MEMBER_DIVERGED)", self.ctl(n2, "status").stdout)
+        for policy in ("available", "linearizable"):     # what it has is not the volume's history
+            read = git("ls-remote", self.url(n2, "p"), check=False,
+                       config=[f"http.extraHeader=Packmoor-Read: {policy}"])
+            self.assertNotEqual(read.returncode, 0, policy)
         lost = self.ask(n3, "volume", "lost-writes", "p")
         pushes = [w for w in lost["writes"] if w["what"] == "push"]
         self.assertEqual(len(pushes), 1, lost)

@@ -86,10 +86,12 @@ TEST(Health, WhatIsWrongHereIsSaidWhateverTheRole) {
   for (const char* role : {"primary", "standby", "none"}) {
     auto volume = threeMembers();
     volume.set_role(role);
-    volume.set_repairing(true);
     volume.set_problem("the journal is damaged.");
     volume.mutable_transfer()->set_source("n1");
-    EXPECT_EQ(linesOf(volume), (Lines{"STATE_TRANSFER v", "VOLUME_REPAIRING v", "VOLUME_UNAVAILABLE v"}));
+    EXPECT_EQ(linesOf(volume), (Lines{"STATE_TRANSFER v", "VOLUME_UNAVAILABLE v"}));
+    volume.set_repairing(true);  // that says it all
+    volume.mutable_repair()->set_step("it fetches a checkpoint");
+    EXPECT_EQ(linesOf(volume), (Lines{"VOLUME_REPAIRING v"}));
   }
 }
 
