@@ -75,6 +75,12 @@ std::vector<JournalVolumeRef> takeVolumes(JournalReplay& replay) {
   return result;
 }
 
+// No segment begins with an intact frame. What lies in the first one can be read now, and not any more
+// once another one begins well: it looks as a released one does that was being overwritten.
+bool hasLostItsBeginning(const ScanResult& scan) {
+  return !scan.segments.empty() && !scan.segments.front().begins;
+}
+
 // Sorts the segments into those in use and those to be reused, and decides where to go on:
 // behind the last frame; or in a new segment, when what follows is rotten, so that the evidence
 // outlives a crash before the first snapshot is durable, and when the last segment is damaged,
@@ -85,7 +91,8 @@ Co<void> placeSegments(Env& env, kj::StringPtr folder, const ScanResult& scan,
     SegmentRef segment = co_await openSegment(env, folder, found);
     start.pool->add(std::move(segment));
   }
-  const bool goOn = !scan.rotAtEnd && scan.chain.resumedFile != scan.chain.file;
+  const bool goOn = !scan.rotAtEnd && scan.chain.resumedFile != scan.chain.file &&
+                    !hasLostItsBeginning(scan);
   uint64_t highest = 0;
   for (auto& found : scan.segments) {
     SegmentRef segment = co_await openSegment(env, folder, found);
@@ -132,6 +139,7 @@ Co<Journal::Opened> openBody(Env& env, JournalOptions options, kj::String folder
     scan.identity = co_await create(env, options);
     scan.marker.newest.counter = format::kMarkerSlots;
   }
+  if (hasLostItsBeginning(scan)) replay.doubtAll();
   replay.finish();
 
   auto journal = kj::heap<JournalImpl>(env, options, kj::mv(fatal));

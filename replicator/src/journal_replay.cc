@@ -184,6 +184,10 @@ void JournalReplay::contradiction(ReplayedVolume& volume, const VolumeId& id, co
   volume.doubt = true;
 }
 
+void JournalReplay::doubtAll() {
+  for (auto& [id, volume] : volumes) volume.doubt = true;
+}
+
 void JournalReplay::finish() {
   bool missing = mayMissVolumes;
   for (auto& [id, volume] : volumes) {

@@ -41,6 +41,8 @@ class JournalReplay final : public ScanVisitor {
   void blemish(kj::StringPtr sentence) override;
 
   // After the last frame: decides who is suspect.
+  // Of no volume it is certain that all can be read again.
+  void doubtAll();
   void finish();
 
   std::map<VolumeId, ReplayedVolume> volumes;

@@ -180,6 +180,35 @@ TEST_F(JournalDamageTest, RotBelowTheCheckpointHarmsNobody) {
   EXPECT_LE(node.journal().base(a_).index.value, 40u);
 }
 
+// It can be read now, and not any more when a later segment begins well: nobody may rely on it.
+TEST_F(JournalDamageTest, WhatLiesBehindALostFirstBatchIsSuspect) {
+  for (uint64_t life = 1; life <= 2; ++life) {
+    JournalNode node(loop_, storage_, life);
+    node.open();
+    appendEach(node, a_, 3);
+    node.close();
+  }
+  storage_.rot(kFirst, 0, sizeof(format::FrameHeader));
+  {
+    JournalNode node(loop_, storage_, 3);
+    node.open();
+    EXPECT_TRUE(node.report().volumes[a_].suspect);
+    EXPECT_NE(sentences(node.report()).find("damaged at its beginning"), std::string::npos);
+    // As a repair does.
+    loop_.wait(node.journal().checkpoint(a_, LogPosition(), true));
+    appendEach(node, a_, 20);
+    loop_.wait(node.journal().markWhole(a_));
+    node.close();
+  }
+  for (uint64_t life = 4; life <= 5; ++life) {
+    JournalNode node(loop_, storage_, life);
+    node.open();
+    EXPECT_FALSE(node.report().volumes[a_].suspect) << sentences(node.report());
+    EXPECT_EQ(node.readAll(a_).size(), 20u);
+    node.close();
+  }
+}
+
 TEST_F(JournalDamageTest, OldDamageDoesNotGrowTheJournal) {
   crashed(8, 1000);
   storage_.rot(kFirst, 5 * kSector + 10, 1);
