@@ -29,8 +29,13 @@ template <typename... Parts>
                                         kj::str(kj::fwd<Parts>(parts)...)));
 }
 
-void join(VolumeConfiguration& next, const MemberIdentity& joiner) {
-  if (findNode(next.joining, joiner.node) == next.joining.end()) next.joining.push_back(joiner);
+// A pair whose partner is away has one that joins already: the partner.
+void join(VolumeConfiguration& next, const MemberIdentity& joiner, bool pair) {
+  if (findNode(next.joining, joiner.node) != next.joining.end()) return;
+  if (pair && next.members.size() + next.joining.size() >= 2) {
+    refuse("the volume is a pair and has its two members");
+  }
+  next.joining.push_back(joiner);
 }
 
 void add(VolumeConfiguration& next, const ConfigurationChange& change, bool pair,
@@ -52,12 +57,8 @@ void add(VolumeConfiguration& next, const ConfigurationChange& change, bool pair
   if (known != next.async.end() && change.kind == Kind::kAddAsync) {
     refuse("node ", node, " is an async standby of the volume already");
   }
-  if (pair && known == next.async.end() && next.members.size() + next.joining.size() >= 2 &&
-      change.kind == Kind::kAddMember) {
-    refuse("the volume is a pair and has its two members");
-  }
   if (known == next.async.end()) next.async.push_back(joiner);
-  if (change.kind == Kind::kAddMember) join(next, joiner);
+  if (change.kind == Kind::kAddMember) join(next, joiner, pair);
 }
 
 void promote(VolumeConfiguration& next, const NodeId& node, bool pair) {
@@ -66,8 +67,7 @@ void promote(VolumeConfiguration& next, const NodeId& node, bool pair) {
   if (known == next.async.end()) {
     refuse("node ", node.c_str(), " is not an async standby of the volume; add it first");
   }
-  if (pair && next.members.size() >= 2) refuse("the volume is a pair and has its two members");
-  join(next, *known);
+  join(next, *known, pair);
 }
 
 void remove(VolumeConfiguration& next, const NodeId& node) {
@@ -139,7 +139,7 @@ VolumeConfiguration aloneWith(const MemberIdentity& survivor, const VolumeConfig
     if (member == survivor) continue;
     erase(next.async, member.node);
     next.async.push_back(member);
-    join(next, member);
+    join(next, member, false);
   }
   next.members = {survivor};
   next.writeQuorum = 1;

@@ -297,6 +297,29 @@ TEST(VolumeMembersTest, APairThatIsDividedGoesOnWithOne) {
   }
 }
 
+// A third would be counted beside the partner that comes back.
+TEST(VolumeMembersTest, APairHasTwoMembersAlsoWhileOneIsAway) {
+  SimCluster cluster(341, 3, keeping());
+  cluster.begin(2, 2, VolumeTraits{true, 100});
+  cluster.put(0, "k", "1");
+  change(cluster, {Kind::kAddAsync, "c", 0});
+  cluster.node(1).losePower();
+  cluster.until([&]() { return record(cluster).current.writeQuorum == 1; }, 10'000, "a goes on alone");
+  cluster.until([&]() { return cluster.primary() != nullptr; }, 10'000, "a leads");
+  for (const Kind kind : {Kind::kPromote, Kind::kAddMember}) {
+    const std::string said = refusal(cluster, {kind, "c", 0});
+    EXPECT_NE(said.find("is a pair and has its two members"), std::string::npos) << said;
+  }
+  // In place of the partner it may.
+  change(cluster, {Kind::kRemove, "b", 0});
+  change(cluster, {Kind::kPromote, "c", 0});
+  awaitCounted(cluster, "c");
+  EXPECT_EQ(record(cluster).current.members.size(), 2u);
+  EXPECT_EQ(record(cluster).current.writeQuorum, 2u);
+  cluster.settle();
+  cluster.verify();
+}
+
 // It was told to lead when the other was there, and the other dies before it has the new epoch.
 TEST(VolumeMembersTest, OfAPairOneThatTakesOverByOrderGoesOnWhenTheOtherIsLost) {
   SimCluster cluster(340, 2, keeping());
