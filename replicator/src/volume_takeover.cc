@@ -170,7 +170,11 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, bool bounded, Epoch 
 
 kj::Promise<void> VolumeImpl::beginTakeover(TakeoverCause cause) {
   if (takeover_ != nullptr) return takeoverDone_.addBranch();
-  if (mayNotLead()) return KJ_EXCEPTION(FAILED, "this member's copy of the volume is damaged");
+  bool damaged = mayNotLead();
+  KJ_IF_MAYBE(order, cause.loss) {
+    if (order->asIs) damaged = stateAbsent_;  // it is made whole on the way (takeAsIs)
+  }
+  if (damaged) return KJ_EXCEPTION(FAILED, "this member's copy of the volume is damaged");
   if (installing_) return KJ_EXCEPTION(FAILED, "this member installs a checkpoint of the volume");
   takeover_ = std::make_unique<Takeover>(static_cast<TakeoverHost&>(*this));
   takeoverSinceMs_ = nowMs();
