@@ -305,7 +305,11 @@ bool GitStateMachine::holds(const RepositoryId& id) {
 }
 
 kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name) {
-  auto state = openedStore().snapshot();
+  return view(name, snapshot());
+}
+
+kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name,
+                                                         std::shared_ptr<const StateReader> state) {
   auto id = findRepositoryId(*state, name);
   if (!id.has_value()) return nullptr;
   auto row = findRepository(*state, *id);

@@ -69,6 +69,9 @@ class GitStateMachine final : public replicator::StateMachine {
   bool holds(const RepositoryId& id);
   // The newest state of a repository; nullptr when there is none with the name.
   kj::Maybe<kj::Own<RepositoryView>> view(std::string_view name);
+  // The same in a state that snapshot() gave: records are applied on workers meanwhile.
+  kj::Maybe<kj::Own<RepositoryView>> view(std::string_view name,
+                                          std::shared_ptr<const StateReader> state);
   uint64_t repositoryCount() const { return repositoryCount_; }
   std::shared_ptr<const StateReader> snapshot();
   // Repositories with more hot objects than the options allow for long.

@@ -56,13 +56,15 @@ Co<GitNode::Pruned> pruneRepository(kernelio::Env& env, replicator::Volume& volu
     ++pruned.attempts;
     auto barrier = volume.readBarrier();
     co_await kj::mv(barrier);
-    auto found = machine.view(request.name);
+    // One state for both: a record may be applied between two looks.
+    auto state = machine.snapshot();
+    auto found = machine.view(request.name, state);
     KJ_IF_MAYBE(view, found) {
       pruned.info = (*view)->info();
       if (job == nullptr) {
-        job = std::make_shared<PruneJob>(machine.snapshot(), kj::mv(*view), youngSinceMs);
+        job = std::make_shared<PruneJob>(std::move(state), kj::mv(*view), youngSinceMs);
       } else {
-        job->renew(machine.snapshot(), kj::mv(*view));
+        job->renew(std::move(state), kj::mv(*view));
       }
       auto planning = makePlan(env, job);
       PrunePlan plan = co_await kj::mv(planning);
