@@ -47,7 +47,6 @@ SimRunOptions optionsFor(const std::string& fault) {
   if (info == nullptr) throw std::runtime_error("There is no planted fault \"" + fault + "\".");
   plantedFault = info->fault;
   options.expireEarly = fault == "expire-early";
-  options.trustRestored = fault == "coordinator-restored";
   return options;
 }
 

@@ -12,7 +12,7 @@ namespace packmoor::replicator {
 
 struct PlantedFaultInfo {
   const char* name;
-  PlantedFault fault;      // kNone: of the state machine (expire-early)
+  PlantedFault fault;      // kNone: of the simulator's state machine or coordinator
   uint64_t seedsMax;       // found within so many, from seed 1
   const char* what;
 };

@@ -252,7 +252,7 @@ void SimChecker::fenceAnswered(const NodeId& primary, const NodeId& member,
                                const VolumeId& volume, const FenceReply& reply) {
   if (tapBefore_ != nullptr) tapBefore_->fenceAnswered(primary, member, volume, reply);
   if (volume != record_.id || !reply.promised) return;
-  requireDurable(member, reply.last, " reports ");
+  if (!reply.repairing) requireDurable(member, reply.last, " reports ");
   Kept& kept = kept_[member];
   kept.promised = std::max(kept.promised, reply.highest);
 }

@@ -28,10 +28,8 @@ bool SimCoordinator::goBack() {
   lost_ = Copy{volumes, revision_};
   volumes = copy_->volumes;
   revision_ = copy_->revision;
-  if (!trusted) {
-    // It is another cluster now, by its id, for whoever knew the one before.
-    for (const auto& [node, registration] : nodes) doubting.insert(node);
-  }
+  // It is another cluster now, by its id, for whoever knew the one before.
+  for (const auto& [node, registration] : nodes) doubting.insert(node);
   changed();
   return true;
 }
@@ -39,10 +37,8 @@ bool SimCoordinator::goBack() {
 void SimCoordinator::accept() {
   doubting.clear();
   if (!lost_) return;
-  if (!trusted) {
-    volumes = lost_->volumes;
-    revision_ = lost_->revision;
-  }
+  volumes = lost_->volumes;
+  revision_ = lost_->revision;
   lost_.reset();
   changed();
 }

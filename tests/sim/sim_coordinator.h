@@ -26,7 +26,6 @@ class SimCoordinator final {
   std::set<NodeId> doubting;        // nodes that take it for another one than they know (rule 18)
   // Goes back to a copy that was made of it. Nodes that have asked it before doubt it from then on, until
   // an operator has accepted it, by which it has what it had last.
-  bool trusted = false;             // the planted fault: nobody doubts
   void keepCopy();
   bool goBack();                    // false: there is no copy, or it is of the present
   void accept();

@@ -55,7 +55,7 @@ void drawVolumes(Setting& setting, kernelio::SeededRandom& random) {
   setting.nodes = members;
   if (setting.storm.changes) setting.nodes += random.below(members >= 4 ? 2 : 3);
   setting.storm.rot = !pair && random.chance(300'000);
-  setting.storm.coordinatorGoesBack = random.chance(150'000);
+  setting.storm.coordinatorGoesBack = random.chance(250'000);
   VolumeSetting first{"main", membersOf(0, members, setting.nodes), 2, {}};
   first.traits.pair = pair;
   if (!pair) first.writeQuorum = quorumOf(random, members, setting.storm.rot);
@@ -112,7 +112,6 @@ class Run {
     cluster_.journal = setting.journal;
     cluster_.kvOptions.horizon = kHorizon;
     cluster_.kvOptions.kept = options.expireEarly ? 3 : kHorizon;
-    cluster_.coordinator().trusted = options.trustRestored;
   }
   ~Run() {
     while (checkers_.size() > 1) checkers_.pop_back();

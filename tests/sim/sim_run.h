@@ -24,7 +24,6 @@ struct SimRunResult {
 struct SimRunOptions {
   uint64_t seed = 1;
   bool expireEarly = false;             // the planted fault of the state machine
-  bool trustRestored = false;           // and that of the coordinator
   std::function<void(const std::string&)> story;  // told what happens, when set
 };
 

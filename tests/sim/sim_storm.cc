@@ -13,7 +13,7 @@ enum Action : size_t {
   kTakeOver, kTrap, kCheckpoint, kDuel, kRot, kChange, kOldCoordinator, kActions
 };
 // Of those that a run may be without.
-constexpr uint32_t kWeights[kActions] = {2, 2, 6, 1, 2, 3, 2, 4, 2, 2, 4, 4, 1, 2, 3, 4, 1};
+constexpr uint32_t kWeights[kActions] = {2, 2, 6, 1, 2, 3, 2, 4, 2, 2, 4, 4, 1, 2, 3, 4, 3};
 
 }  // namespace
 
@@ -53,6 +53,7 @@ void SimStorm::begin() {
   links.delayUsMax = 200 + static_cast<int64_t>(random_.below(random_.chance(300'000) ? 10'000 : 1500));
   links.silenceMs = 100 + static_cast<int64_t>(random_.below(600));
   SimCoordinator& coordinator = cluster_.coordinator();
+  coordinator.keepCopy();
   if (random_.chance(400'000)) coordinator.unknownPerMillion = random_.below(400'000);
   if (random_.chance(300'000)) coordinator.delayUsMax = 50'000;
   if (random_.chance(300'000)) {
@@ -191,6 +192,11 @@ void SimStorm::duelTurns(const NodeId& winner) {
   cluster_.tasks().add(cluster_.timer().afterDelay(lasts).then([this, n, back]() {
     if (over_) return;
     cutPower(n);
+    // Who has followed the winner may have forgotten it.
+    const size_t other = any();
+    if (options_.rot && other != n && other != back && mayRot() && rotJournal(other)) {
+      restartSoon(other, 5);
+    }
     tell(name(back) + " is back");
     cluster_.network().heal();
     takeOver(back);

@@ -33,7 +33,10 @@ std::map<uint64_t, Frame> framesOf(const kernelio::SimStorage& storage) {
            at += format::kFrameAlignment) {
         format::FrameHeader header;
         std::memcpy(&header, bytes->begin() + at, sizeof header);
-        if (header.magic != format::kFrameMagic) continue;
+        if (header.magic != format::kFrameMagic ||
+            header.bodyBytes > bytes->size() - at - sizeof header) {
+          continue;
+        }
         frames[header.batchSequence] = {path, at, sizeof header + header.bodyBytes};
       }
     }
@@ -91,11 +94,16 @@ bool SimStorm::rotJournal(size_t n) {
     return false;
   }
   const size_t back = kNewest + 1 + random_.below(std::min(kLast, frames.size()) - kNewest);
-  const Frame& frame = std::prev(frames.end(), static_cast<ptrdiff_t>(back))->second;
-  const bool header = random_.chance(300'000);
-  const uint64_t at = frame.at + random_.below(header ? sizeof(format::FrameHeader) : frame.bytes);
-  tell("the journal of " + name(n) + " rots, " + std::to_string(back) + " batches from its end");
-  node.storage().rot(frame.path.c_str(), at, 1);
+  const size_t batches = random_.chance(600'000) ? 1 : 1 + random_.below(back - kNewest);
+  tell("the journal of " + name(n) + " rots, " + std::to_string(batches) + " batches from the " +
+       std::to_string(back) + "th from its end");
+  auto place = std::prev(frames.end(), static_cast<ptrdiff_t>(back));
+  for (size_t i = 0; i < batches; ++i, ++place) {
+    const Frame& frame = place->second;
+    const bool header = random_.chance(300'000);
+    const uint64_t at = random_.below(header ? sizeof(format::FrameHeader) : frame.bytes);
+    node.storage().rot(frame.path.c_str(), frame.at + at, 1);
+  }
   cluster_.damageExpected = true;
   rotten_ = n;
   for (auto& checker : checkers_) checker->rotted(node);
@@ -152,7 +160,7 @@ void SimStorm::changeMembers() {
 
 void SimStorm::coordinatorGoesBack() {
   SimCoordinator& coordinator = cluster_.coordinator();
-  if (random_.chance(400'000)) {
+  if (random_.chance(150'000)) {
     coordinator.keepCopy();
     return;
   }
