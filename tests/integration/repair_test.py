@@ -303,9 +303,10 @@ class ExtentRot(RepairTest):
         self.finish_whole(cluster)
 
     def test_a_damaged_sidecar_is_mended(self):
-        cluster, primary, (rotten, _) = self.begin()
+        cluster, primary, (rotten, other) = self.begin()
         work = self.push_packs(cluster, primary)
-        cluster.kill_node(rotten)
+        for node in (rotten, primary, other):
+            cluster.kill_node(node)
         extents = bit_flips.sealed_extents(rotten["data"])
         before = {}
         for name, path in extents.items():
@@ -316,6 +317,8 @@ class ExtentRot(RepairTest):
         cluster.start_node(rotten)
         self.wait_log(cluster, rotten, "is damaged and counts as absent")
         self.wait_health(cluster, rotten, "EXTENTS_MISSING", "fetched from other members")
+        for node in (primary, other):
+            cluster.start_node(node)
         wait_for(lambda: cluster.status(rotten)["extents"]["missing"] == 0 and
                  cluster.status(rotten)["extents"]["sealed"] == len(extents),
                  "what is missing is not fetched", 60)

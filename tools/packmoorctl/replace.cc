@@ -125,8 +125,9 @@ class Replacement {
                     "The volume is a pair, and both of its nodes acknowledge every write.",
                     "Stop " + old_ + ", wait until the other goes on alone (NO_REDUNDANCY), and ask again.");
     }
-    code = addNew(name, volume, wasCounted);
-    if (code == kDone && wasCounted) code = waitCounted(name);
+    const bool counted = wasCounted || lacksOne(volume);
+    code = addNew(name, volume, counted);
+    if (code == kDone && counted) code = waitCounted(name);
     if (code == kDone) code = show(name, volume);
     if (code == kDone && volume.primary() == old_) code = moveLead(name);
     if (code == kDone && memberOf(volume, old_) != nullptr) code = removeOld(name);
@@ -143,13 +144,21 @@ class Replacement {
     say("Volume " + name + ": adding " + by_ + ".");
     int code = kDone;
     if (now == nullptr) {
-      // The lost node of a pair keeps its place until the new one is counted: so it follows first.
+      // A pair has no third member: the new one follows before the lost one goes.
       const bool member = counted && !volume.pair();
       code = change(name, member ? VolumeChangeRequest::KIND_ADD_MEMBER
                                  : VolumeChangeRequest::KIND_ADD_ASYNC, by_);
       if (member || !counted) return code;
     }
+    if (code == kDone && volume.pair() && memberOf(volume, old_) != nullptr) code = removeOld(name);
     return code == kDone ? change(name, VolumeChangeRequest::KIND_PROMOTE, by_) : code;
+  }
+
+  // A pair of which one is lost and removed, as this leaves it when it is stopped half-way.
+  static bool lacksOne(const VolumeStatus& volume) {
+    int members = 0;
+    for (const MemberStatus& member : volume.members()) members += member.counted() || member.joining();
+    return volume.pair() && members < 2;
   }
 
   // As long as it gets on, and --timeout without.
