@@ -226,6 +226,10 @@ void JournalImpl::recycle() {
     if (!volume->cuts.empty()) return;
     needed = std::min(needed, volume->log.firstSegment());
   }
+  // The oldest that stays has its first batch.
+  auto oldest = std::prev(segments_.upper_bound(needed));
+  while (oldest != segments_.begin() && !oldest->second->begins) --oldest;
+  needed = oldest->first;
   while (segments_.begin()->first < needed) {
     SegmentRef segment = std::move(segments_.begin()->second);
     segments_.erase(segments_.begin());

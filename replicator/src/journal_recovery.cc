@@ -38,6 +38,7 @@ Co<SegmentRef> openSegment(Env& env, kj::StringPtr folder, const SegmentFile& fo
   segment->name = found.name;
   segment->bytes = found.bytes;
   segment->sequence = found.sequence;
+  segment->begins = found.begins;
   segment->file = co_await env.disk.open(kj::str(folder, "/", found.name),
                                          {.write = true, .direct = true});
   co_return segment;

@@ -169,6 +169,7 @@ Co<ScanResult> scanJournal(Disk& disk, kj::String folder, ScanVisitor& visitor) 
   SegmentScanner scanner(result.chain, result.identity, visitor);
   for (auto& segment : result.segments) {
     auto file = co_await disk.open(kj::str(folder, "/", segment.name), {});
+    if (!segment.begins) segment.begins = co_await begins(*file, segment, result.identity);
     SectorRead all = co_await file->readSectors(0, segment.bytes);
     scanner.scan(segment.name.c_str(), segment.sequence, all.data.bytes(), all.bad);
   }

@@ -26,6 +26,9 @@ struct Segment {
   kj::Own<kernelio::File> file;
   uint64_t bytes = 0;
   uint64_t sequence = 0;  // 0: not in use
+  // Its first batch is intact. One that lacks it, as the oldest, would look at the next start like a
+  // released one that was being overwritten, and not be read.
+  bool begins = true;
 };
 using SegmentRef = std::shared_ptr<Segment>;
 

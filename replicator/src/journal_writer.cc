@@ -102,6 +102,7 @@ Co<void> JournalImpl::writeBatch() {
   if (switchSegment) {
     SegmentRef next = co_await pool_->take();
     next->sequence = ++segmentSequence_;
+    next->begins = true;
     segments_[next->sequence] = next;
     active_ = kj::mv(next);
     offset_ = 0;

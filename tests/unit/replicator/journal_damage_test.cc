@@ -209,6 +209,35 @@ TEST_F(JournalDamageTest, WhatLiesBehindALostFirstBatchIsSuspect) {
   }
 }
 
+// Nor does what is whole become such: before a segment without its first batch, one is kept.
+TEST_F(JournalDamageTest, ASegmentThatLostItsFirstBatchNeverBecomesTheOldest) {
+  {
+    JournalNode node(loop_, storage_);
+    node.open();
+    appendEach(node, b_, 32);  // the last one is the first batch of the third segment
+    appendEach(node, a_, 5);
+    appendEach(node, b_, 20);
+    loop_.wait(node.journal().checkpoint(b_, node.journal().last(b_), false));
+    node.close();
+  }
+  storage_.rot("journal/segment-000003", 0, sizeof(format::FrameHeader));
+  for (uint64_t life = 2; life <= 4; ++life) {
+    JournalNode node(loop_, storage_, life);
+    node.open();
+    if (life == 2) {
+      EXPECT_NE(sentences(node.report()).find("segment-000003"), std::string::npos);
+    }
+    EXPECT_FALSE(node.report().volumes[a_].suspect) << "life " << life;
+    EXPECT_EQ(node.readAll(a_).size(), 5u);
+    for (int round = 0; round < 10; ++round) {  // what is released is written over
+      appendEach(node, b_, 20);
+      loop_.wait(node.journal().checkpoint(b_, node.journal().last(b_), false));
+      node.journal().release(b_, node.journal().last(b_).index);
+    }
+    node.close();
+  }
+}
+
 TEST_F(JournalDamageTest, OldDamageDoesNotGrowTheJournal) {
   crashed(8, 1000);
   storage_.rot(kFirst, 5 * kSector + 10, 1);
