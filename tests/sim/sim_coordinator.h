@@ -29,6 +29,8 @@ class SimCoordinator final {
   void keepCopy();
   bool goBack();                    // false: there is no copy, or it is of the present
   void accept();
+  // What it has is not what it had last.
+  bool isRestored() const { return lost_.has_value(); }
   // What a node has read and keeps through its restarts (Coordinator::remembered).
   std::map<NodeId, std::map<std::string, VolumeRecord>> remembered;
   kj::Own<Coordinator> makeView(const NodeId& node);

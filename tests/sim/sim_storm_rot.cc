@@ -75,6 +75,7 @@ bool SimStorm::isRotten(size_t n) {
 // primary). What a member has lost was acknowledged by W.
 bool SimStorm::mayRot() {
   if (changing_ > 0 || (rotten_ && isRotten(*rotten_))) return false;
+  if (cluster_.coordinator().isRestored()) return false;  // who the members are is not known from it
   for (const auto& [volume, record] : cluster_.coordinator().volumes) {
     for (const VolumeConfiguration* configuration :
          {&record.current, record.lastActive ? &*record.lastActive : &record.current}) {
