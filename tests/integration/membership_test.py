@@ -195,6 +195,9 @@ class Membership(PackmoorTest):
         counts = sorted(list(before.values()).count(n["id"]) for n in (n1, n2, n3))
         self.assertEqual(counts, [1, 1, 2])
         self.assertIn("nothing was moved", self.ctl(n2, "cluster", "balance").stdout)
+        # The members of a volume that has just moved have acknowledged nothing yet.
+        wait_for(lambda: cluster.ctl(n1, "node", "ok-to-stop", "n3", check=False),
+                 "n3 may not stop", 60)
         self.assertIn("may stop", self.ctl(n1, "node", "ok-to-stop", "n3").stdout)
         self.assertTrue(self.ask(n2, "node", "ok-to-stop", "n3")["ok"])
         self.refused(n1, "no node of this name", "node", "ok-to-stop", "x")
