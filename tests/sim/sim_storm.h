@@ -37,6 +37,8 @@ class SimStorm final : public SimTap {
   // are returned; the others stay away.
   std::vector<size_t> healCore();
   void healAll();
+  // Members have been ordered to change, and it is not over: who is a member may change yet.
+  bool changesMembers() const { return changing_ > 0; }
   std::string weather() const { return weather_; }
 
   void appendSent(const NodeId& primary, const NodeId& member, const AppendRequest& request) override;
