@@ -322,6 +322,8 @@ class ExtentRot(RepairTest):
         wait_for(lambda: cluster.status(rotten)["extents"]["missing"] == 0 and
                  cluster.status(rotten)["extents"]["sealed"] == len(extents),
                  "what is missing is not fetched", 60)
+        wait_for(lambda: not any(volume["repairing"] for volume in cluster.status(rotten)["volumes"]),
+                 "the volume is not whole again", 60)
         self.assert_clone_equals(rotten, work)
         self.finish_whole(cluster)
 
