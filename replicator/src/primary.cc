@@ -248,11 +248,15 @@ kj::Promise<void> Primary::drain() {
     draining_ = true;
     holdProposals();
     tasks_.add(timer().afterDelay(kHandOverMs * kj::MILLISECONDS).then([this]() {
-      draining_ = false;   // nobody took it: go on
-      if (!deposed_) holdProposals();
+      endDrain();   // nobody took it
     }));
   }
   return whenDrained();
+}
+
+void Primary::endDrain() {
+  draining_ = false;
+  if (!deposed_) holdProposals();
 }
 
 void Primary::close(bool on) {

@@ -84,6 +84,7 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
   // Before the lead is moved by order: orders nothing new for kHandOverMs; resolves when everything
   // ordered so far is committed and answered. Rejects when deposed.
   kj::Promise<void> drain();
+  void endDrain();       // the lead stays here
   // Orders nothing until it is opened again: whether the volume is deleted is being decided.
   void close(bool on);
   void connectivityChanged();

@@ -59,6 +59,8 @@ class VolumeImpl final : public Volume,
   static constexpr int64_t kDrainedRanks = 3;         // a drained member lets so many others go first
   // An epoch that is not active by then is not left to its candidate any longer.
   static constexpr int64_t kStalledTakeoverMs = 10'000;
+  // Nor does the primary of the epoch before: what an order waits for (Takeover::kChangeTimeoutMs) is over.
+  static constexpr int64_t kStalledAboveMs = 6000;
   static constexpr int64_t kParkMs = 2000;            // a candidate keeps requests so long
   static constexpr int64_t kRetiredMs = 1000;
   static constexpr int64_t kExtentWaitMs = 100;       // an append waits so long for an extent
@@ -236,6 +238,7 @@ class VolumeImpl final : public Volume,
   Co<void> goOnAlone(MemberIdentity lost);
   void requireMayChange();
   void tickMembers();
+  bool endStalledAttempt();
   bool partnerIsLost(const MemberIdentity& partner);
   kj::Maybe<VolumeConfiguration> automaticTarget();
 
@@ -261,6 +264,7 @@ class VolumeImpl final : public Volume,
   Co<bool> repairOnce();                // true: whole
   Co<bool> followForRepair(VolumeConfiguration& primary);
   void awaitActiveEpoch(const VolumeConfiguration& candidate);
+  bool stallsFor(Epoch epoch, int64_t boundMs);
   Co<void> prepareRepair(const NodeId& primary);
   Co<void> pinForRepair(const RecordRef& record, const NodeId& primary);
   Co<RecordIndex> askLastIndex(const VolumeConfiguration& primary);
@@ -375,7 +379,7 @@ class VolumeImpl final : public Volume,
   LogPosition stateAt_;                 // where the durable state stood at start, or was installed
   RecordIndex pinnedTo_;                // what was found at start has its extents pinned up to here
   RecordIndex repairTarget_;            // what the primary had; 0: not known
-  Epoch stalledEpoch_;                  // of the coordinator, not active, as a repair found it
+  Epoch stalledEpoch_;                  // of the coordinator, not active, as it was found
   int64_t stalledSinceMs_ = 0;
   std::string repairStep_;              // what the repair does or waits for
   NodeId repairSource_;                 // and from whom

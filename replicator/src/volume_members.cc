@@ -11,15 +11,21 @@ namespace packmoor::replicator {
 
 namespace {
 
-// Until a change is over, whichever way.
+// Until a change is over, whichever way. A primary that it left in place orders again at once.
 class Changing {
  public:
-  explicit Changing(bool& flag) : flag_(flag) { flag_ = true; }
-  ~Changing() { flag_ = false; }
+  Changing(bool& flag, std::unique_ptr<Primary>& primary) : flag_(flag), primary_(primary) {
+    flag_ = true;
+  }
+  ~Changing() {
+    flag_ = false;
+    if (primary_ != nullptr) primary_->endDrain();
+  }
   KJ_DISALLOW_COPY(Changing);
 
  private:
   bool& flag_;
+  std::unique_ptr<Primary>& primary_;
 };
 
 }  // namespace
@@ -48,7 +54,7 @@ Co<void> VolumeImpl::whenNothingChanges() {
 Co<void> VolumeImpl::change(ConfigurationChange change) {
   if (changing_ || takeover_ != nullptr) co_await whenNothingChanges();
   requireMayChange();
-  Changing changing(changing_);
+  Changing changing(changing_, primary_);
   auto nodes = co_await parts_.coordinator.listNodes();
   KJ_REQUIRE(primary_ != nullptr && primary_->active(), "this node does not lead the volume");
   auto target = changedBy(change, primary_->configuration(), record_.traits.pair, nodes);
@@ -116,6 +122,7 @@ void VolumeImpl::tickMembers() {
       now < changeAfterMs_) {
     return;
   }
+  if (endStalledAttempt()) return;
   const VolumeConfiguration& current = primary_->configuration();
   if (record_.traits.pair && partner && !primary_->yields() && partnerIsLost(*partner)) {
     changing_ = true;
@@ -131,7 +138,7 @@ void VolumeImpl::tickMembers() {
 }
 
 Co<void> VolumeImpl::countJoiner(MemberIdentity joiner) {
-  Changing changing(changing_);
+  Changing changing(changing_, primary_);
   KJ_LOG(INFO, "a standby has caught up and is to be counted", record_.name.c_str(),
          joiner.node.c_str());
   if (primary_ == nullptr) co_return;
@@ -144,7 +151,7 @@ Co<void> VolumeImpl::countJoiner(MemberIdentity joiner) {
 // Rule 19. Everything that was ever acknowledged by both is in this log: it was in the last active
 // configuration, of which each member had to acknowledge.
 Co<void> VolumeImpl::goOnAlone(MemberIdentity lost) {
-  Changing changing(changing_);
+  Changing changing(changing_, primary_);
   if (primary_ == nullptr) co_return;
   KJ_LOG(WARNING, "NO_REDUNDANCY: the other node of the pair is lost; this one goes on alone, and "
                   "what is pushed from now on is on this node only", record_.name.c_str(),

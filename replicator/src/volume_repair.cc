@@ -138,11 +138,7 @@ Co<bool> VolumeImpl::followForRepair(VolumeConfiguration& primary) {
 // gone, the primary of an earlier epoch may go on for ever (rule 10). The promise makes it take a new
 // epoch, since it is refused here.
 void VolumeImpl::awaitActiveEpoch(const VolumeConfiguration& candidate) {
-  if (stalledEpoch_ != candidate.epoch) {
-    stalledEpoch_ = candidate.epoch;
-    stalledSinceMs_ = nowMs();
-  }
-  if (nowMs() - stalledSinceMs_ < kRepairStalledMs) {
+  if (!stallsFor(candidate.epoch, kRepairStalledMs)) {
     repairStep("it waits until another member leads");
     return;
   }

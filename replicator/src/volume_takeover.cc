@@ -166,6 +166,34 @@ Co<void> VolumeImpl::askAndLead(VolumeConfiguration target, bool bounded, Epoch 
   stalledTogether_ = bounded && !alone && failure != nullptr;
 }
 
+// Whether the coordinator's epoch, which is not active, has been so for that long.
+bool VolumeImpl::stallsFor(Epoch epoch, int64_t boundMs) {
+  if (stalledEpoch_ != epoch) {
+    stalledEpoch_ = epoch;
+    stalledSinceMs_ = nowMs();
+  }
+  return nowMs() - stalledSinceMs_ >= boundMs;
+}
+
+// An attempt took an epoch and got no further: its node is gone, or never learned that the coordinator
+// has it. The primary of the epoch before goes on (rule 10), but whom that attempt would have added is
+// not served, and no other change can begin. The primary takes a new epoch, for what was active last
+// (rule 9); who ordered the change was told that it failed, or not known.
+bool VolumeImpl::endStalledAttempt() {
+  const Epoch taken = record_.current.epoch;
+  if (record_.phase == VolumePhase::kActive || taken <= primary_->configuration().epoch ||
+      primary_->yields() || nowMs() < leadAfterMs_ || !stallsFor(taken, kStalledAboveMs)) {
+    return false;
+  }
+  KJ_LOG(WARNING, "an attempt to lead the volume, or to change it, was given up by its node; this node, "
+                  "which leads, takes a new epoch", record_.name.c_str(), taken,
+         record_.current.primary.node.c_str());
+  TakeoverCause cause;
+  cause.expected = taken;
+  tasks_.add(beginTakeover(kj::mv(cause)).catch_([](kj::Exception&&) {}));  // it tells of itself
+  return true;
+}
+
 // ---- The attempt -------------------------------------------------------------------------------
 
 kj::Promise<void> VolumeImpl::beginTakeover(TakeoverCause cause) {

@@ -191,6 +191,34 @@ TEST(VolumeMembersTest, AChangeThatStallsDoesNotBlockTheVolume) {
   }
 }
 
+// Rule 10: the primary goes on in the epoch before, for ever if need be, while nobody serves the node that
+// only the attempt names.
+TEST(VolumeMembersTest, AChangeWhoseNodeNeverLearnsThatItWasStoredIsEndedByThePrimary) {
+  SimCluster cluster(248, 4, keeping());
+  cluster.begin(2, 3);
+  SimLoad load(cluster, {0, 1}, 1);
+  cluster.loop().runFor(300 * kj::MILLISECONDS);
+  bool stored = false;
+  cluster.coordinator().onStored = [&](const VolumeRecord& taken) {
+    stored = stored || taken.phase == VolumePhase::kRecovering;
+    cluster.coordinator().cutOff("a");
+  };
+  const std::string said = refusal(cluster, {Kind::kAddAsync, "d", 0});
+  EXPECT_NE(said.find("the coordinator cannot be reached"), std::string::npos) << said;
+  ASSERT_TRUE(stored);
+  cluster.coordinator().onStored = nullptr;
+  EXPECT_EQ(record(cluster).phase, VolumePhase::kRecovering);
+  ASSERT_EQ(cluster.primary(), &cluster.node(0));
+  cluster.coordinator().heal();
+  cluster.until([&]() { return record(cluster).phase == VolumePhase::kActive; }, 10'000,
+                "an active epoch");
+  EXPECT_TRUE(record(cluster).current.async.empty());
+  EXPECT_EQ(record(cluster).current.primary.node, "a");
+  change(cluster, {Kind::kAddAsync, "d", 0});
+  EXPECT_LT(load.longestMs, 250);
+  expectUnharmed(cluster, load);
+}
+
 TEST(VolumeMembersTest, ThePrimaryDiesAtEveryStepOfAChange) {
   for (uint64_t seed = 250; seed < 262; ++seed) {
     SimCluster cluster(seed, 4, keeping());
