@@ -219,6 +219,23 @@ TEST(VolumeMembersTest, AChangeWhoseNodeNeverLearnsThatItWasStoredIsEndedByThePr
   expectUnharmed(cluster, load);
 }
 
+TEST(VolumeMembersTest, ThePrimaryEndsAnEpochThatANodeWithoutPeersTook) {
+  SimCluster cluster(181, 3, keeping());
+  cluster.begin(2);
+  SimLoad load(cluster, {0, 1}, 1);
+  cluster.network().isolate("c", cluster.nodeIds());
+  auto attempt = outcomeOf(cluster.node(2).volume().takeOver());
+  cluster.loop().runFor(12 * kj::SECONDS);   // longer than the coordinator is polled
+  EXPECT_EQ(cluster.coordinator().volumes["main"].phase, VolumePhase::kActive);
+  EXPECT_EQ(cluster.coordinator().volumes["main"].current.primary.node, "a");
+  EXPECT_EQ(cluster.node(0).volume().status().epoch, Epoch(3));
+  EXPECT_LT(load.longestMs, 100);
+  auto outcome = cluster.loop().wait(kj::mv(attempt));
+  EXPECT_TRUE(outcome != nullptr);   // it was superseded
+  cluster.network().heal();
+  expectUnharmed(cluster, load);
+}
+
 TEST(VolumeMembersTest, ThePrimaryDiesAtEveryStepOfAChange) {
   for (uint64_t seed = 250; seed < 262; ++seed) {
     SimCluster cluster(seed, 4, keeping());
