@@ -1,5 +1,7 @@
 #include "gitlayer/pkt_line.h"
 
+#include "pack_end.h"
+
 #include <kernelio/check.h>
 #include <kernelio/co.h>
 
@@ -65,6 +67,8 @@ PktLength parsePktLength(std::string_view fourDigits) {
   }
   return result;
 }
+
+PktReader::~PktReader() noexcept(false) {}
 
 PktReader::PktReader(kj::AsyncInputStream& in)
     : in_(in), buffer_(kj::heapArray<kj::byte>(kFirstBufferBytes)) {}
@@ -151,24 +155,31 @@ kj::Promise<Pkt> PktReader::read() {
   return Body::run(*this);
 }
 
-kj::ArrayPtr<const kj::byte> PktReader::rawBuffered() const {
-  return buffer_.slice(begin_, end_);
-}
-
 kj::Promise<size_t> PktReader::readRaw(kj::ArrayPtr<kj::byte> into) {
+  if (into.size() == 0 || packEnded()) return size_t(0);
   size_t held = kj::min(end_ - begin_, into.size());
   if (held > 0) {
     memcpy(into.begin(), buffer_.begin() + begin_, held);
+    held = cutAtPackEnd(into.slice(0, held));
     begin_ += held;
     return held;
   }
-  if (ended_ || into.size() == 0) return size_t(0);
-  return in_.tryRead(into.begin(), 1, into.size()).then([this](size_t got) {
+  if (ended_) return size_t(0);
+  return in_.tryRead(into.begin(), 1, into.size()).then([this, into](size_t got) {
     if (got == 0) ended_ = true;
     bytesRead_ += got;
-    return got;
+    return cutAtPackEnd(into.slice(0, got));
   });
 }
+
+void PktReader::endRawWithPack() { packEnd_ = kj::heap<PackEnd>(); }
+
+size_t PktReader::cutAtPackEnd(kj::ArrayPtr<const kj::byte> got) {
+  if (packEnd_.get() == nullptr) return got.size();
+  return packEnd_->take(got);
+}
+
+bool PktReader::packEnded() const { return packEnd_.get() != nullptr && packEnd_->ended(); }
 
 PktWriter::PktWriter(kj::AsyncOutputStream& out) : out_(out) {}
 

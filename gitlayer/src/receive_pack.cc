@@ -79,7 +79,7 @@ class ReceivePackSession final : public GitSession {
 
   Co<void> receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out);
   Co<bool> readCommands(Push& push);
-  Co<void> drain(PktReader& reader);
+  Co<void> drain(Push& push);
   Co<void> processAlive(Push& push);
   kj::Promise<void> keepAlive(Push& push);
   Co<void> process(Push& push);
@@ -166,10 +166,12 @@ Co<bool> ReceivePackSession::readCommands(Push& push) {
   }
 }
 
-Co<void> ReceivePackSession::drain(PktReader& reader) {
+Co<void> ReceivePackSession::drain(Push& push) {
+  // A stateful client sends a pack or nothing, and then waits.
+  if (request_.stateful && !push.request.wantsPack()) co_return;
   auto buffer = kj::heapArray<kj::byte>(32u << 10);
   for (uint64_t drained = 0; drained < kDrainBytesMax;) {
-    size_t got = co_await reader.readRaw(buffer);
+    size_t got = co_await push.reader.readRaw(buffer);
     if (got == 0) co_return;
     drained += got;
   }
@@ -177,6 +179,7 @@ Co<void> ReceivePackSession::drain(PktReader& reader) {
 
 Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
   Push push(in, out, node_.options().commandsMax);
+  if (request_.stateful) push.reader.endRawWithPack();
   bool good = false;
   std::string unreadable;  // why the request is no list of commands
   try {
@@ -187,7 +190,7 @@ Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputSt
   }
   if (!good) {
     ++counters_.pushesRefused;
-    co_await drain(push.reader);
+    co_await drain(push);
     writeRefusal(push.writer, push.request.capabilities(),
                  unreadable.empty() ? push.request.refusal() : unreadable);
     co_await push.writer.send();
@@ -206,7 +209,7 @@ Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputSt
     push.refusal = PackRefusal{exception->getDescription().cStr(), {}};
   }
   ++(push.index.value > 0 ? counters_.pushes : counters_.pushesRefused);
-  if (push.refusal) co_await drain(push.reader);
+  if (push.refusal) co_await drain(push);
   std::string notice = durableNotice(push);
   writeReport(push.writer, Report{push.request, push.refusal, notice});
   co_await push.writer.send();

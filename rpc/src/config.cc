@@ -58,6 +58,16 @@ void readHttp(ConfigReader& reader, NodeConfig& config) {
   reader.leave();
 }
 
+void readSsh(ConfigReader& reader, NodeConfig& config) {
+  reader.table("ssh");
+  NodeConfig::Ssh& ssh = config.ssh;
+  reader.text("socket", ssh.socket);
+  reader.text("group", ssh.group);
+  reader.count("connections_max", ssh.connectionsMax, 1, 1'000'000);
+  reader.millis("silent_timeout_ms", ssh.silentTimeoutMs, 10, kDayMs);
+  reader.leave();
+}
+
 void readPeers(ConfigReader& reader, NodeConfig& config) {
   reader.table("peers");
   NodeConfig::Peers& peers = config.peers;
@@ -268,6 +278,9 @@ std::string NodeConfig::controlSocket() const {
 std::string NodeConfig::statusSocket() const {
   return control.statusSocket.empty() ? node.data + "/status.sock" : control.statusSocket;
 }
+std::string NodeConfig::gitSocket() const {
+  return ssh.socket.empty() ? node.data + "/git.sock" : ssh.socket;
+}
 std::string NodeConfig::httpAdvertised() const {
   return http.advertise.empty() ? http.listen : http.advertise;
 }
@@ -290,6 +303,7 @@ ConfigResult parseConfig(std::string_view text) {
   ConfigReader reader(document, result.problems);
   readNode(reader, result.config);
   readHttp(reader, result.config);
+  readSsh(reader, result.config);
   readPeers(reader, result.config);
   readControl(reader, result.config);
   readCoordinator(reader, result.config);

@@ -1,5 +1,8 @@
-// The frame of the control protocol: a length of 4 bytes, big-endian, and that many bytes.
+// The frame of the protocols on unix sockets: a length of 4 bytes, big-endian, and that many bytes.
 #pragma once
+
+#include <kernelio/co.h>
+#include <kj/async-io.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -26,5 +29,8 @@ std::string frameOf(const Message& message) {
   }
   return frame;
 }
+
+// Reads one frame. False: the client closed between frames.
+Co<bool> readFrame(kj::AsyncInputStream& in, size_t bytesMax, std::string& frame);
 
 }  // namespace packmoor::rpc

@@ -52,19 +52,6 @@ void setError(control::Response& response, control::ErrorCode code, kj::StringPt
   error.set_advice(advice.cStr());
 }
 
-// Reads one frame. False: the client closed between frames.
-Co<bool> readFrame(kj::AsyncInputStream& in, size_t bytesMax, std::string& frame) {
-  uint8_t header[kFrameHeaderBytes];
-  auto got = co_await in.tryRead(header, sizeof header, sizeof header);
-  if (got == 0) co_return false;
-  KJ_REQUIRE(got == sizeof header, "the client closed the connection inside a message");
-  size_t bytes = frameBytes(header);
-  KJ_REQUIRE(bytes <= bytesMax, "a message is larger than this socket takes", bytes, bytesMax);
-  frame.resize(bytes);
-  if (bytes > 0) co_await in.read(frame.data(), bytes);
-  co_return true;
-}
-
 class Server final : public ControlServer, private kj::TaskSet::ErrorHandler {
  public:
   Server(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer, ControlHandler& handler,
@@ -105,11 +92,6 @@ class Server final : public ControlServer, private kj::TaskSet::ErrorHandler {
     tasks_.add(serve(kj::mv(stream), readOnly).promise().attach(kj::defer([this]() {
       --connections_;
     })));
-  }
-
-  bool mayAdminister(const PeerCredentials& who) const {
-    return who.uid == 0 || who.uid == geteuid() ||
-           (group_ >= 0 && who.isMember(static_cast<uint32_t>(group_)));
   }
 
   control::Hello ownHello(bool readOnly) const {
@@ -157,7 +139,7 @@ class Server final : public ControlServer, private kj::TaskSet::ErrorHandler {
                                 ". Use the packmoorctl that came with the daemon.").cStr());
     } else if (!readOnly) {
       auto who = peerCredentials(KJ_ASSERT_NONNULL(stream.getFd()));
-      if (!mayAdminister(who)) {
+      if (!isTrusted(who, group_)) {
         hello.set_refusal(kj::str("User ", who.uid, " may not administer this node. Use root, the "
                                   "daemon's own user or a member of control.group; everybody may "
                                   "ask for the status on the status socket.").cStr());

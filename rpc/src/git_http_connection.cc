@@ -2,6 +2,7 @@
 
 #include "git_url.h"
 #include "rpc/sentence.h"
+#include "rpc/ssh_command.h"
 
 #include <kernelio/co.h>
 
@@ -17,21 +18,6 @@ using gitlayer::GitService;
 using gitlayer::Refusal;
 
 std::string_view view(kj::StringPtr text) { return {text.begin(), text.size()}; }
-
-// "version=2:key=value" and the like; the highest version that is named.
-uint32_t protocolVersion(kj::StringPtr header) {
-  std::string_view text = view(header);
-  uint32_t version = 0;
-  while (!text.empty()) {
-    size_t end = text.find(':');
-    std::string_view part = text.substr(0, end);
-    if (part == "version=1" && version < 1) version = 1;
-    if (part == "version=2") version = 2;
-    if (end == std::string_view::npos) break;
-    text.remove_prefix(end + 1);
-  }
-  return version;
-}
 
 // The type without parameters.
 std::string_view mediaType(std::string_view type) {
@@ -182,7 +168,7 @@ class Connection final : public kj::HttpService {
     request.repository = url.repository;
     request.service = url.service;
     KJ_IF_MAYBE(protocol, headers.get(shared_.headers.gitProtocol)) {
-      request.protocolVersion = protocolVersion(*protocol);
+      request.protocolVersion = gitProtocolVersion(view(*protocol));
     }
     request.read = *readPolicy(headers);
     request.requestId = "r" + std::to_string(++shared_.requestCount);

@@ -25,7 +25,7 @@ constexpr size_t kGroupsMax = 1024;
 [[noreturn]] void refuse(kj::StringPtr what, const std::string& path, kj::StringPtr why) {
   kj::throwFatalException(kj::Exception(
       kj::Exception::Type::FAILED, __FILE__, __LINE__,
-      kj::str("The control socket ", path.c_str(), " cannot be ", what, ": ", why, ".")));
+      kj::str("The socket ", path.c_str(), " cannot be ", what, ": ", why, ".")));
 }
 
 kj::AutoCloseFd newSocket(const std::string& path) {
@@ -54,7 +54,7 @@ kj::AutoCloseFd listenUnix(const std::string& path, uint32_t mode, int64_t gid) 
   if (path.size() >= sizeof address.sun_path) {
     refuse("made", path, kj::str("the system allows paths of at most ",
                                  sizeof address.sun_path - 1,
-                                 " bytes; set control.socket and control.status_socket"));
+                                 " bytes; give it a shorter one in the configuration"));
   }
   memcpy(address.sun_path, path.data(), path.size());
   removeLeftOver(path, address);
@@ -103,6 +103,11 @@ uint32_t groupIdOf(const std::string& name) {
         kj::str("There is no group \"", name.c_str(), "\" on this machine (control.group).")));
   }
   return found->gr_gid;
+}
+
+bool isTrusted(const PeerCredentials& who, int64_t gid) {
+  return who.uid == 0 || who.uid == geteuid() ||
+         (gid >= 0 && who.isMember(static_cast<uint32_t>(gid)));
 }
 
 }  // namespace packmoor::rpc

@@ -1,4 +1,4 @@
-// Unix sockets of the control protocol: binding them safely and asking who calls.
+// Unix sockets of this node: binding them safely and asking who calls.
 #pragma once
 
 #include <kj/io.h>
@@ -20,6 +20,8 @@ struct PeerCredentials {
   bool isMember(uint32_t group) const;
 };
 PeerCredentials peerCredentials(int fd);
+// Root, this process's own user, and members of the group, when it is not -1.
+bool isTrusted(const PeerCredentials& who, int64_t gid);
 
 // The id of a group; throws with a sentence when there is none.
 uint32_t groupIdOf(const std::string& name);

@@ -20,7 +20,7 @@ build_preset() {
   # The sanitized builds are for tests only.
   case $preset in
     release | debug | clang)
-      for program in packmoord packmoorctl packmoor-bench; do
+      for program in packmoord packmoorctl packmoor-shell packmoor-bench; do
         [ ! -x "build/$preset/bin/$program" ] ||
           ln -sfn "../$preset/bin/$program" "build/bin/$program"
       done

@@ -5,7 +5,7 @@ DEPS_BUILD="g++ cmake ninja-build ccache lld pkg-config git python3
   librocksdb-dev libxxhash-dev libdeflate-dev libzstd-dev zlib1g-dev libtomlplusplus-dev
   libcli11-dev libspdlog-dev libfmt-dev libsystemd-dev nlohmann-json3-dev libsodium-dev libmimalloc-dev
   libgtest-dev libgmock-dev"
-DEPS_TEST="etcd-server etcd-client openssl ca-certificates"
+DEPS_TEST="etcd-server etcd-client openssl ca-certificates openssh-server openssh-client"
 DEPS_BENCH="nginx-light fcgiwrap"
 
 missing_packages() {

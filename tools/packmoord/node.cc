@@ -65,6 +65,7 @@ Co<void> Node::start() {
   step_ = kPortInUse;
   openControl();
   co_await openHttp();
+  openGitSocket();
   notifyServiceManager("READY=1\nSTATUS=Starting.");
   step_ = kBadData;
   co_await openStores();
@@ -116,6 +117,17 @@ Co<void> Node::openHttp() {
   http_->setHealth("This node is starting.");
   view_.http = http_.get();
   background("the git port", http_->serve(kj::mv(port)));
+}
+
+void Node::openGitSocket() {
+  rpc::GitSocketOptions options;
+  options.socket = config_.gitSocket();
+  options.group = config_.ssh.group;
+  options.connectionsMax = config_.ssh.connectionsMax;
+  options.silentMs = config_.ssh.silentTimeoutMs;
+  options.pushBytesMax = config_.git.packBytesMax + (256ull << 20);
+  gitSocket_ = rpc::GitSocketServer::open(*io_.lowLevelProvider, env_->env().timer, gate_, options);
+  background("the git socket", gitSocket_->run());
 }
 
 Co<void> Node::openStores() {
@@ -348,10 +360,14 @@ Co<void> Node::shutDown() {
   notifyServiceManager("STOPPING=1");
   logInfo("node", "Stopping.");
   gate_.close("This node is stopping. Try another one.");
+  auto drained = kj::heapArrayBuilder<kj::Promise<void>>(2);
   if (http_.get() != nullptr) {
     http_->setHealth("This node is stopping.");
-    co_await http_->drain().exclusiveJoin(timer.afterDelay(kDrainMs * kj::MILLISECONDS));
+    drained.add(http_->drain());
   }
+  if (gitSocket_.get() != nullptr) drained.add(gitSocket_->drain());
+  auto all = kj::joinPromises(drained.finish());
+  co_await all.exclusiveJoin(timer.afterDelay(kDrainMs * kj::MILLISECONDS));
   if (replicator_.get() != nullptr) {
     auto problem = co_await attempt(timer.timeoutAfter(kStopMs * kj::MILLISECONDS,
                                                        replicator_->stop()));

@@ -23,6 +23,7 @@
 #include <rpc/config.h>
 #include <rpc/control_server.h>
 #include <rpc/git_http.h>
+#include <rpc/git_socket.h>
 #include <rpc/node_control.h>
 #include <rpc/peers.h>
 
@@ -49,6 +50,7 @@ class Node final : private kj::TaskSet::ErrorHandler {
 
   void openControl();
   Co<void> openHttp();
+  void openGitSocket();
   Co<void> openStores();
   Co<void> openCoordinator();
   Co<void> openEtcdCoordinator();
@@ -91,6 +93,7 @@ class Node final : private kj::TaskSet::ErrorHandler {
   kj::Own<gitlayer::GitFront> front_;
   FrontGate gate_;
   kj::Own<rpc::GitHttpServer> http_;
+  kj::Own<rpc::GitSocketServer> gitSocket_;
   HealthLog healthLog_;
   bool stopping_ = false;
   kj::Own<kj::PromiseFulfiller<void>> stopAsked_, failed_;

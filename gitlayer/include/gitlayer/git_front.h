@@ -1,10 +1,10 @@
 // GitFront: git's wire protocol over byte streams, above a GitNode.
 //
-// Why: smart HTTP and (later) ssh differ only in how they carry two streams. The front parses
+// Why: smart HTTP and ssh differ only in how they carry two streams. The front parses
 // what git clients say, checks it, and answers in git's own words; it knows no HTTP.
 //
 // A session is one request of a stateless client: either the advertisement, or one body in and
-// one answer out. Dropping a session's promise abandons the work: nothing is left but, for a
+// one answer out; or all that a client asks on a connection of its own (stateful). Dropping a session's promise abandons the work: nothing is left but, for a
 // large push, an extent that expires. Limits and time-outs are in GitOptions and here.
 // Sources: gitprotocol-common(5), gitprotocol-pack(5), gitprotocol-v2(5), gitprotocol-http(5),
 // gitprotocol-capabilities(5).
@@ -24,6 +24,8 @@ struct GitRequest {
   GitService service = GitService::kUploadPack;
   uint32_t protocolVersion = 0;    // 0, 1 or 2, from Git-Protocol; receive-pack speaks 0 and 1
   bool advertise = false;          // the request asks for the refs, and nothing else
+  bool stateful = false;           // ssh: advertise() and serve() on one stream, which has no end of
+                                   // its own behind what the client sends
   ReadPolicy read;                 // of upload-pack
   std::string principal;           // who, for the log; empty: anonymous
   std::string requestId;           // for log lines

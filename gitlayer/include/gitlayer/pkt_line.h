@@ -36,9 +36,12 @@ struct PktLength {
 };
 PktLength parsePktLength(std::string_view fourDigits);
 
+class PackEnd;
+
 class PktReader {
  public:
   explicit PktReader(kj::AsyncInputStream& in);
+  ~PktReader() noexcept(false);
   KJ_DISALLOW_COPY(PktReader);
   // kEnd: the stream ended between packets.
   kj::Promise<Pkt> read();
@@ -48,17 +51,20 @@ class PktReader {
   bool buffered() const;
   // Raw bytes behind the packets read so far: first the buffer, then the stream. 0 at the end.
   kj::Promise<size_t> readRaw(kj::ArrayPtr<kj::byte> into);
-  // What of the raw bytes lies in the buffer; valid until the next read.
-  kj::ArrayPtr<const kj::byte> rawBuffered() const;
+  // The raw bytes are a pack, and end with it; the stream may go on behind it. Before the first readRaw().
+  void endRawWithPack();
   uint64_t bytesRead() const { return bytesRead_; }
-  // Whether the stream has been read to its end.
-  bool ended() const { return ended_; }
+  // Whether the stream, or the pack that endRawWithPack() told of, has been read to its end.
+  bool ended() const { return ended_ || packEnded(); }
 
  private:
   kj::Promise<bool> need(size_t bytes);  // false: the stream ended before
   void makeRoom(size_t bytes);
   Pkt take(PktLength length);
+  bool packEnded() const;
+  size_t cutAtPackEnd(kj::ArrayPtr<const kj::byte> got);
   kj::AsyncInputStream& in_;
+  kj::Own<PackEnd> packEnd_;   // null: the raw bytes end with the stream
   kj::Array<kj::byte> buffer_;
   size_t begin_ = 0, end_ = 0;
   uint64_t bytesRead_ = 0;

@@ -34,6 +34,13 @@ struct NodeConfig {
     uint64_t fetchBodyBytesMax = 64ull << 20;  // of a fetch's wants and haves, inflated
   } http;
 
+  struct Ssh {
+    std::string socket;                    // of packmoor-shell; empty: <data>/git.sock
+    std::string group;                     // whose members may use it; empty: root and own user
+    uint64_t connectionsMax = 256;
+    int64_t silentTimeoutMs = 600'000;     // a client or an answer that makes no progress
+  } ssh;
+
   struct Peers {
     std::string listen;                    // empty: this node stands alone
     std::string advertise;                 // host:port for others; empty: as `listen`
@@ -97,6 +104,7 @@ struct NodeConfig {
 
   std::string controlSocket() const;       // with the defaults filled in
   std::string statusSocket() const;
+  std::string gitSocket() const;
   std::string httpAdvertised() const;
   std::string peersAdvertised() const;
 };
