@@ -1,5 +1,6 @@
 #include "gitlayer/object_id.h"
 
+#include "checked_sha1.h"
 #include "libgit2_init.h"
 
 #include <kj/debug.h>
@@ -8,6 +9,7 @@
 #include <git2/odb.h>
 #include <git2/oid.h>
 
+#include <charconv>
 #include <cstring>
 
 namespace packmoor::gitlayer {
@@ -74,7 +76,9 @@ std::string_view objectTypeName(ObjectType type) {
   return "none";
 }
 
-ObjectId hashObject(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
+namespace {
+
+ObjectId hashByLibgit2(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
   initLibgit2();
   git_oid id;
   const int error =
@@ -85,6 +89,24 @@ ObjectId hashObject(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
                     last == nullptr || last->message == nullptr ? "no reason" : last->message);
   }
   return ObjectId::fromBytes(id.id);
+}
+
+}  // namespace
+
+ObjectId hashObject(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
+  if (!hasSha1Kernel()) return hashByLibgit2(type, data);
+  KJ_REQUIRE(type != ObjectType::kNone, "cannot hash an object without a type");
+  std::string_view name = objectTypeName(type);
+  char prefix[kSha1PrefixBytesMax];
+  memcpy(prefix, name.data(), name.size());
+  prefix[name.size()] = ' ';
+  char* end = std::to_chars(prefix + name.size() + 1, std::end(prefix), data.size()).ptr;
+  *end++ = 0;
+  ObjectId id;
+  if (!checkedSha1(kj::arrayPtr(prefix, end).asBytes(), data, id)) {
+    KJ_FAIL_REQUIRE("SHA-1 appears to be part of a collision attack", name.data(), data.size());
+  }
+  return id;
 }
 
 }  // namespace packmoor::gitlayer
