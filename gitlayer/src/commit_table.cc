@@ -41,6 +41,11 @@ const CommitTable::Node& CommitTable::loadFrom(uint32_t commit,
   return nodes_[commit];
 }
 
+void CommitTable::cut(uint32_t commit) {
+  load(commit);
+  nodes_[commit].parentCount = 0;
+}
+
 void CommitTable::clear() {
   names_.clear();
   nodes_ = {};

@@ -4,6 +4,8 @@
 
 #include <kj/debug.h>
 
+#include <algorithm>
+
 namespace packmoor::gitlayer {
 
 // ---- wants
@@ -104,7 +106,49 @@ bool FetchWork::stepReady(uint32_t budget) {
   return true;
 }
 
+// ---- shallow histories
+
+bool FetchWork::stepShallow(uint32_t budget) {
+  if (shallow_ == nullptr) {
+    if (!wantsLoaded_) loadWants();
+    shallow_ = std::make_unique<ShallowPlan>(view(), commits_, request.shallow,
+                                             request.wants.names(), wantCommits_);
+  }
+  return shallow_->step(budget);
+}
+
 // ---- the pack
+
+// Some of the client's commits, the newest first.
+std::vector<ObjectId> FetchWork::newestCommon() {
+  std::vector<std::pair<int64_t, ObjectId>> dated;
+  for (const ObjectId& id : common_.names()) {
+    uint32_t commit = commits_.find(id);
+    if (commit != OidIndex::kAbsent) dated.emplace_back(-commits_.load(commit).date, id);
+  }
+  size_t count = std::min<size_t>(dated.size(), ObjectWalk::kParentsCompared);
+  std::partial_sort(dated.begin(), dated.begin() + count, dated.end());
+  std::vector<ObjectId> newest;
+  for (size_t i = 0; i < count; ++i) newest.push_back(dated[i].second);
+  return newest;
+}
+
+void FetchWork::beginWalk() {
+  std::vector<ObjectId> wants = request.wants.names(), haves = common_.names();
+  if (shallow_ == nullptr) {
+    walk_ = std::make_unique<ObjectWalk>(commits_, std::move(wants), std::move(haves));
+    return;
+  }
+  // Here and not earlier: negotiation goes by history as it is.
+  std::vector<ObjectId> near = newestCommon();
+  shallow_->cutHistory();
+  auto& more = shallow_->moreWants();
+  auto& deepened = shallow_->unshallow();
+  wants.insert(wants.end(), more.begin(), more.end());
+  haves.insert(haves.end(), deepened.begin(), deepened.end());
+  walk_ = std::make_unique<ObjectWalk>(commits_, std::move(wants), std::move(haves));
+  walk_->compareWith(near, deepened);
+}
 
 bool FetchWork::wantsEveryRef() {
   bool every = true;
@@ -121,11 +165,11 @@ bool FetchWork::stepPlan(uint32_t budget) {
   options.thin = request.thinPack && !common_.empty();
   if (scan_ == nullptr && walk_ == nullptr) {
     bool reuse = common_.empty() && request.ofsDelta && view().info().appendOnly &&
-                 wantsEveryRef();
+                 shallow_ == nullptr && wantsEveryRef();
     if (reuse) {
       scan_ = std::make_unique<CloneScan>(source());
     } else {
-      walk_ = std::make_unique<ObjectWalk>(commits_, request.wants.names(), common_.names());
+      beginWalk();
     }
     return false;
   }

@@ -8,6 +8,7 @@
 #include "gitlayer/object_walk.h"
 #include "gitlayer/pack_builder.h"
 #include "gitlayer/repository.h"
+#include "shallow_plan.h"
 #include "upload_request.h"
 
 #include <atomic>
@@ -46,6 +47,11 @@ class FetchWork {
   bool stepReady(uint32_t budget);
   bool ready() const { return ready_; }
 
+  // ---- Shallow histories -------------------------------------------------------------------
+  // Where history is cut, of a request whose wants are decided; true: shallow() is decided.
+  bool stepShallow(uint32_t budget);
+  const ShallowPlan& shallow() const { return *shallow_; }
+
   // ---- The pack ----------------------------------------------------------------------------
   // Chooses the way and finds the objects; true: `builder` is there.
   bool stepPlan(uint32_t budget);
@@ -57,6 +63,8 @@ class FetchWork {
   void beginWants();
   bool isCommit(const ObjectId& id);
   void loadWants();
+  void beginWalk();
+  std::vector<ObjectId> newestCommon();
   bool wantsEveryRef();
   void includeTags();
 
@@ -75,6 +83,8 @@ class FetchWork {
   bool wantsLoaded_ = false;
   ReachTest reach_;
   bool ready_ = false;
+
+  std::unique_ptr<ShallowPlan> shallow_;   // of requests with anything shallow
 
   std::unique_ptr<CloneScan> scan_;
   std::unique_ptr<ObjectWalk> walk_;

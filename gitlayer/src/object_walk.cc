@@ -159,8 +159,12 @@ void ObjectWalk::stepCommits(uint32_t& budget) {
     uint8_t& flag = flags(commit);
     flag &= ~kQueued;
     bool interesting = !(flag & kUninteresting);
+    if (interesting) --interestingQueued_;
+    if (interesting && commits_.load(commit).date < since_) {
+      markUninteresting(commit);
+      interesting = false;
+    }
     if (interesting) {
-      --interestingQueued_;
       flag |= kListed;
       listed_.push_back(commit);
       lastListedDate_ = commits_.load(commit).date;
@@ -220,9 +224,42 @@ void ObjectWalk::stepOrder(uint32_t& budget) {
 
 // ---- trees
 
+std::vector<ObjectId> ObjectWalk::treesOf(const std::vector<ObjectId>& commits) {
+  std::vector<ObjectId> trees;
+  for (const ObjectId& id : commits) {
+    if (trees.size() == kParentsCompared) break;
+    KJ_IF_MAYBE(header, commits_.source().header(id)) {
+      if (header->type == ObjectType::kCommit) trees.push_back(commits_.load(commits_.add(id)).tree);
+    }
+  }
+  return trees;
+}
+
+void ObjectWalk::compareWith(const std::vector<ObjectId>& near,
+                             const std::vector<ObjectId>& deepened) {
+  nearTrees_ = treesOf(near);
+  for (const ObjectId& tree : treesOf(deepened)) {
+    if (mark(tree, kHas)) hadTrees_.push_back(tree);
+  }
+}
+
+void ObjectWalk::markHadTree() {
+  TreeData data = trees_->read(hadTrees_.back());
+  hadTrees_.pop_back();
+  TreeScan all(*data);
+  while (all.next()) {
+    auto& entry = all.entry();
+    if (entry.isSubmodule()) continue;
+    if (mark(entry.oid(), kHas) && entry.isTree()) hadTrees_.push_back(entry.oid());
+  }
+}
+
 void ObjectWalk::stepTrees(uint32_t& budget) {
   while (budget > 0) {
-    if (!treeStack_.empty()) {
+    if (!hadTrees_.empty()) {
+      --budget;
+      markHadTree();
+    } else if (!treeStack_.empty()) {
       TreeItem item = treeStack_.back();
       treeStack_.pop_back();
       std::vector<Base> bases(bases_.end() - item.baseCount, bases_.end());
@@ -247,6 +284,12 @@ void ObjectWalk::beginCommitTrees(uint32_t commit) {
     bool clientHas = (flags(parent) & kUninteresting) != 0;
     bases.push_back({commits_.load(parent).tree, clientHas});
     if (clientHas) mark(bases.back().tree, kHas);
+  }
+  if (parentCount == 0) {
+    for (const ObjectId& near : nearTrees_) {
+      bases.push_back({near, true});
+      mark(near, kHas);
+    }
   }
   const ObjectId& tree = commits_.load(commit).tree;
   if (!mark(tree, kSend)) return;

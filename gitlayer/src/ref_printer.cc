@@ -16,8 +16,8 @@ void appendHex(std::string& text, const ObjectId& id) {
 
 std::string capabilitiesV0(RepositoryView& view) {
   std::string result =
-      "multi_ack thin-pack side-band side-band-64k ofs-delta no-progress include-tag "
-      "multi_ack_detailed no-done";
+      "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not "
+      "deepen-relative no-progress include-tag multi_ack_detailed no-done";
   const std::string& head = view.info().head;
   if (view.ref(head)) result += " symref=HEAD:" + head;
   result += " object-format=sha1 agent=";

@@ -32,7 +32,7 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
     writer.line("version 2");
     writer.line("agent=" + std::string(kAgent));
     writer.line("ls-refs=unborn");
-    writer.line("fetch");
+    writer.line("fetch=shallow");
     writer.line("object-format=sha1");
   } else {
     if (httpBanner) {
@@ -115,6 +115,26 @@ Co<void> UploadPackSession::lookUpHaves(bool readiness) {
   }
   for (bool done = !readiness; !done;) {
     done = co_await onWorker(&FetchWork::stepReady, kCommitBudget);
+  }
+}
+
+Co<bool> UploadPackSession::planShallow(PktWriter& writer) {
+  if (!work_->request.shallow.any()) co_return true;
+  for (bool decided = false; !decided;) {
+    decided = co_await onWorker(&FetchWork::stepShallow, kCommitBudget);
+  }
+  Problem problem = work_->shallow().problem();
+  if (!problem) co_return true;
+  co_await refuse(writer, *problem);
+  co_return false;
+}
+
+void UploadPackSession::tellShallow(PktWriter& writer) {
+  for (const ObjectId& id : work_->shallow().shallow()) {
+    writer.line(std::string("shallow ") + id.hex().cStr());
+  }
+  for (const ObjectId& id : work_->shallow().unshallow()) {
+    writer.line(std::string("unshallow ") + id.hex().cStr());
   }
 }
 

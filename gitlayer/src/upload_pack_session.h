@@ -48,6 +48,9 @@ class UploadPackSession final : public GitSession {
   // Makes work_ for the request when everything in it may be wanted; else says why not.
   Co<bool> prepare(FetchRequest request, PktWriter& writer);
   Co<void> lookUpHaves(bool readiness);
+  // Finds where the history of a request with anything shallow is cut. False: refused.
+  Co<bool> planShallow(PktWriter& writer);
+  void tellShallow(PktWriter& writer);
   kj::Promise<bool> onWorker(bool (FetchWork::*step)(uint32_t), uint32_t budget);
   Co<void> sendPack(PktWriter& writer, kj::AsyncOutputStream& out, size_t bandPacketBytes);
   Co<void> refuse(PktWriter& writer, std::string message);

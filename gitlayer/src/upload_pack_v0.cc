@@ -14,6 +14,13 @@ Co<void> UploadPackSession::serveV0(PktReader& reader, PktWriter& writer,
   size_t bandPacketBytes = request.bandPacketBytes;
   auto prepared = co_await prepare(std::move(request), writer);
   if (!prepared) co_return;
+  auto planned = co_await planShallow(writer);
+  if (!planned) co_return;
+  if (work_->request.shallow.deepens()) {
+    tellShallow(writer);
+    writer.flush();
+    co_await writer.send();
+  }
   auto agreed = co_await negotiateV0(reader, writer);
   if (agreed) co_await sendPack(writer, out, bandPacketBytes);
 }

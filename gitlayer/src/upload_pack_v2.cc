@@ -87,13 +87,22 @@ Co<bool> UploadPackSession::fetchV2(PktReader& reader, PktWriter& writer,
   if (!prepared) co_return false;
   FetchRequest& wanted = work_->request;
   co_await lookUpHaves(!wanted.done);
-  if (!wanted.done && !wanted.haves.empty()) {
-    acknowledgeV2(writer);
-    if (!work_->ready()) {
-      writer.flush();
-      co_await writer.send();
-      co_return true;
-    }
+  const bool acknowledges = !wanted.done && !wanted.haves.empty();
+  const bool sends = !acknowledges || work_->ready();
+  if (sends) {
+    auto planned = co_await planShallow(writer);
+    if (!planned) co_return false;
+  }
+  if (acknowledges) acknowledgeV2(writer);
+  if (!sends) {
+    writer.flush();
+    co_await writer.send();
+    co_return true;
+  }
+  if (acknowledges) writer.delimiter();
+  if (wanted.shallow.any()) {
+    writer.line("shallow-info");
+    tellShallow(writer);
     writer.delimiter();
   }
   writer.line("packfile");

@@ -1,20 +1,12 @@
 #include "upload_request.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace packmoor::gitlayer {
 namespace {
 
 constexpr size_t kQuotedMax = 80;
-
-// Part of a client's line, fit for a message.
-std::string quoted(std::string_view text) {
-  std::string result = "'";
-  for (char c : text.substr(0, kQuotedMax)) {
-    result += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  }
-  return result + (text.size() > kQuotedMax ? "...'" : "'");
-}
 
 bool cutPrefix(std::string_view& text, std::string_view prefix) {
   if (text.substr(0, prefix.size()) != prefix) return false;
@@ -23,23 +15,75 @@ bool cutPrefix(std::string_view& text, std::string_view prefix) {
 }
 
 Problem unexpected(std::string_view line) {
-  return "upload-pack: unexpected line " + quoted(line);
+  return "upload-pack: unexpected line " + quotedLine(line);
 }
 
 Problem checkObjectFormat(std::string_view format) {
   if (format == "sha1") return std::nullopt;
-  return "upload-pack: object format " + quoted(format) + " is not served here, only sha1";
+  return "upload-pack: object format " + quotedLine(format) + " is not served here, only sha1";
 }
 
 // Longest packets, with their length digits (gitprotocol-capabilities(5)).
 constexpr size_t kBandPacketBytes = 1000, kBand64kPacketBytes = 65520;
 
+// A whole decimal number.
+bool parseNumber(std::string_view text, int64_t& number) {
+  auto parsed = std::from_chars(text.data(), text.data() + text.size(), number);
+  return parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+}
+
 }  // namespace
+
+std::string quotedLine(std::string_view text) {
+  std::string result = "'";
+  for (char c : text.substr(0, kQuotedMax)) {
+    result += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
+  return result + (text.size() > kQuotedMax ? "...'" : "'");
+}
+
+std::optional<Problem> ShallowRequest::addLine(std::string_view line) {
+  std::string_view rest = line;
+  int64_t number = 0;
+  if (cutPrefix(rest, "shallow ")) {
+    ObjectId id;
+    if (!ObjectId::parseHex(rest, id)) return "upload-pack: invalid shallow line: " + quotedLine(line);
+    shallows.add(id);
+    if (shallows.size() > kShallowsMax) {
+      return "upload-pack: more than " + std::to_string(kShallowsMax) + " shallow commits";
+    }
+  } else if (cutPrefix(rest, "deepen ")) {
+    if (!parseNumber(rest, number) || number <= 0) {
+      return "upload-pack: Invalid deepen: " + quotedLine(line);
+    }
+    depth = static_cast<uint32_t>(std::min<int64_t>(number, kWhole));
+  } else if (cutPrefix(rest, "deepen-since ")) {
+    if (!parseNumber(rest, number) || number < 0) {
+      return "upload-pack: Invalid deepen-since: " + quotedLine(line);
+    }
+    since = number;
+  } else if (cutPrefix(rest, "deepen-not ")) {
+    notRefs.emplace_back(rest);
+    if (notRefs.size() > kDeepenNotMax) {
+      return "upload-pack: more than " + std::to_string(kDeepenNotMax) + " deepen-not lines";
+    }
+  } else if (line == "deepen-relative") {
+    relative = true;
+  } else {
+    return std::nullopt;
+  }
+  return Problem();
+}
+
+Problem ShallowRequest::finish() const {
+  if (depth == 0 || (!since && notRefs.empty())) return std::nullopt;
+  return "upload-pack: deepen and deepen-since (or deepen-not) cannot be used together";
+}
 
 Problem FetchRequest::addWant(std::string_view oid) {
   ObjectId id;
   if (!ObjectId::parseHex(oid, id)) {
-    return "upload-pack: protocol error, expected to get object ID, not " + quoted(oid);
+    return "upload-pack: protocol error, expected to get object ID, not " + quotedLine(oid);
   }
   wants.add(id);
   if (wants.size() > kWantsMax) {
@@ -51,7 +95,7 @@ Problem FetchRequest::addWant(std::string_view oid) {
 Problem FetchRequest::addHave(std::string_view oid) {
   ObjectId id;
   if (!ObjectId::parseHex(oid, id)) {
-    return "upload-pack: expected SHA1 object, got " + quoted(oid);
+    return "upload-pack: expected SHA1 object, got " + quotedLine(oid);
   }
   if (haves.size() >= kHavesMax) {
     return "upload-pack: more than " + std::to_string(kHavesMax) + " haves in one request";
@@ -63,9 +107,7 @@ Problem FetchRequest::addHave(std::string_view oid) {
 Problem FetchRequest::addLineV0(std::string_view line) {
   std::string_view rest = line;
   if (!cutPrefix(rest, "want ")) {
-    if (cutPrefix(rest, "shallow ") || cutPrefix(rest, "deepen") || cutPrefix(rest, "filter ")) {
-      return "upload-pack: shallow and partial fetches are not served here";
-    }
+    if (auto problem = shallow.addLine(line)) return *problem;
     return unexpected(line);
   }
   bool first = wants.empty();
@@ -99,6 +141,8 @@ Problem FetchRequest::addCapabilities(std::string_view rest) {
       noProgress = true;
     } else if (word == "include-tag") {
       includeTag = true;
+    } else if (word == "deepen-relative") {
+      shallow.relative = true;
     } else if (cutPrefix(word, "object-format=")) {
       if (auto problem = checkObjectFormat(word)) return problem;
     }
@@ -114,7 +158,7 @@ Problem FetchRequest::addHaveLineV0(std::string_view line) {
   } else if (cutPrefix(rest, "have ")) {
     return addHave(rest);
   } else {
-    return "upload-pack: expected SHA1 list, got " + quoted(line);
+    return "upload-pack: expected SHA1 list, got " + quotedLine(line);
   }
   return std::nullopt;
 }
@@ -133,6 +177,8 @@ Problem FetchRequest::addArgumentV2(std::string_view line) {
     includeTag = true;
   } else if (line == "ofs-delta") {
     ofsDelta = true;
+  } else if (auto problem = shallow.addLine(line)) {
+    return *problem;
   } else {
     return unexpected(line);
   }
@@ -152,7 +198,7 @@ Problem ListRequest::addArgument(std::string_view line) {
     if (prefixes.size() >= kPrefixesMax || prefixBytes > kPrefixBytesMax) tooManyPrefixes = true;
     if (!tooManyPrefixes) prefixes.emplace_back(rest);
   } else {
-    return "ls-refs: unexpected line " + quoted(line);
+    return "ls-refs: unexpected line " + quotedLine(line);
   }
   return std::nullopt;
 }
@@ -180,19 +226,19 @@ bool ListRequest::matches(std::string_view name) const {
 Problem CommandV2::add(std::string_view line) {
   std::string_view rest = line;
   if (cutPrefix(rest, "command=")) {
-    if (name != Name::kNone) return "command " + quoted(rest) + " follows another command";
+    if (name != Name::kNone) return "command " + quotedLine(rest) + " follows another command";
     if (rest == "ls-refs") {
       name = Name::kLsRefs;
     } else if (rest == "fetch") {
       name = Name::kFetch;
     } else {
-      return "invalid command " + quoted(rest);
+      return "invalid command " + quotedLine(rest);
     }
     return std::nullopt;
   }
   if (cutPrefix(rest, "object-format=")) return checkObjectFormat(rest);
   if (cutPrefix(rest, "agent=")) return std::nullopt;
-  return "unknown capability " + quoted(line);
+  return "unknown capability " + quotedLine(line);
 }
 
 }  // namespace packmoor::gitlayer

@@ -2,7 +2,7 @@
 // gitprotocol-v2(5)). Pure functions of their input: no stream, no repository.
 //
 // Every add() takes one line without its newline and answers with a sentence when the request is
-// to be refused. Bounds: kWantsMax, kHavesMax, kPrefixesMax.
+// to be refused. Bounds: kWantsMax, kHavesMax, kShallowsMax, kDeepenNotMax, kPrefixesMax.
 #pragma once
 
 #include "gitlayer/object_id.h"
@@ -17,16 +17,37 @@ namespace packmoor::gitlayer {
 
 constexpr size_t kWantsMax = 1'000'000;
 constexpr size_t kHavesMax = 1'000'000;      // per request; real clients send tens of thousands
+constexpr size_t kShallowsMax = 200'000;     // commits at which a client's history is cut
+constexpr size_t kDeepenNotMax = 1'000;
 constexpr size_t kPrefixesMax = 65'536;      // more: all refs are listed, as git does
 constexpr size_t kPrefixBytesMax = 8u << 20; // of all together; likewise
 
 using Problem = std::optional<std::string>;  // a sentence, or nothing is wrong
+
+// How far the history is to go that is sent, and where the client's own history is cut.
+struct ShallowRequest {
+  static constexpr uint32_t kWhole = 0x7fffffff;  // a depth that means all of history
+
+  OidIndex shallows;                   // "shallow <oid>": the client has these, not their parents
+  uint32_t depth = 0;                  // "deepen <n>"; 0: not asked
+  bool relative = false;               // depth counts from `shallows` instead of from the wants
+  std::optional<int64_t> since;        // seconds: commits before are left out
+  std::vector<std::string> notRefs;    // what these reach is left out
+
+  bool deepens() const { return depth > 0 || since || !notRefs.empty(); }
+  bool any() const { return deepens() || !shallows.empty(); }
+  // "shallow ...", "deepen ..." and the like. nullopt: the line is another one.
+  std::optional<Problem> addLine(std::string_view line);
+  // What only shows when all lines are there.
+  Problem finish() const;
+};
 
 struct FetchRequest {
   enum class MultiAck : uint8_t { kNone, kContinue, kDetailed };
 
   OidIndex wants;
   std::vector<ObjectId> haves;   // of this round
+  ShallowRequest shallow;
   bool done = false;
   bool thinPack = false, noProgress = false, includeTag = false, ofsDelta = false;
   // Protocol 0 and 1 only.
@@ -36,7 +57,7 @@ struct FetchRequest {
 
   Problem addWant(std::string_view oid);
   Problem addHave(std::string_view oid);
-  // A line before the first flush of protocol 0 or 1: "want <oid>[ capabilities]".
+  // A line before the first flush of protocol 0 or 1: "want <oid>[ capabilities]", "shallow <oid>"...
   Problem addLineV0(std::string_view line);
   // A line after it: "have <oid>" or "done".
   Problem addHaveLineV0(std::string_view line);
@@ -46,6 +67,9 @@ struct FetchRequest {
  private:
   Problem addCapabilities(std::string_view capabilities);
 };
+
+// Part of a client's line, in quotes, fit for a message.
+std::string quotedLine(std::string_view text);
 
 struct ListRequest {
   bool peel = false, symrefs = false, unborn = false;

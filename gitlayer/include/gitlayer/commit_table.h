@@ -34,6 +34,8 @@ class CommitTable {
   const Node& load(uint32_t commit);
   // For data already at hand, instead of reading it.
   const Node& loadFrom(uint32_t commit, kj::ArrayPtr<const kj::byte> data);
+  // From now on the commit has no parents.
+  void cut(uint32_t commit);
   // `which` below the loaded node's parentCount.
   uint32_t parent(const Node& node, uint32_t which) const {
     return parents_[node.parentsBegin + which];

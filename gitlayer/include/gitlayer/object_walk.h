@@ -7,7 +7,8 @@
 // Trees: a commit's tree is compared with the trees of its parents, and only what differs from
 // all of them is taken. Parents are done before children, so that whatever a parent's tree
 // holds is either taken already or the client's. A fetch of one new commit therefore reads only
-// the folders that changed. What lies beside them in trees of boundary commits (the client's
+// the folders that changed. Where histories are cut (CommitTable::cut), commits without parents are
+// compared with what the client is known to have (compareWith). What lies beside them in trees of boundary commits (the client's
 // parents of new commits) is noted as the client's: it need not be sent, and thin packs may
 // use it as delta bases.
 //
@@ -47,6 +48,15 @@ class ObjectWalk {
   ~ObjectWalk() noexcept;
   KJ_DISALLOW_COPY(ObjectWalk);
 
+  // ---- Before the first step ---------------------------------------------------------------
+  // Commits dated before this, and what they reach, are left out as if the client had them.
+  void leaveOutBefore(int64_t seconds) { since_ = seconds; }
+  // Commits that the client has though no walk along parents leads to them, because histories are
+  // cut. Their trees are what commits without parents are compared with (the first
+  // kParentsCompared of `near`); all that is in the trees of `deepened` (again as many) is the
+  // client's from the beginning.
+  void compareWith(const std::vector<ObjectId>& near, const std::vector<ObjectId>& deepened);
+
   // Visits about `budget` objects. True: the walk is complete.
   bool step(uint32_t budget);
   uint64_t found() const;
@@ -58,6 +68,8 @@ class ObjectWalk {
   // instead of going on to the trees, when step(..) has returned true for a `commitsOnly` walk.
   void commitsOnly() { commitsOnly_ = true; }
   bool nothingToSend() const;
+  // After completion: the wanted commits that the client lacks, as numbers of the table.
+  const std::vector<uint32_t>& commits() const { return listed_; }
   bool sends(const ObjectId& id) const;
 
   // After completion, once.
@@ -94,6 +106,8 @@ class ObjectWalk {
   bool mayStop();
   void stepOrder(uint32_t& budget);
   void stepTrees(uint32_t& budget);
+  void markHadTree();
+  std::vector<ObjectId> treesOf(const std::vector<ObjectId>& commits);
   void beginCommitTrees(uint32_t commit);
   void compareTree(TreeItem item, std::vector<Base> bases);
 
@@ -107,6 +121,7 @@ class ObjectWalk {
   std::vector<Queued> queue_;            // a heap
   uint32_t queueOrder_ = 0;
   size_t interestingQueued_ = 0;
+  int64_t since_ = INT64_MIN;
   int64_t lastListedDate_ = INT64_MAX;
   int slack_;
   std::vector<uint32_t> listed_;         // newest first
@@ -122,6 +137,8 @@ class ObjectWalk {
   std::vector<uint32_t> tags_, others_;  // to send, in order of discovery
   std::vector<TreeItem> treeStack_;
   std::vector<Base> bases_;
+  std::vector<ObjectId> nearTrees_;      // the client's, for commits without parents
+  std::vector<ObjectId> hadTrees_;       // the client's, all that is in them still to be marked
   std::unique_ptr<TreeLruCache> trees_;
 };
 

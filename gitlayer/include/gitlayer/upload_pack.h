@@ -2,14 +2,15 @@
 //
 // Protocols 0, 1 and 2 (gitprotocol-pack(5), gitprotocol-v2(5)). Protocol 2: ls-refs with peel,
 // symrefs, unborn and prefixes, and fetch. Protocols 0 and 1: multi_ack, multi_ack_detailed,
-// no-done and side-band. Shallow and partial fetches are not offered.
+// no-done and side-band. All: shallow histories (depth, since, not, relative). Partial fetches are
+// not offered.
 //
 // What a client may want: values of refs, and commits that refs reach. The latter because over
 // HTTP the refs were shown by an earlier request, maybe by another node, and may have moved on;
 // a want that is not found is looked for once more in a fresh view.
 //
-// Bounds: kWantsMax, kHavesMax (upload_request.h); memory per request as in object_walk.h and
-// pack_sender.h; builds at once by the queue.
+// Bounds: kWantsMax, kHavesMax, kShallowsMax (upload_request.h); memory per request as in
+// object_walk.h and pack_sender.h; builds at once by the queue.
 #pragma once
 
 #include "gitlayer/git_front.h"

@@ -12,8 +12,8 @@ namespace {
 using Lines = std::vector<std::string>;
 
 const std::string kCapabilities =
-    "multi_ack thin-pack side-band side-band-64k ofs-delta no-progress include-tag "
-    "multi_ack_detailed no-done";
+    "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not "
+    "deepen-relative no-progress include-tag multi_ack_detailed no-done";
 std::string agent() { return "agent=" + std::string(kAgent); }
 
 TEST_F(UploadTest, AdvertisesRefsWithHeadFirstAndPeeledTags) {
@@ -48,7 +48,7 @@ TEST_F(UploadTest, AdvertisesAnEmptyRepositoryAndAnUnbornHead) {
 }
 
 TEST_F(UploadTest, AdvertisesCapabilitiesOfProtocol2) {
-  Lines expected = {"version 2", agent(), "ls-refs=unborn", "fetch", "object-format=sha1", "0000"};
+  Lines expected = {"version 2", agent(), "ls-refs=unborn", "fetch=shallow", "object-format=sha1", "0000"};
   EXPECT_EQ(linesOf(advertisement(2)), expected);
 }
 
@@ -188,6 +188,46 @@ TEST_F(UploadTest, NegotiatesByProtocol0) {
   EXPECT_EQ(objectsOf(answer.pack, reached({one})).size(), 6u);
 }
 
+TEST_F(UploadTest, TellsWhereHistoryIsCut) {
+  ObjectId one = simple("1"), two = simple("2", {one}), three = simple("3", {two});
+  ref("refs/heads/main", three);
+  UploadAnswer answer =
+      parse(serve(2, fetchV2({"want " + hex(three), "deepen 1", "ofs-delta", "done"})));
+  EXPECT_EQ(answer.lines, (Lines{"shallow-info", "shallow " + hex(three), "0001", "packfile",
+                                 "0000"}));
+  // What the parents would be is not there for git to check.
+  answer = parse(serve(2, fetchV2({"want " + hex(three), "shallow " + hex(three), "deepen 2",
+                                   "have " + hex(three), "done"})));
+  EXPECT_EQ(answer.lines, (Lines{"shallow-info", "shallow " + hex(two), "unshallow " + hex(three),
+                                 "0001", "packfile", "0000"}));
+  // A shallow client that asks for no other cut is told so; cuts that are not here are passed over.
+  answer = parse(serve(2, fetchV2({"want " + hex(three), "shallow " + hex(two),
+                                   "shallow " + std::string(40, '1'), "have " + hex(two)})));
+  EXPECT_EQ(answer.lines, (Lines{"acknowledgments", "ACK " + hex(two), "ready", "0001",
+                                 "shallow-info", "0001", "packfile", "0000"}));
+  EXPECT_EQ(objectsOf(answer.pack, reached({two})).size(), 3u);
+  // Protocol 0: before the haves, and only when another cut is asked for.
+  std::string want = "want " + hex(three) + " multi_ack_detailed side-band-64k ofs-delta";
+  EXPECT_EQ(linesOf(serve(0, packets({want, "deepen 1", "0000"}))),
+            (Lines{"shallow " + hex(three), "0000"}));
+  answer = parse(serve(0, packets({want, "deepen 2", "0000", "done"})));
+  EXPECT_EQ(answer.lines, (Lines{"shallow " + hex(two), "0000", "NAK", "0000"}));
+  answer = parse(serve(1, packets({want, "shallow " + hex(two), "0000", "have " + hex(two),
+                                   "done"})));
+  EXPECT_EQ(answer.lines, (Lines{"ACK " + hex(two) + " common", "ACK " + hex(two), "0000"}));
+}
+
+TEST_F(UploadTest, MovesOnlyCutsThatRefsReach) {
+  ObjectId one = simple("1"), secret = simple("secret"), orphan = simple("orphan", {secret});
+  ref("refs/heads/main", one);
+  for (const char* how : {"deepen 2147483647", "deepen 5"}) {
+    UploadAnswer answer = parse(serve(2, fetchV2({"want " + hex(one), "shallow " + hex(orphan),
+                                                  "deepen-relative", how, "done"})));
+    EXPECT_EQ(answer.lines, (Lines{"shallow-info", "0001", "packfile", "0000"}));
+    EXPECT_EQ(objectsOf(answer.pack).size(), 3u);
+  }
+}
+
 TEST_F(UploadTest, RefusesWhatRefsDoNotReach) {
   ObjectId one = simple("1"), two = simple("2", {one}), orphan = simple("orphan");
   ref("refs/heads/main", two);
@@ -230,8 +270,12 @@ TEST_F(UploadTest, RefusesBadRequestsWithASentence) {
   std::string want = "want " + hex(one);
   EXPECT_EQ(error(0, packets({"want 12", "0000"})),
             "upload-pack: protocol error, expected to get object ID, not '12'");
-  EXPECT_EQ(error(0, packets({want, "deepen 1", "0000"})),
-            "upload-pack: shallow and partial fetches are not served here");
+  EXPECT_EQ(error(0, packets({want, "deepen x", "0000"})),
+            "upload-pack: Invalid deepen: 'deepen x'");
+  EXPECT_EQ(error(0, packets({want, "deepen 1", "deepen-since 5", "0000"})),
+            "upload-pack: deepen and deepen-since (or deepen-not) cannot be used together");
+  EXPECT_EQ(error(0, packets({want, "shallow 12", "0000"})),
+            "upload-pack: invalid shallow line: 'shallow 12'");
   EXPECT_EQ(error(0, packets({want, "0000", "hello"})),
             "upload-pack: expected SHA1 list, got 'hello'");
   EXPECT_EQ(error(0, packets({want})), "upload-pack: the request ended within its wants");
@@ -243,7 +287,17 @@ TEST_F(UploadTest, RefusesBadRequestsWithASentence) {
             "unknown capability 'server-option=x'");
   EXPECT_EQ(error(2, packets({"command=fetch", "object-format=sha256", "0000"})),
             "upload-pack: object format 'sha256' is not served here, only sha1");
-  EXPECT_EQ(error(2, fetchV2({want, "deepen 1"})), "upload-pack: unexpected line 'deepen 1'");
+  EXPECT_EQ(error(2, fetchV2({want, "deepen 0", "done"})),
+            "upload-pack: Invalid deepen: 'deepen 0'");
+  EXPECT_EQ(error(2, fetchV2({want, "deepen-since -1", "done"})),
+            "upload-pack: Invalid deepen-since: 'deepen-since -1'");
+  EXPECT_EQ(error(2, fetchV2({want, "deepen-not gone", "done"})),
+            "upload-pack: deepen-not is not the name of one ref: 'gone'");
+  EXPECT_EQ(error(2, fetchV2({want, "deepen-since 4000000000", "done"})),
+            "upload-pack: no commits selected for shallow requests");
+  EXPECT_EQ(error(2, fetchV2({want, "shallow " + hex(blob("1")), "done"})),
+            "upload-pack: invalid shallow object " + hex(blob("1")));
+  EXPECT_EQ(error(2, fetchV2({want, "dig 1"})), "upload-pack: unexpected line 'dig 1'");
   EXPECT_EQ(error(2, fetchV2({want, "have x"})), "upload-pack: expected SHA1 object, got 'x'");
   EXPECT_EQ(error(2, packets({"command=ls-refs", "0001", "fly", "0000"})),
             "ls-refs: unexpected line 'fly'");
