@@ -22,7 +22,8 @@ test_command() {
       *) fail "test has no option $1; see tools/dev help." 2 ;;
     esac
   done
-  install_deps build test
+  install_deps build test clients
+  install_node_clients
   local preset
   for preset in "${presets[@]}"; do
     case $preset in
