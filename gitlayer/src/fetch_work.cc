@@ -1,6 +1,6 @@
 #include "fetch_work.h"
 
-#include "object_scan.h"
+#include "object_names.h"
 
 #include <kj/debug.h>
 
@@ -10,49 +10,95 @@ namespace packmoor::gitlayer {
 
 // ---- wants
 
-bool FetchWork::isCommit(const ObjectId& id) {
-  KJ_IF_MAYBE(header, source().header(id)) { return header->type == ObjectType::kCommit; }
-  return false;
+ObjectType FetchWork::typeOf(const ObjectId& id) {
+  KJ_IF_MAYBE(header, source().header(id)) { return header->type; }
+  return ObjectType::kNone;
 }
 
 void FetchWork::beginWants() {
+  using Wants = UploadPolicy::Wants;
+  const Wants policy = request.policy.wants;
   wantsBegun_ = true;
+  // Where nothing was ever deleted or rewritten, refs reach everything.
+  const bool anyThatIsHere =
+      policy == Wants::kAny || (policy == Wants::kReachable && view().info().appendOnly);
+  std::vector<ObjectId> unsure;
   for (const ObjectId& want : request.wants.names()) {
-    // Where nothing was ever deleted or rewritten, refs reach every commit.
-    if (!view().info().appendOnly || !isCommit(want)) notTips_.push_back(want);
+    if (!anyThatIsHere || !source().exists(want)) unsure.push_back(want);
   }
-  if (notTips_.empty()) {
-    wantsDecided_ = true;
-    return;
-  }
+  wantsDecided_ = unsure.empty();
+  if (wantsDecided_) return;
   OidIndex tips;
   view().forEachRef("", [&](const Ref& ref) {
     tips.add(ref.id);
     return true;
   });
-  std::erase_if(notTips_, [&](const ObjectId& want) { return tips.contains(want); });
-  wantsDecided_ = notTips_.empty();
-  for (const ObjectId& want : notTips_) {
-    if (isCommit(want)) continue;
-    refused_ = want;
-    wantsDecided_ = true;
-    return;
+  std::vector<ObjectId> others;   // trees, blobs and tags
+  for (const ObjectId& want : unsure) {
+    if (tips.contains(want)) continue;
+    ObjectType type = typeOf(want);
+    if (anyThatIsHere || policy == Wants::kTips || type == ObjectType::kNone) {
+      refused_ = want;
+      wantsDecided_ = true;
+      return;
+    }
+    (type == ObjectType::kCommit ? notTips_ : others).push_back(want);
   }
-  if (wantsDecided_) return;
-  reachable_ = std::make_unique<ObjectWalk>(commits_, notTips_, tips.names());
-  reachable_->commitsOnly();
+  wantsDecided_ = notTips_.empty() && others.empty();
+  if (!others.empty()) {
+    search_ = std::make_unique<ObjectSearch>(commits_, others, tips.names());
+  }
+  if (!notTips_.empty()) {
+    reachable_ = std::make_unique<ObjectWalk>(commits_, notTips_, tips.names());
+    reachable_->commitsOnly();
+  }
 }
 
 bool FetchWork::stepWants(uint32_t budget) {
   if (!wantsBegun_) beginWants();
-  if (wantsDecided_) return true;
-  if (!reachable_->step(budget)) return false;
-  wantsDecided_ = true;
-  for (const ObjectId& want : notTips_) {
-    if (!refused_ && reachable_->sends(want)) refused_ = want;
+  if (!wantsDecided_) wantsDecided_ = stepReachable(budget);
+  return wantsDecided_;
+}
+
+// The commits first: that is cheaper.
+bool FetchWork::stepReachable(uint32_t budget) {
+  if (reachable_ != nullptr) {
+    if (!reachable_->step(budget)) return false;
+    for (const ObjectId& want : notTips_) {
+      if (!refused_ && reachable_->sends(want)) refused_ = want;
+    }
+    reachable_ = nullptr;
+    if (refused_ || search_ != nullptr) return refused_.has_value();
   }
-  reachable_ = nullptr;
+  if (search_ == nullptr) return true;
+  if (!search_->step(budget)) return false;
+  if (auto* id = search_->notReached()) refused_ = *id;
+  search_ = nullptr;
   return true;
+}
+
+// ---- filter
+
+Problem FetchWork::openFilter() {
+  auto names = request.filter->sparseNames();
+  for (size_t i = 0; i < names.size(); ++i) {
+    auto id = objectNamed(view(), names[i]);
+    auto header = id ? source().header(*id) : nullptr;
+    const bool isBlob = header.map([](ObjectHeader& h) { return h.type == ObjectType::kBlob; })
+                            .orDefault(false);
+    if (!isBlob) return "upload-pack: unable to access sparse blob in " + quotedLine(names[i]);
+    KJ_IF_MAYBE(found, header) {
+      if (found->bytes > PathPatterns::kBytesMax) {
+        return "upload-pack: the sparse blob in " + quotedLine(names[i]) + " is larger than " +
+               std::to_string(PathPatterns::kBytesMax) + " bytes";
+      }
+    }
+    KJ_IF_MAYBE(blob, source().read(*id)) {
+      std::string_view text(reinterpret_cast<const char*>(blob->data.begin()), blob->data.size());
+      if (auto problem = request.filter->setSparse(i, text)) return "upload-pack: " + *problem;
+    }
+  }
+  return std::nullopt;
 }
 
 // ---- negotiation
@@ -84,17 +130,9 @@ bool FetchWork::stepHaves(uint32_t budget) {
 void FetchWork::loadWants() {
   wantsLoaded_ = true;
   for (const ObjectId& want : request.wants.names()) {
-    ObjectId id = want;
-    for (;;) {
-      auto header = source().header(id);
-      auto& found = KJ_REQUIRE_NONNULL(header, "object is missing from the repository", id);
-      if (found.type == ObjectType::kCommit) wantCommits_.push_back(commits_.add(id));
-      if (found.type != ObjectType::kTag) break;
-      auto tag = source().read(id);
-      ObjectType targetType;
-      KJ_REQUIRE(scanTag(KJ_REQUIRE_NONNULL(tag, "tag is missing", id).data, id, targetType),
-                 "tag is damaged", id);
-    }
+    ObjectType type;
+    ObjectId id = withoutTags(source(), want, type);
+    if (type == ObjectType::kCommit) wantCommits_.push_back(commits_.add(id));
   }
 }
 
@@ -165,11 +203,12 @@ bool FetchWork::stepPlan(uint32_t budget) {
   options.thin = request.thinPack && !common_.empty();
   if (scan_ == nullptr && walk_ == nullptr) {
     bool reuse = common_.empty() && request.ofsDelta && view().info().appendOnly &&
-                 shallow_ == nullptr && wantsEveryRef();
+                 shallow_ == nullptr && !request.filter && wantsEveryRef();
     if (reuse) {
       scan_ = std::make_unique<CloneScan>(source());
     } else {
       beginWalk();
+      if (request.filter) walk_->leaveOut(*request.filter);
     }
     return false;
   }

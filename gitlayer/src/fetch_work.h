@@ -8,6 +8,7 @@
 #include "gitlayer/object_walk.h"
 #include "gitlayer/pack_builder.h"
 #include "gitlayer/repository.h"
+#include "object_search.h"
 #include "shallow_plan.h"
 #include "upload_request.h"
 
@@ -31,10 +32,14 @@ class FetchWork {
   const SharedView& sharedView() { return view_; }
 
   // ---- Wants -------------------------------------------------------------------------------
-  // The first want that a client may not have: not the value of a ref, nor a commit that refs
-  // reach (another node, or this one a moment ago, may have shown a ref that has moved on).
+  // The first want that a client may not have by request.policy. What refs reach may be wanted since
+  // another node, or this one a moment ago, may have shown a ref that has moved on.
   bool stepWants(uint32_t budget);               // true: decided
   std::optional<ObjectId> refusedWant() const { return refused_; }
+
+  // ---- Filter ------------------------------------------------------------------------------
+  // Finds what the request's filter names.
+  Problem openFilter();
 
   // ---- Negotiation -------------------------------------------------------------------------
   // Looks up request.haves from where the last call ended, about `budget` of them; true: all.
@@ -61,7 +66,8 @@ class FetchWork {
 
  private:
   void beginWants();
-  bool isCommit(const ObjectId& id);
+  ObjectType typeOf(const ObjectId& id);
+  bool stepReachable(uint32_t budget);
   void loadWants();
   void beginWalk();
   std::vector<ObjectId> newestCommon();
@@ -71,7 +77,8 @@ class FetchWork {
   SharedView view_;
   CommitTable commits_;
 
-  std::vector<ObjectId> notTips_;
+  std::vector<ObjectId> notTips_;           // wanted commits that are no refs' values
+  std::unique_ptr<ObjectSearch> search_;    // for other wants of that kind
   std::unique_ptr<ObjectWalk> reachable_;
   std::optional<ObjectId> refused_;
   bool wantsBegun_ = false, wantsDecided_ = false;

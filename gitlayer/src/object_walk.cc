@@ -1,5 +1,6 @@
 #include "gitlayer/object_walk.h"
 
+#include "object_filter.h"
 #include "object_scan.h"
 #include "tree_cache.h"
 
@@ -77,11 +78,12 @@ void ObjectWalk::seed(const ObjectId& start, bool interesting) {
       return;
     }
     if (type == ObjectType::kCommit) return seedCommit(commits_.add(id), interesting);
+    // What is asked for by name is sent whatever a filter says.
     bool isNew = mark(id, interesting ? kSend : kHas);
     if (type != ObjectType::kTag) {
       if (!isNew || !interesting) return;
       others_.push_back(objects_.find(id));
-      if (type == ObjectType::kTree) treeStack_.push_back({id, 0});
+      if (type == ObjectType::kTree) treeStack_.push_back({id, 0, {}});
       return;
     }
     if (isNew && interesting) tags_.push_back(objects_.find(id));
@@ -98,6 +100,8 @@ void ObjectWalk::seedCommit(uint32_t commit, bool interesting) {
   if (!interesting) {
     commits_.load(commit);
     markUninteresting(commit);
+  } else {
+    flags(commit) |= kGiven;
   }
   queue(commit);
 }
@@ -239,7 +243,7 @@ void ObjectWalk::compareWith(const std::vector<ObjectId>& near,
                              const std::vector<ObjectId>& deepened) {
   nearTrees_ = treesOf(near);
   for (const ObjectId& tree : treesOf(deepened)) {
-    if (mark(tree, kHas)) hadTrees_.push_back(tree);
+    if (mark(tree, kHas | kTree)) hadTrees_.push_back(tree);
   }
 }
 
@@ -250,7 +254,9 @@ void ObjectWalk::markHadTree() {
   while (all.next()) {
     auto& entry = all.entry();
     if (entry.isSubmodule()) continue;
-    if (mark(entry.oid(), kHas) && entry.isTree()) hadTrees_.push_back(entry.oid());
+    if (mark(entry.oid(), entry.isTree() ? kHas | kTree : kHas) && entry.isTree()) {
+      hadTrees_.push_back(entry.oid());
+    }
   }
 }
 
@@ -283,19 +289,66 @@ void ObjectWalk::beginCommitTrees(uint32_t commit) {
     uint32_t parent = commits_.parent(commits_.load(commit), i);
     bool clientHas = (flags(parent) & kUninteresting) != 0;
     bases.push_back({commits_.load(parent).tree, clientHas});
-    if (clientHas) mark(bases.back().tree, kHas);
+    if (clientHas) mark(bases.back().tree, kHas | kTree);
   }
   if (parentCount == 0) {
     for (const ObjectId& near : nearTrees_) {
       bases.push_back({near, true});
-      mark(near, kHas);
+      mark(near, kHas | kTree);
     }
   }
   const ObjectId& tree = commits_.load(commit).tree;
-  if (!mark(tree, kSend)) return;
-  others_.push_back(objects_.find(tree));
-  treeStack_.push_back({tree, static_cast<uint32_t>(bases.size())});
+  Inside inside;
+  if (!meet(tree, true, {}, {}, inside)) return;
+  treeStack_.push_back({tree, static_cast<uint32_t>(bases.size()), std::move(inside)});
   bases_.insert(bases_.end(), bases.begin(), bases.end());
+}
+
+bool ObjectWalk::meet(const ObjectId& id, bool isTree, const Inside& around,
+                      std::string_view name, Inside& inside) {
+  if (filter_ == nullptr) {
+    if (!mark(id, kSend)) return false;
+    others_.push_back(objects_.find(id));
+    return isTree;
+  }
+  if (!isTree && filter_->noBlobs()) return false;
+  mark(id, kMet);
+  uint32_t number = objects_.find(id);
+  if (objectFlags_[number] & kHas) return false;
+  const bool listed = (objectFlags_[number] & kSend) != 0;
+  if (listed && !isTree) return false;
+  ObjectFilter::Place place{around.depth, around.inherited, {}};
+  if (filter_->byPath()) place.path = around.path + std::string(name);
+  const bool sends = isTree ? filter_->sendsTree(place)
+                            : filter_->sendsBlob(commits_.source(), id, place);
+  if (sends && !listed) {
+    objectFlags_[number] |= kSend;
+    others_.push_back(number);
+  }
+  if (!isTree || !filter_->opensTree(place)) return false;
+  inside.depth = around.depth + 1;
+  inside.inherited = place.inherited;
+  if (!place.path.empty()) inside.path = std::move(place.path) + "/";
+  return opensAgain(id, number, inside);
+}
+
+// Whether a tree holds anything in this place that was not met in others.
+bool ObjectWalk::opensAgain(const ObjectId& id, uint32_t number, const Inside& inside) {
+  const bool isNew = !(objectFlags_[number] & kOpened);
+  objectFlags_[number] |= kOpened;
+  if (filter_->byPath()) {
+    ObjectId place = id;
+    size_t hash = std::hash<std::string>()(inside.path);
+    for (size_t i = 0; i < sizeof hash; ++i) place.bytes[i] ^= static_cast<uint8_t>(hash >> 8 * i);
+    KJ_REQUIRE(openedPlaces_.size() < kPlacesMax,
+               "the trees lie in more places than a sparse filter looks at; clone without it");
+    return openedPlaces_.insert(place);
+  }
+  if (!filter_->byDepth()) return isNew;
+  if (number >= openedAt_.size()) openedAt_.resize(objectFlags_.size() * 2, UINT32_MAX);
+  if (openedAt_[number] <= inside.depth) return false;
+  openedAt_[number] = inside.depth;
+  return true;
 }
 
 void ObjectWalk::compareTree(TreeItem item, std::vector<Base> bases) {
@@ -307,7 +360,8 @@ void ObjectWalk::compareTree(TreeItem item, std::vector<Base> bases) {
     if (base.clientHas) {
       TreeScan all(*baseData.back());
       while (all.next()) {
-        if (!all.entry().isSubmodule()) mark(all.entry().oid(), kHas);
+        auto& entry = all.entry();
+        if (!entry.isSubmodule()) mark(entry.oid(), entry.isTree() ? kHas | kTree : kHas);
       }
     }
     scans.emplace_back(*baseData.back());
@@ -336,10 +390,9 @@ void ObjectWalk::compareTree(TreeItem item, std::vector<Base> bases) {
     }
     if (unchanged || entry.isSubmodule()) continue;
     ObjectId id = entry.oid();
-    if (!mark(id, kSend)) continue;
-    others_.push_back(objects_.find(id));
-    if (!entry.isTree()) continue;
-    treeStack_.push_back({id, static_cast<uint32_t>(below.size())});
+    Inside inside;
+    if (!meet(id, entry.isTree(), item.inside, entry.name, inside)) continue;
+    treeStack_.push_back({id, static_cast<uint32_t>(below.size()), std::move(inside)});
     bases_.insert(bases_.end(), below.begin(), below.end());
   }
   KJ_REQUIRE(!entries.bad(), "tree is damaged", item.tree);
@@ -347,10 +400,14 @@ void ObjectWalk::compareTree(TreeItem item, std::vector<Base> bases) {
 
 // ---- the result
 
+bool ObjectWalk::sendsCommit(uint32_t commit) const {
+  return filter_ == nullptr || filter_->sendsCommits() || (commitFlags_[commit] & kGiven) != 0;
+}
+
 bool ObjectWalk::sends(const ObjectId& id) const {
   uint32_t commit = commits_.find(id);
   if (commit == OidIndex::kAbsent) return (marked(id) & kSend) != 0;
-  return commit < commitFlags_.size() &&
+  return commit < commitFlags_.size() && sendsCommit(commit) &&
          (commitFlags_[commit] & (kListed | kUninteresting)) == kListed;
 }
 
@@ -370,11 +427,16 @@ void ObjectWalk::includeTag(const ObjectId& tag, const ObjectId& peeled) {
 
 PackPlan ObjectWalk::take() {
   PackPlan plan;
-  for (uint32_t commit : listed_) plan.objects.add(commits_.id(commit));
+  for (uint32_t commit : listed_) {
+    if (sendsCommit(commit)) plan.objects.add(commits_.id(commit));
+  }
   for (uint32_t tag : tags_) plan.objects.add(objects_[tag]);
   for (auto at = others_.rbegin(); at != others_.rend(); ++at) plan.objects.add(objects_[*at]);
-  for (uint32_t number = 0; number < objectFlags_.size(); ++number) {
-    if ((objectFlags_[number] & kHas) && !plan.objects.contains(objects_[number])) {
+  // Of a partial client only trees, if at all: others may only be promised to it.
+  const uint8_t had = filter_ == nullptr ? kHas : kHas | kTree;
+  const bool anyHad = filter_ == nullptr || !filter_->omitsTrees();
+  for (uint32_t number = 0; anyHad && number < objectFlags_.size(); ++number) {
+    if ((objectFlags_[number] & had) == had && !plan.objects.contains(objects_[number])) {
       plan.clientHas.add(objects_[number]);
     }
   }

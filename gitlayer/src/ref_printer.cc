@@ -14,12 +14,17 @@ void appendHex(std::string& text, const ObjectId& id) {
 
 }  // namespace
 
-std::string capabilitiesV0(RepositoryView& view) {
+std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy) {
   std::string result =
       "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not "
-      "deepen-relative no-progress include-tag multi_ack_detailed no-done";
+      "deepen-relative no-progress include-tag multi_ack_detailed";
+  if (policy.wants != UploadPolicy::Wants::kTips) {
+    result += " allow-tip-sha1-in-want allow-reachable-sha1-in-want";
+  }
+  result += " no-done";
   const std::string& head = view.info().head;
   if (view.ref(head)) result += " symref=HEAD:" + head;
+  if (policy.filters) result += " filter";
   result += " object-format=sha1 agent=";
   result += kAgent;
   return result;

@@ -36,6 +36,6 @@ class RefPrinter {
 };
 
 // "multi_ack ... agent=packmoor/<version>", with the target of HEAD where HEAD has a value.
-std::string capabilitiesV0(RepositoryView& view);
+std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy);
 
 }  // namespace packmoor::gitlayer

@@ -1,5 +1,7 @@
 #include "shallow_plan.h"
 
+#include "object_names.h"
+
 #include <algorithm>
 
 namespace packmoor::gitlayer {
@@ -128,29 +130,13 @@ void ShallowPlan::stepDepth(uint32_t& budget) {
 
 // ---- cuts by time and by refs
 
-// By git's rules for short names (gitrevisions(7)); several refs of one short name: none.
-std::optional<ObjectId> ShallowPlan::refNamed(const std::string& name) {
-  std::optional<ObjectId> found;
-  size_t count = 0;
-  auto look = [&](const std::string& full) {
-    if (auto ref = view_.ref(full)) {
-      found = ref->id;
-      ++count;
-    }
-  };
-  if (name == "HEAD") look(view_.info().head);
-  for (const char* prefix : {"", "refs/", "refs/tags/", "refs/heads/", "refs/remotes/"}) {
-    look(prefix + name);
-  }
-  return count == 1 ? found : std::nullopt;
-}
-
 void ShallowPlan::beginRevisions() {
   phase_ = Phase::kRevisions;
   std::vector<ObjectId> leftOut;
   for (const std::string& name : request_.notRefs) {
-    if (auto id = refNamed(name)) {
-      leftOut.push_back(*id);
+    auto refs = refsOfShortName(view_, name);
+    if (refs.size() == 1) {
+      leftOut.push_back(refs[0].id);
       continue;
     }
     problem_ = "upload-pack: deepen-not is not the name of one ref: " + quotedLine(name);

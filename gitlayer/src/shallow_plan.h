@@ -52,7 +52,6 @@ class ShallowPlan {
   void beginRevisions();
   void endRevisions();
   void finish();
-  std::optional<ObjectId> refNamed(const std::string& name);
   uint8_t& flags(uint32_t commit);
 
   RepositoryView& view_;

@@ -14,10 +14,11 @@ constexpr uint32_t kCommitBudget = 10'000;   // commits looked at in one job of 
 }  // namespace
 
 UploadPackSession::UploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
-                                     kj::Own<RepositoryView> view)
+                                     kj::Own<RepositoryView> view, UploadPolicy policy)
     : node_(node),
       queue_(kj::addRef(queue)),
       request_(std::move(request)),
+      policy_(policy),
       view_(std::make_shared<kj::Own<RepositoryView>>(kj::mv(view))) {}
 
 // ---- the advertisement
@@ -32,7 +33,7 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
     writer.line("version 2");
     writer.line("agent=" + std::string(kAgent));
     writer.line("ls-refs=unborn");
-    writer.line("fetch=shallow");
+    writer.line(policy_.filters ? "fetch=shallow filter" : "fetch=shallow");
     writer.line("object-format=sha1");
   } else {
     if (httpBanner) {
@@ -41,8 +42,8 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
     }
     if (request_.protocolVersion == 1) writer.line("version 1");
     auto view = view_;
-    auto making = node_.env().workers.run([view]() {
-      return std::make_shared<RefPrinter>(**view, capabilitiesV0(**view));
+    auto making = node_.env().workers.run([view, policy = policy_]() {
+      return std::make_shared<RefPrinter>(**view, capabilitiesV0(**view, policy));
     });
     auto printer = co_await kj::mv(making);
     co_await printRefs(kj::mv(printer), writer);
@@ -100,11 +101,20 @@ Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
       decided = co_await onWorker(&FetchWork::stepWants, kCommitBudget);
     }
     refused = work_->refusedWant();
-    if (!refused) co_return true;
+    if (!refused) co_return co_await openFilter(writer);
     // Who asked for no more than what is here gets no more.
     if (fresh || request_.read.kind != ReadPolicy::Kind::kLinearizable) break;
   }
   co_await refuse(writer, "upload-pack: not our ref " + std::string(refused->hex().cStr()));
+  co_return false;
+}
+
+Co<bool> UploadPackSession::openFilter(PktWriter& writer) {
+  if (!work_->request.filter) co_return true;
+  auto opening = node_.env().workers.run([work = work_]() { return work->openFilter(); });
+  Problem problem = co_await kj::mv(opening);
+  if (!problem) co_return true;
+  co_await refuse(writer, *problem);
   co_return false;
 }
 
@@ -162,14 +172,14 @@ Co<void> UploadPackSession::refuse(PktWriter& writer, std::string message) {
 }
 
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
-                                          kj::Own<RepositoryView> view) {
-  return kj::heap<UploadPackSession>(node, queue, std::move(request), kj::mv(view));
+                                          kj::Own<RepositoryView> view, UploadPolicy policy) {
+  return kj::heap<UploadPackSession>(node, queue, std::move(request), kj::mv(view), policy);
 }
 
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, GitRequest request,
-                                          kj::Own<RepositoryView> view) {
+                                          kj::Own<RepositoryView> view, UploadPolicy policy) {
   auto queue = kj::refcounted<PackQueue>(node.options().packBuildsMax);
-  return makeUploadPackSession(node, *queue, std::move(request), kj::mv(view));
+  return makeUploadPackSession(node, *queue, std::move(request), kj::mv(view), policy);
 }
 
 }  // namespace packmoor::gitlayer

@@ -14,7 +14,7 @@ namespace packmoor::gitlayer {
 class UploadPackSession final : public GitSession {
  public:
   UploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
-                    kj::Own<RepositoryView> view);
+                    kj::Own<RepositoryView> view, UploadPolicy policy);
 
   kj::Promise<void> advertise(kj::AsyncOutputStream& out, bool httpBanner) override;
   kj::Promise<void> serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) override;
@@ -47,6 +47,7 @@ class UploadPackSession final : public GitSession {
 
   // Makes work_ for the request when everything in it may be wanted; else says why not.
   Co<bool> prepare(FetchRequest request, PktWriter& writer);
+  Co<bool> openFilter(PktWriter& writer);
   Co<void> lookUpHaves(bool readiness);
   // Finds where the history of a request with anything shallow is cut. False: refused.
   Co<bool> planShallow(PktWriter& writer);
@@ -58,6 +59,7 @@ class UploadPackSession final : public GitSession {
   GitNode& node_;
   kj::Own<PackQueue> queue_;
   GitRequest request_;
+  UploadPolicy policy_;
   SharedView view_;
   std::shared_ptr<FetchWork> work_;
   bool packBegun_ = false;

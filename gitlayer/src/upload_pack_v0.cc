@@ -9,6 +9,7 @@ namespace packmoor::gitlayer {
 Co<void> UploadPackSession::serveV0(PktReader& reader, PktWriter& writer,
                                     kj::AsyncOutputStream& out) {
   FetchRequest request;
+  request.policy = policy_;
   auto wanted = co_await readWantsV0(reader, writer, request);
   if (!wanted) co_return;
   size_t bandPacketBytes = request.bandPacketBytes;

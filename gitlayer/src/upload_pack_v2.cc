@@ -72,6 +72,7 @@ Co<bool> UploadPackSession::lsRefsV2(PktReader& reader, PktWriter& writer, bool 
 Co<bool> UploadPackSession::fetchV2(PktReader& reader, PktWriter& writer,
                                     kj::AsyncOutputStream& out, bool hasArguments) {
   FetchRequest request;
+  request.policy = policy_;
   while (hasArguments) {
     auto pkt = co_await nextPkt(reader);
     if (pkt.kind == PktKind::kFlush) break;

@@ -108,7 +108,9 @@ Problem FetchRequest::addLineV0(std::string_view line) {
   std::string_view rest = line;
   if (!cutPrefix(rest, "want ")) {
     if (auto problem = shallow.addLine(line)) return *problem;
-    return unexpected(line);
+    if (!cutPrefix(rest, "filter ")) return unexpected(line);
+    if (!filterAsked) return "upload-pack: filtering capability not negotiated";
+    return addFilter(rest);
   }
   bool first = wants.empty();
   if (auto problem = addWant(rest.substr(0, kOidHexChars))) return problem;
@@ -143,12 +145,21 @@ Problem FetchRequest::addCapabilities(std::string_view rest) {
       includeTag = true;
     } else if (word == "deepen-relative") {
       shallow.relative = true;
+    } else if (word == "filter" && policy.filters) {
+      filterAsked = true;
     } else if (cutPrefix(word, "object-format=")) {
       if (auto problem = checkObjectFormat(word)) return problem;
     }
     // Others, such as agent and session-id, ask for nothing.
   }
   return std::nullopt;
+}
+
+Problem FetchRequest::addFilter(std::string_view specification) {
+  if (!filter) filter.emplace();
+  auto problem = filter->parse(specification);
+  if (!problem) return std::nullopt;
+  return "upload-pack: " + *problem;
 }
 
 Problem FetchRequest::addHaveLineV0(std::string_view line) {
@@ -179,6 +190,8 @@ Problem FetchRequest::addArgumentV2(std::string_view line) {
     ofsDelta = true;
   } else if (auto problem = shallow.addLine(line)) {
     return *problem;
+  } else if (policy.filters && cutPrefix(rest, "filter ")) {
+    return addFilter(rest);
   } else {
     return unexpected(line);
   }

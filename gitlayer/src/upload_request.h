@@ -7,6 +7,9 @@
 
 #include "gitlayer/object_id.h"
 #include "gitlayer/oid_index.h"
+#include "gitlayer/upload_policy.h"
+
+#include "object_filter.h"
 
 #include <optional>
 #include <string>
@@ -45,14 +48,17 @@ struct ShallowRequest {
 struct FetchRequest {
   enum class MultiAck : uint8_t { kNone, kContinue, kDetailed };
 
+  UploadPolicy policy;           // what may be asked; set before the first line
   OidIndex wants;
   std::vector<ObjectId> haves;   // of this round
   ShallowRequest shallow;
+  std::optional<ObjectFilter> filter;
   bool done = false;
   bool thinPack = false, noProgress = false, includeTag = false, ofsDelta = false;
   // Protocol 0 and 1 only.
   MultiAck multiAck = MultiAck::kNone;
   bool noDone = false;
+  bool filterAsked = false;      // as a capability
   size_t bandPacketBytes = 0;    // longest packet with its length; 0: no side-band
 
   Problem addWant(std::string_view oid);
@@ -65,6 +71,7 @@ struct FetchRequest {
   Problem addArgumentV2(std::string_view line);
 
  private:
+  Problem addFilter(std::string_view specification);
   Problem addCapabilities(std::string_view capabilities);
 };
 

@@ -3,7 +3,8 @@
 // "ext::upload_pack_stdio [options] FOLDER"`.
 //
 // Options: --append-only: the repository says that every object in it is reachable, so clones may
-// get whole packs; --time: says how long it took, without opening the repository. The protocol's version is read from GIT_PROTOCOL as git's own server does.
+// get whole packs; --any: any object may be wanted; --time: says how long it took, without opening the
+// repository. The protocol's version is read from GIT_PROTOCOL as git's own server does.
 #include "../unit/gitlayer/bare_repository.h"
 #include "../unit/gitlayer/fake_git_node.h"
 
@@ -23,13 +24,15 @@ int main(int argc, char** argv) {
   using namespace packmoor;
   using namespace packmoor::gitlayer;
   bool appendOnly = false, timed = false;
+  UploadPolicy policy;
   int next = 1;
   for (; next < argc && argv[next][0] == '-'; ++next) {
     if (strcmp(argv[next], "--append-only") == 0) appendOnly = true;
     if (strcmp(argv[next], "--time") == 0) timed = true;
+    if (strcmp(argv[next], "--any") == 0) policy.wants = UploadPolicy::Wants::kAny;
   }
   if (next + 1 != argc) {
-    fprintf(stderr, "usage: upload_pack_stdio [--append-only] [--time] FOLDER\n");
+    fprintf(stderr, "usage: upload_pack_stdio [--append-only] [--any] [--time] FOLDER\n");
     return 2;
   }
   gitlayer::test::BareRepository repository(argv[next]);
@@ -52,7 +55,7 @@ int main(int argc, char** argv) {
   const char* protocol = getenv("GIT_PROTOCOL");
   if (protocol != nullptr && strstr(protocol, "version=2") != nullptr) request.protocolVersion = 2;
   if (protocol != nullptr && strstr(protocol, "version=1") != nullptr) request.protocolVersion = 1;
-  auto session = makeUploadPackSession(node, kj::mv(request), repository.view());
+  auto session = makeUploadPackSession(node, kj::mv(request), repository.view(), policy);
   auto begin = std::chrono::steady_clock::now();
   session->advertise(*out, false).wait(io.waitScope);
   session->serve(*in, *out).wait(io.waitScope);

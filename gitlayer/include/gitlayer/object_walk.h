@@ -15,6 +15,8 @@
 // The result holds every object that the client lacks. It may hold some that the client has:
 // after a wrong clock, or when a file comes back or moves between folders.
 //
+// With a filter, an object that lies in several places is met in each where that matters.
+//
 // step() is called on one thread at a time, usually on a worker; a damaged or missing object
 // rejects with a sentence. Memory: about 90 bytes per commit and 30 per other object visited,
 // and a tree cache of kTreeCacheBytes.
@@ -25,10 +27,13 @@
 #include "gitlayer/oid_index.h"
 
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace packmoor::gitlayer {
 
+class ObjectFilter;
 class TreeLruCache;
 
 // What goes into a pack.
@@ -41,6 +46,7 @@ class ObjectWalk {
  public:
   static constexpr size_t kTreeCacheBytes = 32u << 20;
   static constexpr uint32_t kParentsCompared = 16;
+  static constexpr size_t kPlacesMax = 16'000'000;   // of trees, where a filter looks at paths
 
   // Wants may be of any type and must exist; haves that do not exist are passed over.
   // `commits` may know commits already, and outlives the walk.
@@ -56,6 +62,10 @@ class ObjectWalk {
   // kParentsCompared of `near`); all that is in the trees of `deepened` (again as many) is the
   // client's from the beginning.
   void compareWith(const std::vector<ObjectId>& near, const std::vector<ObjectId>& deepened);
+
+  // For a partial clone: what the filter leaves out is neither sent nor read. The filter outlives
+  // the walk. Wants are sent whatever it says.
+  void leaveOut(const ObjectFilter& filter) { filter_ = &filter; }
 
   // Visits about `budget` objects. True: the walk is complete.
   bool step(uint32_t budget);
@@ -77,8 +87,10 @@ class ObjectWalk {
 
  private:
   enum class Phase : uint8_t { kSeeds, kCommits, kOrder, kTrees, kDone };
-  enum : uint8_t { kUninteresting = 1, kSeen = 2, kQueued = 4, kListed = 8, kOrdered = 16 };
-  enum : uint8_t { kHas = 1, kSend = 2 };
+  enum : uint8_t {
+    kUninteresting = 1, kSeen = 2, kQueued = 4, kListed = 8, kOrdered = 16, kGiven = 32
+  };
+  enum : uint8_t { kHas = 1, kSend = 2, kMet = 4, kOpened = 8, kTree = 16 };
   struct Queued {
     int64_t date;
     uint32_t order, commit;
@@ -90,9 +102,16 @@ class ObjectWalk {
     ObjectId tree;
     bool clientHas;
   };
+  // Where a tree's entries lie; for filters.
+  struct Inside {
+    uint32_t depth = 0;
+    uint8_t inherited = 0;
+    std::string path;    // with a slash at its end, or empty
+  };
   struct TreeItem {
     ObjectId tree;
     uint32_t baseCount;  // on top of bases_
+    Inside inside;
   };
 
   void seed(const ObjectId& id, bool interesting);
@@ -109,6 +128,12 @@ class ObjectWalk {
   void markHadTree();
   std::vector<ObjectId> treesOf(const std::vector<ObjectId>& commits);
   void beginCommitTrees(uint32_t commit);
+  bool sendsCommit(uint32_t commit) const;
+  // Lists an object that the client lacks, where it is to be sent. True: a tree to be opened, with
+  // its entries in `inside`.
+  bool meet(const ObjectId& id, bool isTree, const Inside& around, std::string_view name,
+            Inside& inside);
+  bool opensAgain(const ObjectId& id, uint32_t number, const Inside& inside);
   void compareTree(TreeItem item, std::vector<Base> bases);
 
   CommitTable& commits_;
@@ -137,6 +162,9 @@ class ObjectWalk {
   std::vector<uint32_t> tags_, others_;  // to send, in order of discovery
   std::vector<TreeItem> treeStack_;
   std::vector<Base> bases_;
+  const ObjectFilter* filter_ = nullptr;
+  std::vector<uint32_t> openedAt_;       // filters by depth: of trees, the least so far
+  OidIndex openedPlaces_;                // filters by path: of trees at paths
   std::vector<ObjectId> nearTrees_;      // the client's, for commits without parents
   std::vector<ObjectId> hadTrees_;       // the client's, all that is in them still to be marked
   std::unique_ptr<TreeLruCache> trees_;

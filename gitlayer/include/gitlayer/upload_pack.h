@@ -2,12 +2,12 @@
 //
 // Protocols 0, 1 and 2 (gitprotocol-pack(5), gitprotocol-v2(5)). Protocol 2: ls-refs with peel,
 // symrefs, unborn and prefixes, and fetch. Protocols 0 and 1: multi_ack, multi_ack_detailed,
-// no-done and side-band. All: shallow histories (depth, since, not, relative). Partial fetches are
-// not offered.
+// no-done and side-band. All: shallow histories (depth, since, not, relative) and filters.
 //
-// What a client may want: values of refs, and commits that refs reach. The latter because over
-// HTTP the refs were shown by an earlier request, maybe by another node, and may have moved on;
-// a want that is not found is looked for once more in a fresh view.
+// What a client may want: values of refs, and objects that refs reach, unless the policy says
+// otherwise. The latter because over HTTP the refs were shown by an earlier request, maybe by
+// another node, and may have moved on, and because partial clones ask for what they were promised.
+// A want that is not found is looked for once more in a fresh view.
 //
 // Bounds: kWantsMax, kHavesMax, kShallowsMax (upload_request.h); memory per request as in
 // object_walk.h and pack_sender.h; builds at once by the queue.
@@ -15,15 +15,18 @@
 
 #include "gitlayer/git_front.h"
 #include "gitlayer/pack_queue.h"
+#include "gitlayer/upload_policy.h"
 
 namespace packmoor::gitlayer {
 
 // A session of service upload-pack that begins with `view`. `node` outlives it. Sessions share
 // `queue`. The session outlives the promises that its functions return.
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
-                                          kj::Own<RepositoryView> view);
+                                          kj::Own<RepositoryView> view,
+                                          UploadPolicy policy = {});
 // With a queue of its own.
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, GitRequest request,
-                                          kj::Own<RepositoryView> view);
+                                          kj::Own<RepositoryView> view,
+                                          UploadPolicy policy = {});
 
 }  // namespace packmoor::gitlayer

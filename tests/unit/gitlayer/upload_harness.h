@@ -106,7 +106,8 @@ class UploadTest : public ::testing::Test {
     request.repository = "r";
     request.protocolVersion = version;
     auto view = loop_.wait(node_.view("r", false));
-    return makeUploadPackSession(node_, kj::mv(request), kj::mv(KJ_ASSERT_NONNULL(view)));
+    return makeUploadPackSession(node_, kj::mv(request), kj::mv(KJ_ASSERT_NONNULL(view)),
+                                 policy_);
   }
   std::string advertisement(uint32_t version, bool banner = true) {
     StringOutput out;
@@ -199,6 +200,7 @@ class UploadTest : public ::testing::Test {
   kernelio::SimStorage storage_{1};
   kernelio::SimEnv sim_{loop_, storage_, 1};
   FakeGitNode node_{sim_.env()};
+  UploadPolicy policy_;
   int64_t clock_ = 1'700'000'000;
 };
 

@@ -2,6 +2,8 @@
 // Method: requests as git clients write them, against small histories on a fake node; packs are
 // given to the real git.
 #include "gitlayer/agent.h"
+#include "gitlayer/pack_format.h"
+#include "object_filter.h"
 #include "upload_harness.h"
 
 #include <algorithm>
@@ -13,7 +15,8 @@ using Lines = std::vector<std::string>;
 
 const std::string kCapabilities =
     "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not "
-    "deepen-relative no-progress include-tag multi_ack_detailed no-done";
+    "deepen-relative no-progress include-tag multi_ack_detailed allow-tip-sha1-in-want "
+    "allow-reachable-sha1-in-want no-done";
 std::string agent() { return "agent=" + std::string(kAgent); }
 
 TEST_F(UploadTest, AdvertisesRefsWithHeadFirstAndPeeledTags) {
@@ -23,8 +26,8 @@ TEST_F(UploadTest, AdvertisesRefsWithHeadFirstAndPeeledTags) {
   ref("refs/tags/v1", annotated, one);
   Lines expected = {
       "# service=git-upload-pack", "0000",
-      hex(one) + " HEAD" + '\0' + kCapabilities + " symref=HEAD:refs/heads/main object-format=sha1 " +
-          agent(),
+      hex(one) + " HEAD" + '\0' + kCapabilities +
+          " symref=HEAD:refs/heads/main filter object-format=sha1 " + agent(),
       hex(one) + " refs/heads/a", hex(one) + " refs/heads/main", hex(annotated) + " refs/tags/v1",
       hex(one) + " refs/tags/v1^{}", "0000"};
   EXPECT_EQ(linesOf(advertisement(0)), expected);
@@ -37,18 +40,18 @@ TEST_F(UploadTest, AdvertisesRefsWithHeadFirstAndPeeledTags) {
 
 TEST_F(UploadTest, AdvertisesAnEmptyRepositoryAndAnUnbornHead) {
   Lines expected = {kZero + std::string(" capabilities^{}") + '\0' + kCapabilities +
-                        " object-format=sha1 " + agent(),
+                        " filter object-format=sha1 " + agent(),
                     "0000"};
   EXPECT_EQ(linesOf(advertisement(0, false)), expected);
   ObjectId one = simple("1");
   ref("refs/heads/other", one);
-  expected[0] = hex(one) + " refs/heads/other" + '\0' + kCapabilities + " object-format=sha1 " +
-                agent();
+  expected[0] = hex(one) + " refs/heads/other" + '\0' + kCapabilities +
+                " filter object-format=sha1 " + agent();
   EXPECT_EQ(linesOf(advertisement(0, false)), expected);
 }
 
 TEST_F(UploadTest, AdvertisesCapabilitiesOfProtocol2) {
-  Lines expected = {"version 2", agent(), "ls-refs=unborn", "fetch=shallow", "object-format=sha1", "0000"};
+  Lines expected = {"version 2", agent(), "ls-refs=unborn", "fetch=shallow filter", "object-format=sha1", "0000"};
   EXPECT_EQ(linesOf(advertisement(2)), expected);
 }
 
@@ -217,6 +220,97 @@ TEST_F(UploadTest, TellsWhereHistoryIsCut) {
   EXPECT_EQ(answer.lines, (Lines{"ACK " + hex(two) + " common", "ACK " + hex(two), "0000"}));
 }
 
+TEST_F(UploadTest, LeavesOutWhatAFilterSays) {
+  ObjectId folder = tree({{"f", blob("below")}});
+  ObjectId one = commit(tree({{"d", folder, true}, {"f", blob("above")}}), {});
+  ref("refs/heads/main", one);
+  ref("refs/tags/sparse", blob("/f\n"));
+  auto count = [&](const std::string& filter) {
+    UploadAnswer answer = parse(serve(2, fetchV2({"want " + hex(one), "filter " + filter, "done"})));
+    uint32_t objects = 0;
+    auto bytes = kj::StringPtr(answer.pack.c_str(), answer.pack.size()).asBytes();
+    EXPECT_EQ(decodePackHeader(bytes, objects), Decoded::kDone) << answer.raw;
+    return objects;
+  };
+  EXPECT_EQ(count("blob:none"), 3u);
+  EXPECT_EQ(count("blob:limit=5"), 3u);
+  EXPECT_EQ(count("blob:limit=6"), 5u);
+  EXPECT_EQ(count("tree:0"), 1u);
+  EXPECT_EQ(count("tree:1"), 2u);
+  EXPECT_EQ(count("tree:2"), 4u);
+  EXPECT_EQ(count("object:type=tree"), 3u);
+  EXPECT_EQ(count("combine:object:type=tree+object:type=blob"), 1u);
+  EXPECT_EQ(count("sparse:oid=sparse"), 4u);
+  EXPECT_EQ(count("sparse:oid=main:d/f"), 3u);
+  // What is wanted itself is sent.
+  UploadAnswer answer = parse(serve(2, fetchV2({"want " + hex(folder), "want " + hex(blob("above")),
+                                                "filter blob:none", "done"})));
+  EXPECT_EQ(answer.lines, (Lines{"packfile", "0000"}));
+  EXPECT_NE(answer.progress.find("Enumerating objects: 2, done."), std::string::npos);
+  answer = parse(serve(0, packets({"want " + hex(one) + " side-band-64k filter",
+                                   "filter blob:none", "0000", "done"})));
+  EXPECT_NE(answer.progress.find("Enumerating objects: 3, done."), std::string::npos);
+}
+
+TEST_F(UploadTest, RefusesBadFilters) {
+  ObjectId one = simple("1");
+  ref("refs/heads/main", one);
+  ref("refs/tags/large", blob(std::string(PathPatterns::kBytesMax + 1, 'x')));
+  auto error = [&](Lines filters) {
+    filters.insert(filters.begin(), "want " + hex(one));
+    filters.push_back("done");
+    Lines lines = linesOf(serve(2, fetchV2(filters)));
+    return lines.size() == 1 ? lines[0] : "no error";
+  };
+  const std::string start = "ERR upload-pack: ";
+  for (const char* bad : {"blob:some", "blob:limit=", "blob:limit=1x", "blob:limit=-1",
+                          "object:type=snow", "combine:blob:none+odd"}) {
+    EXPECT_EQ(error({std::string("filter ") + bad}).rfind(start + "invalid filter-spec '", 0), 0u)
+        << bad;
+  }
+  EXPECT_EQ(error({"filter tree:x"}), start + "expected 'tree:<depth>'");
+  EXPECT_EQ(error({"filter combine:"}), start + "expected something after combine:");
+  EXPECT_EQ(error({"filter sparse:path=x"}),
+            start + "sparse:path filters support has been dropped");
+  EXPECT_EQ(error({"filter blob:none", "filter tree:1"}),
+            start + "multiple filter-specs cannot be combined");
+  EXPECT_EQ(error({"filter sparse:oid=none"}), start + "unable to access sparse blob in 'none'");
+  EXPECT_EQ(error({"filter sparse:oid=main"}), start + "unable to access sparse blob in 'main'");
+  EXPECT_EQ(error({"filter sparse:oid=large"}),
+            start + "the sparse blob in 'large' is larger than 1048576 bytes");
+  std::string many = "filter combine:blob:none";
+  for (size_t i = 0; i < ObjectFilter::kPartsMax; ++i) many += "+blob:none";
+  EXPECT_EQ(error({many}), start + "too many filters are combined; at most 32 are served");
+  std::string deep = "blob:none";
+  for (int i = 0; i < 9; ++i) {
+    std::string coded = "combine:";
+    for (char c : deep) coded += c == '%' ? "%25" : std::string(1, c);
+    deep = coded;
+  }
+  EXPECT_EQ(error({"filter " + deep}), start + "too many filters are combined; at most 32 are served");
+  EXPECT_EQ(linesOf(serve(0, packets({"want " + hex(one), "filter blob:none", "0000"}))),
+            (Lines{start + "filtering capability not negotiated"}));
+}
+
+TEST_F(UploadTest, KeepsToThePolicy) {
+  ObjectId one = simple("1"), two = simple("2", {one});
+  ref("refs/heads/main", two);
+  ObjectId orphan = simple("orphan");
+  policy_.wants = UploadPolicy::Wants::kAny;
+  EXPECT_EQ(linesOf(serve(2, fetchV2({"want " + hex(orphan), "done"}))),
+            (Lines{"packfile", "0000"}));
+  policy_.wants = UploadPolicy::Wants::kTips;
+  EXPECT_EQ(linesOf(serve(2, fetchV2({"want " + hex(one), "done"}))),
+            (Lines{"ERR upload-pack: not our ref " + hex(one)}));
+  policy_.filters = false;
+  EXPECT_EQ(linesOf(serve(2, fetchV2({"want " + hex(two), "filter blob:none", "done"}))),
+            (Lines{"ERR upload-pack: unexpected line 'filter blob:none'"}));
+  EXPECT_EQ(linesOf(advertisement(2))[3], "fetch=shallow");
+  std::string first = linesOf(advertisement(0, false))[0];
+  EXPECT_EQ(first.find("filter"), first.npos);
+  EXPECT_EQ(first.find("in-want"), first.npos);
+}
+
 TEST_F(UploadTest, MovesOnlyCutsThatRefsReach) {
   ObjectId one = simple("1"), secret = simple("secret"), orphan = simple("orphan", {secret});
   ref("refs/heads/main", one);
@@ -234,7 +328,9 @@ TEST_F(UploadTest, RefusesWhatRefsDoNotReach) {
   // A commit that a ref reaches: refs may have moved on since they were shown.
   EXPECT_EQ(parse(serve(2, fetchV2({"want " + hex(one), "done"}))).lines,
             (Lines{"packfile", "0000"}));
-  for (const std::string& bad : {hex(orphan), std::string(40, '1'), hex(blob("1"))}) {
+  EXPECT_EQ(parse(serve(2, fetchV2({"want " + hex(blob("1")), "done"}))).lines,
+            (Lines{"packfile", "0000"}));
+  for (const std::string& bad : {hex(orphan), std::string(40, '1'), hex(blob("orphan"))}) {
     Lines expected = {"ERR upload-pack: not our ref " + bad};
     EXPECT_EQ(linesOf(serve(2, fetchV2({"want " + hex(two), "want " + bad, "done"}))), expected);
     EXPECT_EQ(linesOf(serve(0, packets({"want " + bad, "0000", "done"}))), expected);
