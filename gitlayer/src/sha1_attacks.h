@@ -24,9 +24,10 @@ constexpr size_t kSha1BlockBytes = 64;
 constexpr size_t kSha1Steps = 80;
 
 struct Sha1State {
-  std::array<uint32_t, 5> words = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+  std::array<uint32_t, 5> words;
   bool operator==(const Sha1State&) const = default;
 };
+constexpr Sha1State kSha1Start = {{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0}};
 using Sha1Message = std::array<uint32_t, kSha1Steps>;   // expanded
 
 // Type and place as in the first paper: I(43, 0) is {1, 43, 0}.
@@ -44,11 +45,22 @@ constexpr std::array<DisturbanceVector, 32> kDisturbanceVectors = {{
 constexpr size_t kVectorLead = 5;
 std::array<uint32_t, kVectorLead + kSha1Steps> disturbancesOf(const DisturbanceVector& vector);
 
+inline uint32_t sha1Word(const kj::byte* block, size_t i) {
+  uint32_t word;
+  __builtin_memcpy(&word, block + 4 * i, sizeof word);
+  return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? __builtin_bswap32(word) : word;
+}
 Sha1Message expandMessage(const kj::byte* block);
 // The differences between the two messages of an attack, by number of its vector.
 const Sha1Message& messageDifferences(size_t vector);
-// Whether the block that leads from `before` to `after` has a partner by one of `suspects`.
-bool hasPartner(const Sha1State& before, const kj::byte* block, const Sha1State& after,
-                uint32_t suspects);
+
+// A block that leads from `before` to `after`, and may be of an attack by one of `vectors`.
+struct Sha1Suspect {
+  Sha1State before, after;
+  const kj::byte* block;
+  uint32_t vectors;
+};
+// Whether one of the blocks has a partner. Eight are looked at for little more than one.
+bool anyHasPartner(kj::ArrayPtr<const Sha1Suspect> suspects);
 
 }  // namespace packmoor::gitlayer

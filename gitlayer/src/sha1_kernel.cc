@@ -21,9 +21,9 @@ namespace {
 
 // ---- the relations, eight at a time --------------------------------------------------------------
 
-// The words that are kept: 36 to 63 as the registers hold them, each four steps in reverse order; 35 and
-// 64 are in one register before them.
-constexpr size_t kKeptWords = 32;
+// The words that relations name are kept in four registers: 36 to 63 as the instructions for SHA-1 hold
+// them, each four steps in reverse order; 35 and 64 where there is room.
+constexpr size_t kLanes = 8;
 constexpr uint32_t placeOf(uint32_t step) {
   if (step == 35) return 0;
   if (step == 64) return 3;
@@ -31,36 +31,38 @@ constexpr uint32_t placeOf(uint32_t step) {
 }
 static_assert(kRelatedFirst == 35 && kRelatedLast == 64);
 
-constexpr size_t kLanes = 8;
+// Relations that are looked at together, each in a lane of its own, are between the same two registers.
+struct RegisterPair {
+  uint32_t a, b;
+};
+constexpr RegisterPair kPairs[] = {{0, 0}, {0, 1}, {0, 1}, {0, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1},
+                                   {1, 1}, {1, 1}, {1, 2}, {1, 2}, {2, 2}, {2, 2}, {2, 2}, {2, 2},
+                                   {2, 3}, {2, 3}, {3, 0}, {3, 3}, {3, 3}, {3, 3}};
+constexpr size_t kGroups = std::size(kPairs);
 
-// Each lane looks at one relation: it chooses a word of either register of kept words, and shifts the bits
-// to the top. The top bit is set where the relation does not hold.
+// A lane chooses a word of each register and shifts the bits to the top. The top bit is set where the
+// relation does not hold.
 struct alignas(32) Group {
   uint32_t placeA[kLanes] = {}, placeB[kLanes] = {};
   uint32_t shiftA[kLanes] = {}, shiftB[kLanes] = {};
   uint32_t flip[kLanes] = {};
   uint32_t vectors[kLanes] = {};   // none in a lane that is not used
-  uint32_t registerA = 0, registerB = 0;
-  uint32_t lanes = 0;
 };
-using Groups = std::array<Group, 22>;   // as many as the relations need
+using Groups = std::array<Group, kGroups>;
 
 Groups makeGroups() {
   Groups groups;
-  size_t count = 0;
+  size_t used[kGroups] = {};
   for (const BitRelation& relation : deriveRelations()) {
     uint32_t a = placeOf(relation.stepA), b = placeOf(relation.stepB);
     size_t at = 0;
-    for (; at < count; ++at) {
-      const Group& group = groups[at];
-      if (group.registerA == a / kLanes && group.registerB == b / kLanes && group.lanes < kLanes) break;
+    while (at < kGroups &&
+           (kPairs[at].a != a / kLanes || kPairs[at].b != b / kLanes || used[at] == kLanes)) {
+      ++at;
     }
-    PACKMOOR_CHECK(at < groups.size(), "more groups of relations than there were", at);
+    PACKMOOR_CHECK(at < kGroups, "a relation has a lane", relation.stepA, relation.stepB);
+    const size_t lane = used[at]++;
     Group& group = groups[at];
-    if (at == count) ++count;
-    group.registerA = a / kLanes;
-    group.registerB = b / kLanes;
-    const uint32_t lane = group.lanes++;
     group.placeA[lane] = a % kLanes;
     group.placeB[lane] = b % kLanes;
     group.shiftA[lane] = 31u - relation.bitA;
@@ -77,19 +79,30 @@ PACKMOOR_SHA_INLINE __m256i eight(const uint32_t* values) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(values));
 }
 
-// The vectors of whose relations all hold.
-PACKMOOR_SHA_INLINE uint32_t suspectsAmong(const Groups& groups, const uint32_t* kept) {
-  __m256i cleared = _mm256_setzero_si256();
-#pragma GCC unroll 22
-  for (size_t i = 0; i < std::tuple_size_v<Groups>; ++i) {
-    const Group& group = groups[i];
-    __m256i a = _mm256_permutevar8x32_epi32(eight(kept + group.registerA * kLanes), eight(group.placeA));
-    __m256i b = _mm256_permutevar8x32_epi32(eight(kept + group.registerB * kLanes), eight(group.placeB));
+// Adds the vectors that have a relation which does not hold, from group kGroup on.
+template <size_t kGroup>
+PACKMOOR_SHA_INLINE __m256i clear(__m256i cleared, const Groups& groups, const __m256i (&kept)[4]) {
+  if constexpr (kGroup < kGroups) {
+    const Group& group = groups[kGroup];
+    __m256i a = _mm256_permutevar8x32_epi32(kept[kPairs[kGroup].a], eight(group.placeA));
+    __m256i b = _mm256_permutevar8x32_epi32(kept[kPairs[kGroup].b], eight(group.placeB));
     __m256i wrong = _mm256_xor_si256(_mm256_sllv_epi32(a, eight(group.shiftA)),
                                      _mm256_sllv_epi32(b, eight(group.shiftB)));
     wrong = _mm256_srai_epi32(_mm256_xor_si256(wrong, eight(group.flip)), 31);
     cleared = _mm256_or_si256(cleared, _mm256_and_si256(wrong, eight(group.vectors)));
+    return clear<kGroup + 1>(cleared, groups, kept);
+  } else {
+    return cleared;
   }
+}
+
+// The vectors of whose relations all hold.
+PACKMOOR_SHA_INLINE uint32_t suspectVectors(const Groups& groups, const __m128i (&words)[20]) {
+  const __m256i kept[4] = {
+      _mm256_set_m128i(words[9], _mm_blend_epi16(words[8], words[16], 0xc0)),
+      _mm256_set_m128i(words[11], words[10]), _mm256_set_m128i(words[13], words[12]),
+      _mm256_set_m128i(words[15], words[14])};
+  __m256i cleared = clear<0>(_mm256_setzero_si256(), groups, kept);
   __m128i half = _mm_or_si128(_mm256_castsi256_si128(cleared), _mm256_extracti128_si256(cleared, 1));
   half = _mm_or_si128(half, _mm_shuffle_epi32(half, 0x4e));
   half = _mm_or_si128(half, _mm_shuffle_epi32(half, 0xb1));
@@ -120,15 +133,12 @@ PACKMOOR_SHA_INLINE void steps(__m128i (&words)[20], Registers& registers, const
   if constexpr (kFour + 1 < 20) steps<kFour + 1>(words, registers, block);
 }
 
-PACKMOOR_SHA_INLINE Registers compress(const Registers& before, const kj::byte* block, uint32_t* kept) {
-  __m128i words[20];
+PACKMOOR_SHA_INLINE Registers compress(const Registers& before, const kj::byte* block,
+                                       __m128i (&words)[20]) {
   Registers after = before;
   steps<0>(words, after, reinterpret_cast<const __m128i*>(block));
   after.e = _mm_sha1nexte_epu32(after.e, before.e);
   after.abcd = _mm_add_epi32(after.abcd, before.abcd);
-  auto* out = reinterpret_cast<__m128i*>(kept);
-  _mm_store_si128(out, _mm_blend_epi16(words[8], words[16], 0xc0));
-  for (int i = 1; i < 8; ++i) _mm_store_si128(out + i, words[8 + i]);
   return after;
 }
 
@@ -156,27 +166,31 @@ bool hasSha1Kernel() {
   return has;
 }
 
-[[gnu::target(PACKMOOR_SHA_TARGET)]] Sha1Run runSha1(Sha1State& state, Sha1State& before,
-                                                     const kj::byte* blocks, size_t count) {
+[[gnu::target(PACKMOOR_SHA_TARGET)]] size_t runSha1(Sha1State& state, const kj::byte* blocks,
+                                                    size_t count, Sha1Suspect* suspects) {
   static const Groups groups = makeGroups();
-  alignas(32) uint32_t kept[kKeptWords];
-  Registers registers = load(state), last = registers;
-  Sha1Run run;
-  while (run.blocks < count && run.suspects == 0) {
-    last = registers;
-    registers = compress(last, blocks + kSha1BlockBytes * run.blocks++, kept);
-    run.suspects = suspectsAmong(groups, kept);
+  Registers registers = load(state);
+  size_t found = 0;
+  for (; count > 0; --count, blocks += kSha1BlockBytes) {
+    // Written in any case, so that nothing has to be predicted.
+    Sha1Suspect& suspect = suspects[found];
+    suspect.block = blocks;
+    store(registers, suspect.before);
+    __m128i words[20];
+    registers = compress(registers, blocks, words);
+    store(registers, suspect.after);
+    suspect.vectors = suspectVectors(groups, words);
+    found += suspect.vectors != 0;
   }
   store(registers, state);
-  store(last, before);
-  return run;
+  return found;
 }
 
 #else
 
 bool hasSha1Kernel() { return false; }
 
-Sha1Run runSha1(Sha1State&, Sha1State&, const kj::byte*, size_t) {
+size_t runSha1(Sha1State&, const kj::byte*, size_t, Sha1Suspect*) {
   KJ_FAIL_REQUIRE("this processor has no instructions for SHA-1");
 }
 

@@ -12,11 +12,8 @@ namespace packmoor::gitlayer {
 // Whether this processor has what runSha1() needs.
 bool hasSha1Kernel();
 
-struct Sha1Run {
-  size_t blocks = 0;       // that were compressed
-  uint32_t suspects = 0;   // of the last of them; if any, the run ended there
-};
-// `state` becomes that after the last block, `before` that before it. Thread-safe.
-Sha1Run runSha1(Sha1State& state, Sha1State& before, const kj::byte* blocks, size_t count);
+// `state` becomes that after the last block. The blocks whose relations hold are written to `suspects`,
+// which has room for `count` of them; returns how many they are. Thread-safe.
+size_t runSha1(Sha1State& state, const kj::byte* blocks, size_t count, Sha1Suspect* suspects);
 
 }  // namespace packmoor::gitlayer

@@ -45,8 +45,9 @@ uint32_t suspectsOf(const std::vector<BitRelation>& relations, const Block& bloc
 }
 
 uint32_t suspectsByKernel(const Block& block) {
-  Sha1State state, before;
-  return runSha1(state, before, block.data(), 1).suspects;
+  Sha1State state = kSha1Start;
+  Sha1Suspect suspect;
+  return runSha1(state, block.data(), 1, &suspect) == 0 ? 0 : suspect.vectors;
 }
 
 // ---- blocks that fulfil relations
@@ -177,30 +178,38 @@ TEST_F(CheckedSha1, FindsThePublishedCollision) {
     Sha1State& state = ends[message] = kPublishedBefore;
     for (size_t number : {0, 1}) {
       Block block = blockOf(kPublishedBlocks[message][number]);
-      Sha1State before;
-      Sha1Run run = runSha1(state, before, block.data(), 1);
-      EXPECT_NE(run.suspects, 0u);
-      EXPECT_EQ(hasPartner(before, block.data(), state, run.suspects), number == 1);
-      block[63] ^= 1;   // none of an attack's
-      EXPECT_FALSE(hasPartner(before, block.data(), state, UINT32_MAX));
+      Sha1Suspect suspect;
+      ASSERT_EQ(runSha1(state, block.data(), 1, &suspect), 1u);
+      EXPECT_EQ(suspect.after, state);
+      EXPECT_EQ(anyHasPartner(kj::arrayPtr(&suspect, 1)), number == 1);
+      // In any lane, among others.
+      std::vector<Sha1Suspect> many(21, suspect);
+      Block other = block;
+      other[63] ^= 1;   // none of an attack's
+      for (size_t i = 0; i < many.size(); ++i) {
+        if (i != 13) many[i].block = other.data();
+      }
+      auto all = kj::arrayPtr(many.data(), many.size());
+      EXPECT_EQ(anyHasPartner(all), number == 1);
+      many[13].block = other.data();
+      EXPECT_FALSE(anyHasPartner(all));
+      suspect.vectors = UINT32_MAX;
+      EXPECT_EQ(anyHasPartner(kj::arrayPtr(&suspect, 1)), number == 1);
     }
   }
   EXPECT_EQ(ends[0], ends[1]);
 }
 
 TEST_F(CheckedSha1, ExaminesSuspectsAndGoesOn) {
-  // Among so many blocks thousands are looked at closely; none of them ends the run for good.
+  // Among so many blocks thousands are looked at closely, and none has a partner.
   std::vector<kj::byte> data(4u << 20);
   for (auto& byte : data) byte = static_cast<kj::byte>(random());
-  size_t suspects = 0;
-  for (size_t at = 0; at < data.size();) {
-    Sha1State state, before;
-    Sha1Run run = runSha1(state, before, data.data() + at, (data.size() - at) / kSha1BlockBytes);
-    at += run.blocks * kSha1BlockBytes;
-    suspects += run.suspects != 0;
-  }
-  EXPECT_GT(suspects, data.size() / kSha1BlockBytes / 100);
-  EXPECT_LT(suspects, data.size() / kSha1BlockBytes / 10);
+  const size_t blocks = data.size() / kSha1BlockBytes;
+  std::vector<Sha1Suspect> suspects(blocks);
+  Sha1State state = kSha1Start;
+  size_t found = runSha1(state, data.data(), blocks, suspects.data());
+  EXPECT_GT(found, blocks / 100);
+  EXPECT_LT(found, blocks / 10);
   ObjectId name;
   EXPECT_TRUE(checkedSha1(nullptr, kj::arrayPtr(data.data(), data.size()), name));
 }
