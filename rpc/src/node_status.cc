@@ -220,6 +220,7 @@ void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
   status.set_http(view.httpAddress);
   status.set_rpc(view.rpcAddress);
   status.set_data(config.node.data);
+  status.set_git_socket(config.gitSocket());
   if (view.env != nullptr) {
     status.set_now_ms(view.env->clock.nowMs());
     status.set_io_backend(text(view.env->disk.backend()));

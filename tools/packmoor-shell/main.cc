@@ -50,8 +50,7 @@ std::string clientAddress() {
          connection.substr(space + 1, connection.find(' ', space + 1) - space - 1);
 }
 
-int serve(const std::string& socket, const std::string& user) {
-  const std::string command = environment("SSH_ORIGINAL_COMMAND");
+int serve(const std::string& socket, const std::string& user, const std::string& command) {
   if (command.empty()) {
     std::fprintf(stderr, "Hello%s%s. You are authenticated; this account is for git only, and has no "
                          "shell.\n", user.empty() ? "" : ", ", user.c_str());
@@ -106,6 +105,13 @@ int run(int argc, char** argv) {
   app.footer(kFooter);
   app.add_option("--socket", socket, "The node's git socket (ssh.socket)")->capture_default_str();
   app.add_option("--user", user, "Whom sshd has authenticated");
+  // As git runs ssh: options, the host, the command.
+  std::string options, host, command;
+  auto* local = app.add_subcommand("local", "In place of ssh on this node: GIT_SSH_COMMAND=\"packmoor-shell local\"");
+  local->fallthrough();
+  local->add_option("-o", options, "Not used");
+  local->add_option("HOST", host, "Not used")->required();
+  local->add_option("COMMAND", command, "What git asks for")->required();
   auto* list = app.add_subcommand("authorized-keys", "For sshd: the line of a key that a user has");
   list->fallthrough();
   list->add_option("--keys", keys, "The file of users' keys")->required();
@@ -121,7 +127,8 @@ int run(int argc, char** argv) {
     std::fprintf(stderr, "\"%s\" is no user's name.\n", user.c_str());
     return kWrongUsage;
   }
-  return list->parsed() ? authorizedKeys(program, socket, keys, type, key) : serve(socket, user);
+  if (list->parsed()) return authorizedKeys(program, socket, keys, type, key);
+  return serve(socket, user, local->parsed() ? command : environment("SSH_ORIGINAL_COMMAND"));
 }
 
 }  // namespace

@@ -41,6 +41,14 @@ struct PruneArguments {
   bool dryRun = false;
 };
 int repoPrune(const Session& session, const PruneArguments& arguments);
+struct TransferArguments {
+  std::string name, path, volume;   // path: a repository or a bundle; for an export, a folder to be made
+  uint64_t commitsPerPush = 20'000;
+  bool check = false;
+};
+// Asked again after it was broken off, it goes on.
+int repoImport(const Session& session, const TransferArguments& arguments);
+int repoExport(const Session& session, const TransferArguments& arguments);
 int repoList(const Session& session);
 int repoShow(const Session& session, const std::string& name);
 

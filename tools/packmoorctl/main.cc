@@ -24,6 +24,7 @@ Examples:
   packmoorctl --data /var/lib/packmoor status
   packmoorctl repo create team/app
   packmoorctl repo prune team/app --dry-run
+  packmoorctl repo import team/app /srv/git/app.git
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
   packmoorctl coordinator status
@@ -46,6 +47,7 @@ struct Arguments {
   Session session;
   RepoArguments repo;
   PruneArguments prune;
+  TransferArguments transfer;
   bool localOnly = false;
   std::string volume, to, by, yes;
   std::string clusterId;
@@ -75,6 +77,20 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
       ->transform(CLI::AsNumberWithUnit(std::map<std::string, uint64_t>{
           {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86'400}}))
       ->check(CLI::Range(uint64_t(0), uint64_t(36'500) * 86'400));
+  auto* bring = verb(noun, "import", "Bring in a repository or a bundle; asked again, it goes on", chosen,
+                     [&a]() { return repoImport(a.session, a.transfer); });
+  bring->add_option("NAME", a.transfer.name, "What it is to be called here")->required();
+  bring->add_option("PATH", a.transfer.path, "A repository's folder, or a bundle")->required();
+  bring->add_option("--volume", a.transfer.volume, "Where it lives [by weight and free space]");
+  bring->add_option("--commits-per-push", a.transfer.commitsPerPush,
+                    "After so many commits it can go on when it is broken off")
+      ->capture_default_str()->check(CLI::Range(uint64_t(1), uint64_t(1'000'000'000)));
+  bring->add_flag("--check", a.transfer.check, "Clone it afterwards and compare every object");
+  auto* take = verb(noun, "export", "Write a bare repository that stock git serves", chosen,
+                    [&a]() { return repoExport(a.session, a.transfer); });
+  take->add_option("NAME", a.transfer.name, "The repository")->required();
+  take->add_option("FOLDER", a.transfer.path, "Where to; it is made")->required();
+  take->add_flag("--check", a.transfer.check, "Let git check every object of it");
   verb(noun, "list", "List all repositories", chosen, [&a]() { return repoList(a.session); });
   auto* show = verb(noun, "show", "Show one repository", chosen,
                     [&a]() { return repoShow(a.session, a.repo.name); });
