@@ -32,12 +32,13 @@ enum class PlantedFault : uint8_t {
   kApplyUnverified,       // rule 15: applied up to what was announced
   kConfirmWMinus1,        // reads: one echo too few
   kConfirmOldAcks,        // reads: an echo of an earlier round serves
+  kRepairToCommitted,     // rule 17: a damaged member is whole with what is known to be committed
+  kRepairForgetsPromise,  // rule 17: it goes on with the promise that rot has left
   kLoseTruncation,        // a truncation is not written to the journal
   kAcceptBadChecksum,     // a block of an extent is not compared with its checksum
   kApplyBeforeSealed,     // invariant 5: records are taken before their extents are sealed
   kPruneNotVoided,        // rule 21: a prune counts although refs changed since it was computed
   kTransactionNotVoided,  // rule 21: a transaction counts although a prune came after its check
-  // These two need an order that no seed gives; tests/model shows that leaving them out is found.
   kLossNotStored,         // rule 19: EpochStart of an accepted loss before the coordinator has it
   kUnprovenCounts,        // rule 19: a member that an accepted loss ignored counts as before
 };

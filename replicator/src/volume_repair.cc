@@ -7,6 +7,7 @@
 #include "volume_impl.h"
 
 #include "kernelio/check.h"
+#include "planted_fault.h"
 #include "replicator/outcome.h"
 
 #include <kj/debug.h>
@@ -94,7 +95,9 @@ Co<bool> VolumeImpl::repairOnce() {
     const bool transfers = transfer_ != nullptr && transferWanted_;
     repairStep((transfers ? "it fetches a checkpoint from " : "it takes records from ") + source,
                source);
-    if (member_.promise().epoch != epoch || record_.current.epoch > epoch) co_return false;
+    const bool superseded = record_.current.epoch > epoch &&
+                            !planted(PlantedFault::kRepairForgetsPromise);
+    if (member_.promise().epoch != epoch || superseded) co_return false;
     co_await repaired_.waitFor(parts_.env.timer, kRepairPauseMs);
   }
   // A checkpoint that is being installed moves state and log.
@@ -108,6 +111,14 @@ Co<bool> VolumeImpl::repairOnce() {
 
 // Promises the epoch of the active primary, as the coordinator has it now. False: there is none.
 Co<bool> VolumeImpl::followForRepair(VolumeConfiguration& primary) {
+  if (planted(PlantedFault::kRepairForgetsPromise)) {
+    // As if nothing could have been forgotten: it follows whoever leads in the epoch that is left.
+    primary = record_.current;
+    primary.epoch = member_.promise().epoch;
+    primary.nonce = member_.promise().nonce;
+    primary.primary.node = primaryNode_;
+    co_return !primaryNode_.empty() && primaryNode_ != parts_.self.node;
+  }
   std::string name = record_.name;
   auto found = co_await parts_.coordinator.readVolume(kj::mv(name));  // linearizable
   if (!found.has_value()) co_return false;
@@ -215,7 +226,7 @@ ReadIndexReply VolumeImpl::lastIndexFor(const ReadIndexRequest& request) {
   reply.epoch = current.epoch;
   reply.ok = request.follows == current.epoch && request.nonce == current.nonce;
   if (!reply.ok) reply.reason = "this node leads in another epoch";
-  reply.last = log_.last().index;
+  reply.last = planted(PlantedFault::kRepairToCommitted) ? member_.committed() : log_.last().index;
   return reply;
 }
 

@@ -47,14 +47,17 @@ SimRunOptions optionsFor(const std::string& fault) {
   if (info == nullptr) throw std::runtime_error("There is no planted fault \"" + fault + "\".");
   plantedFault = info->fault;
   options.expireEarly = fault == "expire-early";
+  options.unnoticedRestore = fault == "coordinator-restored";
   return options;
 }
+
+void printLine(const std::string& line) { std::printf("%s\n", line.c_str()); }
 
 // One seed in this process, told in words.
 int tellOne(const Arguments& arguments) {
   SimRunOptions options = optionsFor(arguments.fault);
   options.seed = arguments.seed;
-  options.story = [](const std::string& line) { std::printf("%s\n", line.c_str()); };
+  options.story = printLine;
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const SimRunResult result = simRun(options);
   std::printf("seed %" PRIu64 ": %s\n", arguments.seed, result.setting.c_str());
@@ -129,30 +132,45 @@ int runTwice(const Arguments& arguments) {
   return differing == 0 && different.size() == traces.size() ? 0 : 1;
 }
 
-// Each planted fault, until it is found, within its number of seeds.
+// Empty: not found. A run that merely gets stuck does not count.
+std::string firstFinding(const Arguments& arguments, SeedSearch search) {
+  search.jobs = arguments.jobs;
+  search.stopAtFinding = search.safetyOnly = true;
+  SeedOutcome first;
+  searchSeeds(search, [&](const SeedOutcome& outcome) {
+    if (outcome.found && (!first.found || outcome.seed < first.seed)) first = outcome;
+  });
+  if (!first.found) return {};
+  return std::to_string(first.seed - search.first + 1) + ": " + first.finding;
+}
+
+// Each planted fault, until it is found: by its scenario, and within its number of seeds.
 int runFaults(const Arguments& arguments) {
   int missed = 0;
   const auto since = std::chrono::steady_clock::now();
+  auto tell = [&](const PlantedFaultInfo& info, const std::string& by, const std::string& found) {
+    if (found.empty()) {
+      std::printf("MISSED  %-22s %s: %s\n", info.name, by.c_str(), info.what);
+      ++missed;
+    } else {
+      std::printf("found   %-22s %s, %s\n", info.name, by.c_str(), found.c_str());
+    }
+    std::fflush(stdout);
+  };
   for (const PlantedFaultInfo& info : plantedFaults()) {
     if (!arguments.fault.empty() && arguments.fault != info.name) continue;
     SeedSearch search;
+    search.options = optionsFor(info.name);
+    if (info.scenario != nullptr) {
+      SeedSearch script = search;
+      script.options.scenario = std::string(PACKMOOR_SCENARIOS "/") + info.scenario + ".txt";
+      const std::string found = firstFinding(arguments, script);
+      tell(info, std::string("by ") + info.scenario, found.substr(found.find(' ') + 1));
+    }
+    if (info.seedsMax == 0) continue;
     search.first = arguments.seed;
     search.count = info.seedsMax;
-    search.jobs = arguments.jobs;
-    search.stopAtFinding = search.safetyOnly = true;
-    search.options = optionsFor(info.name);
-    SeedOutcome first;
-    searchSeeds(search, [&](const SeedOutcome& outcome) {
-      if (outcome.found && (!first.found || outcome.seed < first.seed)) first = outcome;
-    });
-    if (first.found) {
-      std::printf("found   %-22s at seed %3" PRIu64 " of %" PRIu64 ": %s\n", info.name,
-                  first.seed - arguments.seed + 1, info.seedsMax, first.finding);
-    } else {
-      std::printf("MISSED  %-22s in %" PRIu64 " seeds: %s\n", info.name, info.seedsMax, info.what);
-      ++missed;
-    }
-    std::fflush(stdout);
+    tell(info, "in " + std::to_string(info.seedsMax) + " seeds", firstFinding(arguments, search));
   }
   std::printf("%d missed, %.1f s\n", missed, secondsSince(since));
   return missed == 0 ? 0 : 1;
@@ -177,10 +195,12 @@ int runMain(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   kj::_::Debug::setLogLevel(kj::LogSeverity::FATAL);
   if (!arguments.scenarios.empty()) {
-    optionsFor(arguments.fault);
+    SimRunOptions options = optionsFor(arguments.fault);
+    if (arguments.trace) options.story = printLine;
     int code = 0;
     for (const std::string& path : arguments.scenarios) {
-      code = std::max(code, runScenarioFile(path, arguments.trace));
+      options.scenario = path;
+      code = std::max(code, runScenarioFile(options));
     }
     return code;
   }

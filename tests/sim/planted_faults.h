@@ -13,8 +13,9 @@ namespace packmoor::replicator {
 struct PlantedFaultInfo {
   const char* name;
   PlantedFault fault;      // kNone: of the simulator's state machine or coordinator
-  uint64_t seedsMax;       // found within so many, from seed 1
+  uint64_t seedsMax;       // found within so many, from seed 1; 0: by a scenario only
   const char* what;
+  const char* scenario = nullptr;  // that finds it, too: of tests/scenarios
 };
 
 const std::vector<PlantedFaultInfo>& plantedFaults();

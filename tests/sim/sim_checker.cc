@@ -57,6 +57,7 @@ void SimChecker::applied(SimNode& node, const std::string& volume, const Record&
   const KvState& state = node.kv(volume_).state();
   const uint64_t index = record.index.value;
   const TxnId txn = record.kind == kKvKind ? TxnId::fromBytes(record.payload.slice(0, 16)) : TxnId();
+  if (givenUp(node, record)) return;
   if (index <= log_.size()) {
     const Committed& known = log_[index - 1];
     if (known.hash != record.hash || known.history != state.history || known.answer != answer) {
@@ -66,7 +67,8 @@ void SimChecker::applied(SimNode& node, const std::string& volume, const Record&
     finding(node.id() + " applies " + text(record.index) + " before anybody applied what is below");
     return;
   } else {
-    log_.push_back(Committed{record.epoch, record.hash, state.history, txn, answer});
+    log_.push_back(
+        Committed{record.epoch, record.hash, state.history, txn, answer, extents_.size()});
     for (const ExtentId& extent : record.extents) extents_.push_back(extent);
     if (!txn.isNull()) writes_[keyOf(answer)].push_back(record.index);
     if (!txn.isNull() && !byTxn_.emplace(txn, record.index).second) {
@@ -230,6 +232,29 @@ void SimChecker::requireOfSender(const NodeId& primary, const NodeId& member,
   }
 }
 
+// Rules 13, 14 and 17.
+void SimChecker::requireKept(const NodeId& member, const AppendReply& reply) {
+  Kept& kept = kept_[member];
+  const LogPosition& had = kept.acknowledged;
+  SimNode& node = nodeOf(member);
+  if (reply.epoch == kept.acknowledgedIn && had.index.value > 0 && node.up()) {
+    Journal& journal = node.journal();
+    bool holds = journal.durable(record_.id).index >= had.index;
+    auto position = journal.position(record_.id, had.index);
+    KJ_IF_MAYBE(known, position) { holds = holds && known->hash == had.hash; }
+    if (!holds) {
+      finding(member + " acknowledges " + text(reply.position.index) + " in epoch " +
+              text(reply.epoch) + ", and has lost " + text(had.index) +
+              ", which it has acknowledged in it");
+    }
+  }
+  const bool newer = reply.epoch == kept.acknowledgedIn ? reply.position.index > had.index
+                                                        : reply.epoch > kept.acknowledgedIn;
+  if (!newer) return;
+  kept.acknowledgedIn = reply.epoch;
+  kept.acknowledged = reply.position;
+}
+
 void SimChecker::appendAnswered(const NodeId& primary, const NodeId& member,
                                 const VolumeId& volume, const AppendReply& reply) {
   if (tapBefore_ != nullptr) tapBefore_->appendAnswered(primary, member, volume, reply);
@@ -237,6 +262,7 @@ void SimChecker::appendAnswered(const NodeId& primary, const NodeId& member,
   if (reply.outcome != AppendReply::Outcome::kDurable) return;
   requireDurable(member, reply.position, " acknowledges ");
   requireOfSender(primary, member, reply);
+  requireKept(member, reply);
   if (reply.position.epoch == reply.epoch) started_[reply.epoch].insert(member);
   Kept& kept = kept_[member];
   if (reply.position.index.value == 0) return;
@@ -258,7 +284,9 @@ void SimChecker::fenceAnswered(const NodeId& primary, const NodeId& member,
 }
 
 void SimChecker::stored(const VolumeRecord& record) {
+  const bool losesMore = record.losses.size() > record_.losses.size();
   record_ = record;
+  if (losesMore) lossAccepted(record.losses.back());
   cluster_.network().trace(0xca5, record.current.epoch.value);
   if (record.phase != VolumePhase::kActive) return;
   const Epoch epoch = record.current.epoch;
@@ -295,6 +323,13 @@ bool SimChecker::holdsDurably(SimNode& node, RecordIndex index) {
   return false;
 }
 
+LogPosition SimChecker::durableEnd(SimNode& node) {
+  Journal& journal = node.journal();
+  auto end = journal.position(record_.id, journal.durable(record_.id).index);
+  KJ_IF_MAYBE(known, end) { return *known; }
+  return LogPosition();
+}
+
 // How much of the common log is durable there.
 RecordIndex SimChecker::commonDurable(SimNode& node) {
   RecordIndex index = std::min(node.journal().durable(record_.id).index, RecordIndex(log_.size()));
@@ -306,6 +341,7 @@ void SimChecker::stopping(SimNode& node) {
   if (watcherBefore_ != nullptr) watcherBefore_->stopping(node);
   if (!node.up()) return;
   Kept& kept = kept_[node.id()];
+  kept.last = durableEnd(node);
   kept.durable = std::max(kept.durable, commonDurable(node));
   if (kept.rotten) return;  // what it has now is not all that it had
   kept.tail.clear();
@@ -350,6 +386,7 @@ void SimChecker::looked(SimNode& node, const VolumeStatus& status) {
     finding(node.id() + " applies what is not durable");
   }
   if (status.role == VolumeRole::kPrimary) leads(status.epoch, node.id());
+  requireLeftOut(node);
 }
 
 void SimChecker::poll() {

@@ -18,7 +18,11 @@
 //   - No ref names an object that the state cannot read (invariant 10).
 //   - applied <= committed, applied <= durable, and extents are sealed where their record is applied.
 //
-//   - A member whose journal rotted counts again only with everything that it had, and promised.
+//   - A member whose journal rotted counts again only with everything that it had, and promised. What a
+//     member has acknowledged in an epoch is there as long as it acknowledges in that epoch.
+//   - When the coordinator has it that a loss was accepted (rule 19), what the adopted log lacks is no
+//     more to be found anywhere but on those that were left out, and nobody applies it again. They keep
+//     their logs until an operator has them discarded.
 //
 // One for each volume; a later one passes on to those before it what it sees, and shares their findings.
 //
@@ -58,6 +62,10 @@ class SimChecker final : public SimTap, public SimWatcher {
   // The journal of a node that is down has rotted: what it has forgotten is no finding until it says
   // that it is whole.
   void rotted(SimNode& node) { kept_[node.id()].rotten = true; }
+  // By an operator's order a diverged member holds nothing any more.
+  void discarded(SimNode& node);
+  // The node is down and has an empty disk: it is another member.
+  void replaced(SimNode& node) { kept_[node.id()] = Kept(); }
   void finding(std::string text);
   RecordIndex highestAcknowledged() const { return acknowledged_; }
   const std::vector<ExtentId>& extents() const { return extents_; }
@@ -81,6 +89,7 @@ class SimChecker final : public SimTap, public SimWatcher {
     Hash128 hash, history;
     TxnId txn;
     std::string answer;
+    size_t extentsBefore;       // how many extents_ there were
   };
   struct Result {
     RecordIndex index;
@@ -91,8 +100,12 @@ class SimChecker final : public SimTap, public SimWatcher {
     RecordIndex durable;        // of the common log, at the last death
     std::map<uint64_t, Hash128> tail;  // and what was durable beyond it: it may become common
     Epoch promised;             // the highest that it has told anybody
+    Epoch acknowledgedIn;       // the epoch of its last acknowledgement,
+    LogPosition acknowledged;   // and the highest in it
     RecordIndex applied;        // in this life
     bool rotten = false;        // and not whole yet
+    LogPosition last;           // durable, at the last death
+    LogPosition leftOut;        // what it held beyond the history when an accepted loss left it out
   };
   struct Leader {
     NodeId node;
@@ -102,7 +115,13 @@ class SimChecker final : public SimTap, public SimWatcher {
   void stored(const VolumeRecord& record);
   void looked(SimNode& node, const VolumeStatus& status);
   void requireDurable(const NodeId& node, const LogPosition& position, const char* what);
+  void requireKept(const NodeId& member, const AppendReply& reply);
   void requireOfSender(const NodeId& primary, const NodeId& member, const AppendReply& reply);
+  void lossAccepted(const AcceptedLoss& loss);
+  // True: it is of what an accepted loss gave up, and nobody need care about it.
+  bool givenUp(SimNode& node, const Record& record);
+  void requireLeftOut(SimNode& node);
+  LogPosition durableEnd(SimNode& node);
   void leads(Epoch epoch, const NodeId& node);
   RecordIndex commonDurable(SimNode& node);
   bool holdsDurably(SimNode& node, RecordIndex index);
@@ -127,6 +146,9 @@ class SimChecker final : public SimTap, public SimWatcher {
   std::map<Epoch, VolumeConfiguration> active_;
   std::map<Epoch, std::set<NodeId>> started_;  // who has acknowledged records of the epoch in it
   RecordIndex acknowledged_, seen_;
+  // Of the loss that was accepted last: where the history ends that is left, and what was adopted behind.
+  RecordIndex leftAfterLoss_;
+  std::map<uint64_t, Hash128> adopted_;
   uint64_t reads_ = 0;
   std::shared_ptr<std::vector<std::string>> findings_;
 };

@@ -1,5 +1,7 @@
 #include "sim_cluster.h"
 
+#include "quorum.h"
+
 #include <kj/debug.h>
 
 #include <algorithm>
@@ -10,10 +12,11 @@ namespace packmoor::replicator {
 // ---- One node --------------------------------------------------------------------------------
 
 SimNode::Life::Life(SimCluster& cluster, SimNode& node, uint64_t seed)
-    : sim(cluster.loop(), node.storage_, seed) {}
+    : sim(cluster.loop(), *node.storage_, seed) {}
 
 SimNode::SimNode(SimCluster& cluster, NodeId id, uint64_t seed)
-    : cluster_(cluster), id_(std::move(id)), seed_(seed), storage_(seed) {
+    : cluster_(cluster), id_(std::move(id)), seed_(seed),
+      storage_(std::make_unique<kernelio::SimStorage>(seed)) {
   slowDisk(0 * kj::SECONDS);
 }
 
@@ -26,7 +29,7 @@ void SimNode::slowDisk(kj::Duration write) {
   timing.syncMin = 100 * kj::MICROSECONDS;
   timing.syncMax = 1000 * kj::MICROSECONDS;
   if (write > 0 * kj::SECONDS) timing.writeMin = timing.writeMax = write;
-  storage_.setTiming(timing);
+  storage_->setTiming(timing);
 }
 
 SimNode::~SimNode() noexcept(false) { stop(); }
@@ -114,9 +117,17 @@ void SimNode::stop() {
 }
 
 void SimNode::losePower() {
-  storage_.cutPower();
+  storage_->cutPower();
   stop();
-  storage_.crash();
+  storage_->crash();
+}
+
+void SimNode::replaceDisk() {
+  KJ_REQUIRE(life_ == nullptr, "it runs", id_);
+  storage_ = std::make_unique<kernelio::SimStorage>(seed_ + ++lives_);
+  slowDisk(0 * kj::SECONDS);
+  disk = KvDisk();
+  otherDisks.clear();
 }
 
 bool SimNode::hasVolume(kj::StringPtr name) {
@@ -260,6 +271,20 @@ TxnId SimCluster::newTxn() {
 void SimCluster::remember(TxnId txn, RecordIndex index, std::string operation) {
   acknowledged_.push_back(Acknowledged{txn, index, std::move(operation)});
   network_.trace(0xac, index.value);
+}
+
+LossOrder SimCluster::lossOrder(const std::vector<size_t>& kept) {
+  const VolumeRecord& record = coordinator_.volumes.at("main");
+  LossOrder order;
+  order.revision = record.revision;
+  for (size_t node : kept) order.kept.push_back({nodes_[node]->id(), nodes_[node]->journalId()});
+  for (const MemberIdentity& member : configurationToFence(record).members) {
+    const bool isKept = std::find(order.kept.begin(), order.kept.end(), member) != order.kept.end();
+    if (!isKept) order.ignored.push_back(member);
+  }
+  order.by = "user id 0";
+  order.what = "what they held";
+  return order;
 }
 
 void SimCluster::giveUp(RecordIndex index) {

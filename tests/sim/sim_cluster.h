@@ -55,11 +55,13 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   void boot();                   // starts when it is down; a start that fails is a finding
   void stop();                   // the process dies; the disk keeps what was written
   void losePower();              // and what was not durable may be gone
+  // Down. It starts again on an empty disk, with another journal.
+  void replaceDisk();
   Replicator& replicator() { return *life_->replicator; }
   ExtentStore& extents() { return *life_->extents; }
   Journal& journal() { return *life_->journal; }
   const RecoveryReport& recovered() const { return life_->report; }
-  kernelio::SimStorage& storage() { return storage_; }
+  kernelio::SimStorage& storage() { return *storage_; }
   // Each write takes so long; 0: as usual.
   void slowDisk(kj::Duration write);
   kernelio::Env& env() { return life_->sim.env(); }
@@ -100,7 +102,7 @@ class SimNode final : private kj::TaskSet::ErrorHandler {
   const uint64_t seed_;
   uint64_t lives_ = 0;
   Uuid journalId_;
-  kernelio::SimStorage storage_;
+  std::unique_ptr<kernelio::SimStorage> storage_;
   std::unique_ptr<Life> life_;
   bool dying_ = false;           // a journal write failed: invariant 9
   kj::Promise<void> starting_ = nullptr;
@@ -157,13 +159,14 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
     return loop_.wait(read(node, key).promise());
   }
 
-  // Runs until `condition` holds; a test failure after the time.
+  // Runs until `condition` holds; a test failure after the time, which begins so.
+  static constexpr const char* kNotReached = "not reached in time: ";
   template <typename Condition>
   void until(Condition condition, int64_t timeoutMs, const char* what) {
     const int64_t deadline = nowMs() + timeoutMs;
     while (!condition()) {
       if (nowMs() >= deadline) {
-        failed(std::string("not reached in time: ") + what + describe());
+        failed(std::string(kNotReached) + what + describe());
         throw std::runtime_error(what);
       }
       loop_.runFor(1 * kj::MILLISECONDS);
@@ -180,6 +183,8 @@ class SimCluster final : private kj::TaskSet::ErrorHandler {
 
   const std::vector<Acknowledged>& acknowledged() const { return acknowledged_; }
   void remember(TxnId txn, RecordIndex index, std::string operation);
+  // As packmoorctl orders it: for the record as it is, without the counted members that are not kept.
+  LossOrder lossOrder(const std::vector<size_t>& kept);
   // An operator accepted that what was acknowledged above `index` so far is lost.
   void giveUp(RecordIndex index);
   const uint64_t seed_;

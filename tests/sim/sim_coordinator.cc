@@ -29,7 +29,9 @@ bool SimCoordinator::goBack() {
   volumes = copy_->volumes;
   revision_ = copy_->revision;
   // It is another cluster now, by its id, for whoever knew the one before.
-  for (const auto& [node, registration] : nodes) doubting.insert(node);
+  for (const auto& [node, registration] : nodes) {
+    if (!unnoticed) doubting.insert(node);
+  }
   changed();
   return true;
 }

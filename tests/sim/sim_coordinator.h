@@ -23,6 +23,7 @@ class SimCoordinator final {
 
   void cutOff(const NodeId& node) { cutOff_.insert(node); }
   void heal() { cutOff_.clear(); }
+  bool unnoticed = false;           // the fault coordinator-restored: nobody sees that it has gone back
   std::set<NodeId> doubting;        // nodes that take it for another one than they know (rule 18)
   // Goes back to a copy that was made of it. Nodes that have asked it before doubt it from then on, until
   // an operator has accepted it, by which it has what it had last.

@@ -58,6 +58,10 @@ class SimNetwork final : private kj::TaskSet::ErrorHandler {
   void detach(const NodeId& node);     // a crash: calls that it was serving end
   bool isUp(const NodeId& node) const { return nodes_.count(node) > 0; }
   void cut(const NodeId& from, const NodeId& to) { cuts_.insert({from, to}); }
+  void uncut(const NodeId& from, const NodeId& to) {
+    cuts_.erase({from, to});
+    changed_.notify();
+  }
   // A node came or went, or links healed.
   kj::Promise<void> whenChanged() { return changed_.wait(); }
   void isolate(const NodeId& node, const std::vector<NodeId>& others);

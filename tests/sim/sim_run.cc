@@ -1,6 +1,7 @@
 #include "sim_run.h"
 
 #include "replicator/outcome.h"
+#include "scenario.h"
 #include "sim_clients.h"
 #include "sim_pushers.h"
 #include "sim_storm.h"
@@ -111,6 +112,7 @@ class Run {
     cluster_.story = options.story;
     cluster_.journal = setting.journal;
     cluster_.kvOptions.horizon = kHorizon;
+    cluster_.coordinator().unnoticed = options.unnoticedRestore;
     cluster_.kvOptions.kept = options.expireEarly ? 3 : kHorizon;
   }
   ~Run() {
@@ -316,6 +318,7 @@ class Run {
 }  // namespace
 
 SimRunResult simRun(const SimRunOptions& options) {
+  if (!options.scenario.empty()) return runScenario(options);
   return Run(options, settingOf(options.seed)).go();
 }
 

@@ -23,7 +23,9 @@ struct SimRunResult {
 
 struct SimRunOptions {
   uint64_t seed = 1;
+  std::string scenario;                 // the path of a script, which is run instead of a seed
   bool expireEarly = false;             // the planted fault of the state machine
+  bool unnoticedRestore = false;        // and of the coordinator
   std::function<void(const std::string&)> story;  // told what happens, when set
 };
 

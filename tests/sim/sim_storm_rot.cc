@@ -3,46 +3,17 @@
 
 #include "replicator/journal_format.h"
 #include "replicator/outcome.h"
+#include "sim_rot.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstring>
 
 namespace packmoor::replicator {
 
 namespace {
 
-constexpr size_t kSegmentsMax = 64;     // that are looked for
 // Of the batches in a journal: those that may rot, from the end, and the newest, which may not: what
 // shows that a batch is not a torn end are batches behind it, and the marker, which comes late.
 constexpr size_t kLast = 80, kNewest = 5;
-
-struct Frame {
-  std::string path;
-  uint64_t at, bytes;
-};
-
-std::map<uint64_t, Frame> framesOf(const kernelio::SimStorage& storage) {
-  std::map<uint64_t, Frame> frames;  // by sequence
-  for (size_t n = 0; n < kSegmentsMax; ++n) {
-    char path[40];
-    std::snprintf(path, sizeof path, "journal/segment-%06zu", n);
-    auto content = storage.content(path);
-    KJ_IF_MAYBE(bytes, content) {
-      for (uint64_t at = 0; at + sizeof(format::FrameHeader) <= bytes->size();
-           at += format::kFrameAlignment) {
-        format::FrameHeader header;
-        std::memcpy(&header, bytes->begin() + at, sizeof header);
-        if (header.magic != format::kFrameMagic ||
-            header.bodyBytes > bytes->size() - at - sizeof header) {
-          continue;
-        }
-        frames[header.batchSequence] = {path, at, sizeof header + header.bodyBytes};
-      }
-    }
-  }
-  return frames;
-}
 
 }  // namespace
 
@@ -89,7 +60,7 @@ bool SimStorm::mayRot() {
 bool SimStorm::rotJournal(size_t n) {
   SimNode& node = cluster_.node(n);
   if (!node.idle()) node.stop();
-  auto frames = framesOf(node.storage());
+  auto frames = journalFrames(node.storage());
   if (frames.size() < 2 * kNewest) {
     restartSoon(n, 60);
     return false;
@@ -100,7 +71,7 @@ bool SimStorm::rotJournal(size_t n) {
        std::to_string(back) + "th from its end");
   auto place = std::prev(frames.end(), static_cast<ptrdiff_t>(back));
   for (size_t i = 0; i < batches; ++i, ++place) {
-    const Frame& frame = place->second;
+    const JournalFrame& frame = place->second;
     const bool header = random_.chance(300'000);
     const uint64_t at = random_.below(header ? sizeof(format::FrameHeader) : frame.bytes);
     node.storage().rot(frame.path.c_str(), frame.at + at, 1);

@@ -4,7 +4,6 @@
 #include "sim_load.h"
 
 #include "kernelio/check.h"
-#include "quorum.h"
 #include "replicator/outcome.h"
 
 #include <gmock/gmock.h>
@@ -15,23 +14,6 @@ namespace {
 using testing::HasSubstr;
 
 const VolumeRecord& record(SimCluster& cluster) { return cluster.coordinator().volumes.at("main"); }
-
-// As packmoorctl orders it: for the record as it is, without the counted members that are not named.
-LossOrder orderFor(SimCluster& cluster, std::vector<size_t> kept) {
-  const VolumeConfiguration last = configurationToFence(record(cluster));
-  LossOrder order;
-  order.revision = record(cluster).revision;
-  for (size_t node : kept) {
-    order.kept.push_back({cluster.node(node).id(), cluster.node(node).journalId()});
-  }
-  for (const MemberIdentity& member : last.members) {
-    const bool isKept = std::find(order.kept.begin(), order.kept.end(), member) != order.kept.end();
-    if (!isKept) order.ignored.push_back(member);
-  }
-  order.by = "user id 0";
-  order.what = "what they held";
-  return order;
-}
 
 // Empty: it was accepted.
 std::string accept(SimCluster& cluster, size_t node, LossOrder order) {
@@ -75,7 +57,7 @@ TEST(VolumeLossTest, TheOldPartnerLeadsOnlyByOrderAndTheSurvivorThatReturnsIsDiv
   EXPECT_THAT(consent, HasSubstr("missing: b"));
   EXPECT_THAT(consent, HasSubstr("accept-loss main"));
 
-  ASSERT_EQ(accept(cluster, 0, orderFor(cluster, {0})), "");
+  ASSERT_EQ(accept(cluster, 0, cluster.lossOrder({0})), "");
   EXPECT_EQ(cluster.primary(), &cluster.node(0));
   EXPECT_EQ(cluster.get(0, "k"), "both");
   EXPECT_EQ(cluster.get(0, "only"), "-");
@@ -106,14 +88,14 @@ TEST(VolumeLossTest, TheOldPartnerLeadsOnlyByOrderAndTheSurvivorThatReturnsIsDiv
   cluster.node(0).losePower();
   cluster.loop().runFor(20 * kj::SECONDS);
   EXPECT_EQ(cluster.primary(), nullptr);
-  EXPECT_THAT(accept(cluster, 1, orderFor(cluster, {1})), HasSubstr("accepted loss"));
+  EXPECT_THAT(accept(cluster, 1, cluster.lossOrder({1})), HasSubstr("accepted loss"));
   EXPECT_EQ(record(cluster).losses.size(), 1u);
 }
 
 TEST(VolumeLossTest, ADivergedMemberThatIsDiscardedFollowsAndIsCountedAgain) {
   SimCluster cluster(701, 2);
   loseSurvivor(cluster);
-  ASSERT_EQ(accept(cluster, 0, orderFor(cluster, {0})), "");
+  ASSERT_EQ(accept(cluster, 0, cluster.lossOrder({0})), "");
   cluster.put(0, "k", "after");
   start(cluster, 1);
   cluster.until([&]() { return !diverged(cluster, 1).empty(); }, 5000, "b finds out");
@@ -144,7 +126,7 @@ TEST(VolumeLossTest, ADiscardThatIsCutOffByACrashLeavesTheMemberDivergedOrEmpty)
   for (uint64_t seed = 710; seed < 716; ++seed) {
     SimCluster cluster(seed, 2);
     loseSurvivor(cluster);
-    ASSERT_EQ(accept(cluster, 0, orderFor(cluster, {0})), "");
+    ASSERT_EQ(accept(cluster, 0, cluster.lossOrder({0})), "");
     cluster.put(0, "k", "after");
     start(cluster, 1);
     cluster.until([&]() { return !diverged(cluster, 1).empty(); }, 5000, "b finds out");
@@ -174,7 +156,7 @@ TEST(VolumeLossTest, OneOfThreeGoesOnAndTheOthersThatReturnDoNotCount) {
   cluster.network().heal();
   cluster.loop().runFor(5 * kj::SECONDS);
   EXPECT_THAT(cluster.node(2).volume().status().noConsent, HasSubstr("missing: a, b"));
-  ASSERT_EQ(accept(cluster, 2, orderFor(cluster, {2})), "");
+  ASSERT_EQ(accept(cluster, 2, cluster.lossOrder({2})), "");
   EXPECT_EQ(cluster.get(2, "k"), "all");
   EXPECT_EQ(record(cluster).current.writeQuorum, 1u);
   cluster.put(2, "k", "after");
@@ -199,7 +181,7 @@ TEST(VolumeLossTest, AMemberThatWasLeftOutAndHoldsNothingElseComesBackByItself) 
   cluster.loop().runFor(1 * kj::SECONDS);
   cluster.node(0).losePower();
   start(cluster, 0);
-  ASSERT_EQ(accept(cluster, 0, orderFor(cluster, {0})), "");
+  ASSERT_EQ(accept(cluster, 0, cluster.lossOrder({0})), "");
   cluster.put(0, "k", "after");
   cluster.startAll();
   cluster.until([&]() {
@@ -230,7 +212,7 @@ TEST(VolumeLossTest, AnAcceptanceThatIsCutOffAnywhereLosesNothingWhenAllReturn) 
       if (left-- != 0) return;
       cluster.tasks().add(kj::evalLater([&cluster]() { cluster.node(2).losePower(); }));
     };
-    auto order = orderFor(cluster, {2});
+    auto order = cluster.lossOrder({2});
     auto accepted = cluster.node(2).front(cluster.node(2).volume().acceptLoss(kj::mv(order)));
     auto outcome = cluster.loop().wait(outcomeOf(kj::mv(accepted)));
     (void)outcome;
@@ -253,7 +235,7 @@ TEST(VolumeLossTest, AnOrderForAVolumeThatHasChangedSinceIsRefused) {
   cluster.begin(2);
   cluster.put(0, "k", "all");
   cluster.settle();
-  const LossOrder old = orderFor(cluster, {2});
+  const LossOrder old = cluster.lossOrder({2});
   EXPECT_THAT(accept(cluster, 2, old), HasSubstr("has a primary"));
   cluster.node(0).losePower();
   cluster.awaitPrimary();
@@ -276,7 +258,7 @@ TEST(VolumeLossTest, NothingIsAcceptedWhenOneThatIsKeptDoesNotAnswer) {
   cluster.settle();
   for (size_t lost : {0, 1, 2}) cluster.node(lost).losePower();
   cluster.loop().runFor(3 * kj::SECONDS);
-  auto order = orderFor(cluster, {3, 4});
+  auto order = cluster.lossOrder({3, 4});
   cluster.node(4).losePower();
   EXPECT_THAT(accept(cluster, 3, order), HasSubstr("did not answer"));
   EXPECT_TRUE(record(cluster).losses.empty());
@@ -300,7 +282,7 @@ TEST(VolumeLossTest, AnAsyncStandbyGoesOnWithoutTheCountedMembers) {
   cluster.loop().runFor(10 * kj::SECONDS);
   ASSERT_EQ(cluster.primary(), nullptr);
   EXPECT_THAT(cluster.node(2).volume().status().noConsent, HasSubstr("missing: a, b"));
-  ASSERT_EQ(accept(cluster, 2, orderFor(cluster, {2})), "");
+  ASSERT_EQ(accept(cluster, 2, cluster.lossOrder({2})), "");
   EXPECT_EQ(cluster.get(2, "k"), "v");
   cluster.put(2, "k", "after");
   EXPECT_EQ(record(cluster).current.members.size(), 1u);
