@@ -55,6 +55,9 @@ class GitNodeImpl final : public GitNode {
   kj::Promise<Changed> deleteRepository(std::string name) override {
     return remove(std::move(name));
   }
+  kj::Promise<Changed> setRepository(std::string name, Settings changes) override {
+    return set(std::move(name), std::move(changes));
+  }
   kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                             size_t limit) override;
   uint64_t repositoryCount() override;
@@ -81,6 +84,7 @@ class GitNodeImpl final : public GitNode {
   Co<Changed> create(std::string name, std::string volume, std::string head,
                      std::string description);
   Co<Changed> remove(std::string name);
+  Co<Changed> set(std::string name, Settings changes);
   Co<Pruned> prune(PruneRequest request);
 
   kernelio::Env& env_;
@@ -112,6 +116,7 @@ PushOutcome outcomeOf(const ApplyResult& result, const PushTransaction& transact
     ref.name = transaction.updates[i].name;
     if (i < result.refProblems.size()) {
       ref.problem = result.refProblems[i];
+      if (i < result.refDetails.size()) ref.detail = result.refDetails[i];
     } else if (result.status != ApplyResult::Status::kDone) {
       ref.problem = result.message;
     }
@@ -290,6 +295,52 @@ Co<GitNode::Changed> GitNodeImpl::remove(std::string name) {
       const ApplyResult result = decodeResult(answer.result);
       if (result.status == ApplyResult::Status::kDone) {
         changed.index = answer.index;
+        co_return kj::mv(changed);
+      }
+    }
+  }
+  co_return problem(RepositoryProblem::kNotFound,
+                    "there is no repository with the name " + quoted(name));
+}
+
+Co<GitNode::Changed> GitNodeImpl::set(std::string name, Settings changes) {
+  if (changes.empty() || changes.size() > kSettingsMax) {
+    co_return problem(RepositoryProblem::kBadSetting,
+                      changes.empty() ? "no setting is given" : "too many settings at once");
+  }
+  for (Setting& change : changes) {
+    if (auto wrong = normalizeSetting(change)) {
+      co_return problem(RepositoryProblem::kBadSetting, *wrong);
+    }
+  }
+  auto finding = viewOf(name, true);
+  auto found = co_await kj::mv(finding);
+  auto holder = volumeWith(name);
+  KJ_IF_MAYBE(view, found) {
+    KJ_IF_MAYBE(volume, holder) {
+      RepositorySetRecord record;
+      record.txn = makeTxnId(env_.random, (*view)->index());
+      record.repository = (*view)->info().id;
+      record.name = name;
+      record.changes = std::move(changes);
+      record.timeMs = env_.clock.nowMs();
+      found = nullptr;  // the snapshot is not needed while waiting
+      replicator::Proposal proposal;
+      proposal.txn = record.txn;
+      proposal.kind = kRepositorySet;
+      proposal.payload = encodeRepositorySet(record);
+      auto proposed = volume->propose(kj::mv(proposal));
+      auto answer = co_await kj::mv(proposed);
+      const ApplyResult result = decodeResult(answer.result);
+      if (result.status == ApplyResult::Status::kRefused) {
+        co_return problem(RepositoryProblem::kBadSetting, result.message);
+      }
+      if (result.status == ApplyResult::Status::kDone) {
+        co_await volume->whenApplied(answer.index);  // so that this node shows it at once
+        Changed changed;
+        changed.index = answer.index;
+        auto row = findRepository(*machineOf(*volume).snapshot(), record.repository);
+        if (row.has_value()) changed.info = std::move(row->info);
         co_return kj::mv(changed);
       }
     }

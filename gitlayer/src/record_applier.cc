@@ -23,6 +23,20 @@ kj::Array<const kj::byte> copyOf(std::string_view text) {
   return kj::heapArray<const kj::byte>(bytes.begin(), bytes.size());
 }
 
+// By key, each key once.
+void changeSetting(Settings& settings, const Setting& change) {
+  auto at = std::lower_bound(settings.begin(), settings.end(), change.key,
+                             [](const Setting& a, const std::string& key) { return a.key < key; });
+  const bool known = at != settings.end() && at->key == change.key;
+  if (change.values.empty()) {
+    if (known) settings.erase(at);
+  } else if (known) {
+    at->values = change.values;
+  } else {
+    settings.insert(at, change);
+  }
+}
+
 }  // namespace
 
 bool isBeyondHorizon(const replicator::TxnId& id, uint64_t index) {
@@ -83,6 +97,10 @@ ApplyResult pruneVerdict(const replicator::PruneGuard* guard, const PruneRecord&
   return {};
 }
 
+bool mustVerifyAgain(const replicator::PruneGuard& guard, uint64_t lastSettings, uint64_t verifiedAt) {
+  return guard.mustVerifyAgain(replicator::RecordIndex(verifiedAt)) || lastSettings > verifiedAt;
+}
+
 kj::Array<const kj::byte> RecordApplier::apply(const replicator::Record& record,
                                                const std::vector<ObjectId>& settled) {
   const uint64_t index = record.index.value;
@@ -108,6 +126,7 @@ ApplyResult RecordApplier::applyKind(const replicator::Record& record,
   if (record.kind == kRefTransaction) return refTransaction(record);
   if (record.kind == kRepositoryCreate) return repositoryCreate(record);
   if (record.kind == kRepositoryDelete) return repositoryDelete(record);
+  if (record.kind == kRepositorySet) return repositorySet(record);
   if (record.kind == kVerify) return {};
   if (record.kind == kSettle) return settle(record, settled);
   if (record.kind == kPrune) return prune(record);
@@ -125,13 +144,14 @@ ApplyResult RecordApplier::refTransaction(const replicator::Record& record) {
     return refused(ApplyResult::Status::kNotFound, "the repository was deleted");
   }
   RepositoryRow& row = *found;
-  if (row.pruneGuard().mustVerifyAgain(replicator::RecordIndex(txn.verifiedAt))) {
+  if (mustVerifyAgain(row.pruneGuard(), row.lastSettings, txn.verifiedAt)) {
     return refused(ApplyResult::Status::kVerifyAgain, kVerifyAgainText);
   }
   const RefDecision decision = decideRefs(
       StateRefs(draft_, txn.repository, row.statistics.refs == 0), txn.updates, txn.atomic);
   ApplyResult result;
   result.refProblems = decision.problems;
+  result.refDetails = decision.details;
   if (decision.done == 0 && !txn.updates.empty()) {
     result.status = ApplyResult::Status::kRefused;
     return result;
@@ -256,6 +276,32 @@ ApplyResult RecordApplier::repositoryDelete(const replicator::Record& record) {
   }
   effects_.hotChanged.erase(id);
   effects_.repositoriesDeleted.push_back(id);
+  return {};
+}
+
+ApplyResult RecordApplier::repositorySet(const replicator::Record& record) {
+  const RepositorySetRecord set = decodeRepositorySet(record.payload);
+  auto row = findRepository(draft_, set.repository);
+  if (!row.has_value()) {
+    return refused(ApplyResult::Status::kNotFound, "the repository was deleted");
+  }
+  Settings& stored = row->info.settings.stored;
+  for (const Setting& change : set.changes) {
+    const std::string value = change.values.empty() ? std::string() : change.values.front();
+    if (change.key == kHeadSetting) {
+      row->info.head = value.empty() ? RepositoryInfo().head : value;
+    } else if (change.key == kDescriptionSetting) {
+      row->info.description = value;
+    } else {
+      changeSetting(stored, change);
+    }
+  }
+  if (stored.size() > kSettingsMax) {
+    return refused(ApplyResult::Status::kRefused, "a repository has at most " +
+                                                      std::to_string(kSettingsMax) + " settings");
+  }
+  row->lastSettings = record.index.value;
+  draft_.put(repositoryKey(set.repository), row->encode());
   return {};
 }
 

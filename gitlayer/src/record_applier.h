@@ -52,7 +52,10 @@ ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle);
 
 // Whether a prune counts (rule 21), and why not. `guard`: of its repository, nullptr when that is gone.
 ApplyResult pruneVerdict(const replicator::PruneGuard* guard, const PruneRecord& prune);
-constexpr const char* kVerifyAgainText = "objects were pruned since the check";
+// Whether a push that was checked at `verifiedAt` must be checked again: what it rests on may have been
+// pruned since (rule 21), or it was judged by other settings.
+bool mustVerifyAgain(const replicator::PruneGuard& guard, uint64_t lastSettings, uint64_t verifiedAt);
+constexpr const char* kVerifyAgainText = "objects were pruned, or settings changed, since the check";
 
 class RecordApplier {
  public:
@@ -75,6 +78,7 @@ class RecordApplier {
                  RepositoryRow& row);
   ApplyResult repositoryCreate(const replicator::Record& record);
   ApplyResult repositoryDelete(const replicator::Record& record);
+  ApplyResult repositorySet(const replicator::Record& record);
   ApplyResult settle(const replicator::Record& record, const std::vector<ObjectId>& settled);
   ApplyResult prune(const replicator::Record& record);
   void expireResults(uint64_t index);

@@ -16,6 +16,7 @@ static_assert(static_cast<int>(kRepositoryDelete) == pb::REPOSITORY_DELETE);
 static_assert(static_cast<int>(kSettle) == pb::SETTLE);
 static_assert(static_cast<int>(kVerify) == pb::VERIFY);
 static_assert(static_cast<int>(kPrune) == pb::PRUNE);
+static_assert(static_cast<int>(kRepositorySet) == pb::REPOSITORY_SET);
 static_assert(kPruneObjectsMax * kOidBytes + kPrunePacksMax * sizeof(replicator::Uuid) + 1024 <
               replicator::kRecordPayloadBytesMax);
 
@@ -28,7 +29,8 @@ constexpr uint32_t kUpdateName = 1, kUpdateOld = 2, kUpdateNew = 3, kUpdatePeele
 constexpr uint32_t kHotId = 1, kHotType = 2, kHotSize = 3, kHotDeflated = 4;
 constexpr uint32_t kPackPack = 1, kPackIndex = 2, kPackBytes = 3, kPackObjects = 4;
 constexpr uint32_t kTxn = 1, kRepository = 2, kUpdates = 3, kObjects = 4, kPack = 5,
-                   kVerifiedAt = 6, kAtomic = 7, kPrincipal = 8, kTime = 9, kPushOptions = 10;
+                   kVerifiedAt = 6, kAtomic = 7, kPrincipal = 8, kTime = 9, kPushOptions = 10,
+                   kClient = 11;
 }  // namespace field
 
 ObjectId oidField(std::string_view bytes) {
@@ -168,6 +170,7 @@ void writeTransaction(Sink& sink, const RepositoryId& repository, const PushTran
       sink.element(field::kPushOptions, option);
     }
   }
+  sink.bytes(field::kClient, push.client);
 }
 
 template <typename Message>
@@ -216,7 +219,9 @@ RefTransactionView decodeRefTransaction(kj::ArrayPtr<const kj::byte> payload) {
       case field::kAtomic: result.atomic = f.asNumber() != 0; break;
       case field::kPrincipal: result.principal = f.asBytes(); break;
       case field::kTime: result.timeMs = static_cast<int64_t>(f.asNumber()); break;
-      default: break;  // push options are for hooks; they are kept in the record only
+      case field::kPushOptions: result.pushOptions.push_back(f.asBytes()); break;
+      case field::kClient: result.client = f.asBytes(); break;
+      default: break;
     }
   }
   KJ_REQUIRE(!result.repository.isNull(), "malformed record: no repository");
@@ -278,6 +283,44 @@ kj::Array<const kj::byte> encodeRepositoryDelete(const RepositoryDeleteRecord& r
   message.set_txn(pbBytes(record.txn));
   message.set_repository(pbBytes(record.repository));
   message.set_name(record.name);
+  message.set_time_ms(record.timeMs);
+  message.set_principal(record.principal);
+  return serialize(message);
+}
+
+RepositorySetRecord decodeRepositorySet(kj::ArrayPtr<const kj::byte> payload) {
+  auto message = parse<pb::RepositorySet>(payload, "set of a repository");
+  RepositorySetRecord record;
+  record.txn = uuidField(message.txn());
+  record.repository = uuidField(message.repository());
+  record.name = message.name();
+  for (const auto& change : message.changes()) {
+    KJ_REQUIRE(!change.key().empty() && change.key().size() <= kSettingKeyBytesMax &&
+                   static_cast<size_t>(change.values_size()) <= kSettingValuesMax,
+               "malformed record: setting");
+    record.changes.push_back({change.key(), {change.values().begin(), change.values().end()}});
+    for (const auto& value : change.values()) {
+      KJ_REQUIRE(value.size() <= kSettingValueBytesMax, "malformed record: value of a setting");
+    }
+  }
+  record.timeMs = message.time_ms();
+  record.principal = message.principal();
+  KJ_REQUIRE(!record.repository.isNull() && !record.changes.empty() &&
+                 record.changes.size() <= kSettingsMax,
+             "malformed record: set of a repository");
+  return record;
+}
+
+kj::Array<const kj::byte> encodeRepositorySet(const RepositorySetRecord& record) {
+  pb::RepositorySet message;
+  message.set_txn(pbBytes(record.txn));
+  message.set_repository(pbBytes(record.repository));
+  message.set_name(record.name);
+  for (const Setting& setting : record.changes) {
+    pb::SettingChange& change = *message.add_changes();
+    change.set_key(setting.key);
+    for (const std::string& value : setting.values) change.add_values(value);
+  }
   message.set_time_ms(record.timeMs);
   message.set_principal(record.principal);
   return serialize(message);
@@ -368,6 +411,7 @@ kj::Array<const kj::byte> encodeResult(const ApplyResult& result) {
   message.set_status(static_cast<pb::Result::Status>(result.status));
   message.set_message(result.message);
   for (const auto& problem : result.refProblems) message.add_ref_problems(problem);
+  for (const auto& detail : result.refDetails) message.add_ref_details(detail);
   return serialize(message);
 }
 
@@ -379,6 +423,7 @@ ApplyResult decodeResult(kj::ArrayPtr<const kj::byte> bytes) {
   result.status = static_cast<ApplyResult::Status>(message.status());
   result.message = message.message();
   for (const auto& problem : message.ref_problems()) result.refProblems.push_back(problem);
+  for (const auto& detail : message.ref_details()) result.refDetails.push_back(detail);
   return result;
 }
 

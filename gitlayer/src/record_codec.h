@@ -23,6 +23,7 @@ constexpr replicator::RecordKind kRepositoryDelete{18};
 constexpr replicator::RecordKind kSettle{19};
 constexpr replicator::RecordKind kVerify{20};
 constexpr replicator::RecordKind kPrune{21};
+constexpr replicator::RecordKind kRepositorySet{22};
 
 struct RefUpdateView {
   std::string_view name;
@@ -45,8 +46,9 @@ struct RefTransactionView {
   std::optional<PackExtents> pack;
   uint64_t verifiedAt = 0;
   bool atomic = false;
-  std::string_view principal;
+  std::string_view principal, client;
   int64_t timeMs = 0;
+  std::vector<std::string_view> pushOptions;
 };
 
 RefTransactionView decodeRefTransaction(kj::ArrayPtr<const kj::byte> payload);
@@ -72,6 +74,17 @@ struct RepositoryDeleteRecord {
 };
 RepositoryDeleteRecord decodeRepositoryDelete(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<const kj::byte> encodeRepositoryDelete(const RepositoryDeleteRecord& record);
+
+struct RepositorySetRecord {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  std::string name;
+  Settings changes;
+  int64_t timeMs = 0;
+  std::string principal;
+};
+RepositorySetRecord decodeRepositorySet(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeRepositorySet(const RepositorySetRecord& record);
 
 struct SettleRecord {
   replicator::TxnId txn;
@@ -110,6 +123,7 @@ struct ApplyResult {
   Status status = Status::kDone;
   std::string message;
   std::vector<std::string> refProblems;  // empty: all done; else one per update
+  std::vector<std::string> refDetails;   // of refProblems, for people; empty: none
 };
 kj::Array<const kj::byte> encodeResult(const ApplyResult& result);
 ApplyResult decodeResult(kj::ArrayPtr<const kj::byte> bytes);

@@ -19,6 +19,8 @@ RecordSummary ofPush(const replicator::Record& record) {
         {std::string(update.name), update.oldId, update.newId, update.peeled, update.forward});
   }
   summary.principal = std::string(push.principal);
+  summary.client = std::string(push.client);
+  summary.pushOptions.assign(push.pushOptions.begin(), push.pushOptions.end());
   summary.timeMs = push.timeMs;
   return summary;
 }
@@ -45,6 +47,8 @@ RecordSummary read(const replicator::Record& record) {
     return ofRepository("repository created", decodeRepositoryCreate(record.payload));
   } else if (record.kind == kRepositoryDelete) {
     return ofRepository("repository deleted", decodeRepositoryDelete(record.payload));
+  } else if (record.kind == kRepositorySet) {
+    return ofRepository("repository set", decodeRepositorySet(record.payload));
   } else if (record.kind == kSettle) {
     summary.what = "objects settled";
     summary.repository = decodeSettle(record.payload).repository;

@@ -6,10 +6,8 @@ namespace packmoor::gitlayer {
 
 namespace {
 
-// git's words in report-status, as its client shows them.
-constexpr const char* kLostUpdate = "failed to update ref";
-constexpr const char* kExists = "reference already exists";
-constexpr const char* kAtomic = "atomic push failure";
+// git's words in report-status, as its client shows them; why stands in the details.
+constexpr const char* kNotUpdated = "failed to update ref";
 
 std::string quoted(std::string_view name) { return "'" + std::string(name) + "'"; }
 
@@ -18,11 +16,11 @@ class Decider {
   Decider(const RefsBefore& before, RefDecision& decision)
       : before_(before), decision_(decision) {}
 
-  // Empty when the update takes effect.
+  // Why the update cannot take effect; empty when it does.
   std::string decide(const RefUpdateView& update) {
     const std::optional<ObjectId> now = current(update.name);
     if (update.oldId.isZero() ? now.has_value() : now != update.oldId) {
-      return update.oldId.isZero() && !update.newId.isZero() ? kExists : kLostUpdate;
+      return lockText(update.name) + mismatchText(update, now);
     }
     if (update.newId.isZero()) {
       if (!now.has_value()) return {};  // there is nothing to delete
@@ -70,9 +68,16 @@ class Decider {
     return found.has_value() ? conflictText(name, *found) : std::string();
   }
 
+  static std::string lockText(std::string_view name) {
+    return "cannot lock ref " + quoted(name) + ": ";
+  }
+  static std::string mismatchText(const RefUpdateView& update, const std::optional<ObjectId>& now) {
+    if (!now.has_value()) return "unable to resolve reference " + quoted(update.name);
+    if (update.oldId.isZero()) return "reference already exists";
+    return kj::str("is at ", *now, " but expected ", update.oldId).cStr();
+  }
   static std::string conflictText(std::string_view name, std::string_view other) {
-    return "cannot lock ref " + quoted(name) + ": " + quoted(other) + " exists; cannot create " +
-           quoted(name);
+    return lockText(name) + quoted(other) + " exists; cannot create " + quoted(name);
   }
 
   const RefsBefore& before_;
@@ -85,20 +90,21 @@ RefDecision decideRefs(const RefsBefore& before, const std::vector<RefUpdateView
                        bool atomic) {
   RefDecision decision;
   Decider decider(before, decision);
+  size_t told = 0;
   for (size_t i = 0; i < updates.size(); ++i) {
-    std::string problem = decider.decide(updates[i]);
-    if (problem.empty()) {
+    std::string detail = decider.decide(updates[i]);
+    if (detail.empty()) {
       ++decision.done;
       continue;
     }
     decision.problems.resize(updates.size());
-    decision.problems[i] = std::move(problem);
+    decision.details.resize(updates.size());
+    decision.problems[i] = kNotUpdated;
+    if (++told <= kRefDetailsMax) decision.details[i] = std::move(detail);
     if (atomic) break;
   }
   if (atomic && !decision.problems.empty()) {
-    for (auto& problem : decision.problems) {
-      if (problem.empty()) problem = kAtomic;
-    }
+    for (auto& problem : decision.problems) problem = kAtomicFailure;
     decision.changes.clear();
     decision.done = 0;
     decision.rewound = false;

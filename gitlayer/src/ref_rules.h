@@ -31,11 +31,16 @@ struct RefChange {
 
 struct RefDecision {
   std::vector<std::string> problems;  // empty: none; else one per update, empty where it is done
+  std::vector<std::string> details;   // as many as problems: more, in git's words, of the first ones
   size_t done = 0;                    // updates that take effect
   std::map<std::string, RefChange, std::less<>> changes;
   // Some ref was deleted or moved other than forward.
   bool rewound = false;
 };
+
+constexpr const char* kAtomicFailure = "atomic transaction failed";
+// Details are kept with the result, so they are bounded.
+constexpr size_t kRefDetailsMax = 100;
 
 // Updates take effect one after the other. Atomic: all or none.
 RefDecision decideRefs(const RefsBefore& before, const std::vector<RefUpdateView>& updates,

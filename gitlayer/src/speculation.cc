@@ -75,6 +75,7 @@ Speculation::Judgement Speculation::judge(const replicator::Proposal& proposal, 
   if (proposal.kind == kRefTransaction) return judgeRefs(proposal, index);
   if (proposal.kind == kRepositoryCreate) return judgeCreate(proposal, index);
   if (proposal.kind == kRepositoryDelete) return judgeDelete(proposal, index);
+  if (proposal.kind == kRepositorySet) return judgeSet(proposal, index);
   if (proposal.kind == kSettle) return judgeSettle(proposal, index);
   if (proposal.kind == kPrune) return judgePrune(proposal, index);
   Judgement judgement;
@@ -105,7 +106,8 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
     }
   }
   auto row = findRepository(state_, txn.repository);
-  if (guardOf(txn.repository, row).mustVerifyAgain(replicator::RecordIndex(txn.verifiedAt))) {
+  if (mustVerifyAgain(guardOf(txn.repository, row), lastSettingsOf(txn.repository, row),
+                      txn.verifiedAt)) {
     judgement.result = refusal(ApplyResult::Status::kVerifyAgain, kVerifyAgainText);
     return judgement;
   }
@@ -116,6 +118,7 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
   if (decision.done == 0 && !txn.updates.empty()) {
     judgement.result.status = ApplyResult::Status::kRefused;
     judgement.result.refProblems = std::move(decision.problems);
+    judgement.result.refDetails = std::move(decision.details);
     return judgement;
   }
   Repository& repository = repositories_[txn.repository];
@@ -182,6 +185,27 @@ Speculation::Judgement Speculation::judgeDelete(const replicator::Proposal& prop
   return judgement;
 }
 
+Speculation::Judgement Speculation::judgeSet(const replicator::Proposal& proposal,
+                                             uint64_t index) {
+  const RepositorySetRecord set = decodeRepositorySet(proposal.payload);
+  Judgement judgement;
+  judgement.repository = set.repository;
+  if (!repositoryExists(set.repository)) {
+    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository was deleted");
+    return judgement;
+  }
+  for (const Setting& change : set.changes) {
+    KJ_REQUIRE(change.key != kHeadSetting || change.values.empty() ||
+                   isValidRefName(change.values.front()),
+               "malformed record: head");
+  }
+  Repository& repository = repositories_[set.repository];
+  repository.lastIndex = repository.setting = index;
+  flights_[index].repository = set.repository;
+  judgement.accepted = true;
+  return judgement;
+}
+
 Speculation::Judgement Speculation::judgeSettle(const replicator::Proposal& proposal,
                                                 uint64_t index) {
   const SettleRecord settle = decodeSettle(proposal.payload);
@@ -237,6 +261,13 @@ replicator::PruneGuard Speculation::guardOf(const RepositoryId& id,
     guard.lastChange = std::max(guard.lastChange, replicator::RecordIndex(known->second.changing));
   }
   return guard;
+}
+
+uint64_t Speculation::lastSettingsOf(const RepositoryId& id,
+                                     const std::optional<RepositoryRow>& row) const {
+  uint64_t last = row.has_value() ? row->lastSettings : 0;
+  auto known = repositories_.find(id);
+  return known == repositories_.end() ? last : std::max(last, known->second.setting);
 }
 
 bool Speculation::repositoryExists(const RepositoryId& id) const {

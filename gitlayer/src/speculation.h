@@ -35,6 +35,7 @@ class Speculation {
     uint64_t settling = 0;    // index of a settle in flight
     uint64_t changing = 0;    // newest transaction or settle in flight
     uint64_t pruning = 0;     // newest prune in flight
+    uint64_t setting = 0;     // newest change of settings in flight
     std::optional<bool> exists;  // created or deleted in flight
     struct Ref {
       uint64_t index = 0;
@@ -62,11 +63,13 @@ class Speculation {
   Judgement judgeRefs(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeCreate(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeDelete(const replicator::Proposal& proposal, uint64_t index);
+  Judgement judgeSet(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSettle(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgePrune(const replicator::Proposal& proposal, uint64_t index);
   // Rule 21, behind everything in flight. `row`: the repository's where it is applied.
   replicator::PruneGuard guardOf(const RepositoryId& id,
                                  const std::optional<RepositoryRow>& row) const;
+  uint64_t lastSettingsOf(const RepositoryId& id, const std::optional<RepositoryRow>& row) const;
   bool repositoryExists(const RepositoryId& id) const;
   uint64_t restsOn(const RepositoryId& id, uint64_t applied) const;
 

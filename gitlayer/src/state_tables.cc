@@ -83,6 +83,12 @@ std::string RepositoryRow::encode() const {
   row.set_last_prune(lastPrune);
   row.set_last_settle(lastSettle);
   row.set_reflog_next(reflogNext);
+  row.set_last_settings(lastSettings);
+  for (const Setting& setting : info.settings.stored) {
+    pb::StoredSetting& stored = *row.add_settings();
+    stored.set_key(setting.key);
+    for (const std::string& value : setting.values) stored.add_values(value);
+  }
   return row.SerializeAsString();
 }
 
@@ -108,6 +114,14 @@ RepositoryRow RepositoryRow::decode(const RepositoryId& id, std::string_view byt
   result.lastPrune = row.last_prune();
   result.lastSettle = row.last_settle();
   result.reflogNext = row.reflog_next();
+  result.lastSettings = row.last_settings();
+  if (row.settings_size() > 0) {
+    Settings stored;
+    for (const auto& setting : row.settings()) {
+      stored.push_back({setting.key(), {setting.values().begin(), setting.values().end()}});
+    }
+    result.info.settings = RepositorySettings::of(std::move(stored));
+  }
   return result;
 }
 

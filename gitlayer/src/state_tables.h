@@ -52,7 +52,7 @@ std::string reflogKey(const RepositoryId& id, uint64_t number);
 struct RepositoryRow {
   RepositoryInfo info;  // id and name included
   RepositoryStatistics statistics;
-  uint64_t lastTransaction = 0, lastPrune = 0, lastSettle = 0, reflogNext = 0;
+  uint64_t lastTransaction = 0, lastPrune = 0, lastSettle = 0, lastSettings = 0, reflogNext = 0;
 
   // Rule 21. A settle counts as a change: it would put into a pack what a prune that does not know of
   // it means to drop, while what those objects name goes.

@@ -28,6 +28,7 @@ struct GitRequest {
                                    // its own behind what the client sends
   ReadPolicy read;                 // of upload-pack
   std::string principal;           // who, for the log; empty: anonymous
+  std::string client;              // the address that it came from, for the log; may be empty
   std::string requestId;           // for log lines
 };
 

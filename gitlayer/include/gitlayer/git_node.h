@@ -52,21 +52,25 @@ struct PushTransaction {
   std::vector<replicator::NodeId> sealedOn;
   replicator::RecordIndex verifiedAt;         // the view's index that connectivity rests on
   bool atomic = false;
-  std::string principal;
+  std::string principal;                      // who, as the front knows it; empty: anonymous
+  std::string client;                         // the address that the push came from, or empty
   std::vector<std::string> pushOptions;
 };
 
 struct RefOutcome {
   std::string name;
   std::string problem;                        // empty: done; else git's wording
+  std::string detail;                         // more, for the person at the terminal; may be empty
 };
 struct PushOutcome {
   replicator::RecordIndex index;              // the push's LSN
   std::vector<RefOutcome> refs;               // one per update, in order
-  bool verifyAgain = false;                   // objects were pruned meanwhile (rule 21)
+  bool verifyAgain = false;                   // objects were pruned (rule 21) or settings changed meanwhile
 };
 
-enum class RepositoryProblem : uint8_t { kNone, kExists, kNotFound, kBadName, kNoVolume, kBusy };
+enum class RepositoryProblem : uint8_t {
+  kNone, kExists, kNotFound, kBadName, kNoVolume, kBusy, kBadSetting
+};
 
 class GitNode {
  public:
@@ -104,6 +108,8 @@ class GitNode {
   virtual kj::Promise<Changed> createRepository(std::string name, std::string volume,
                                                 std::string head, std::string description) = 0;
   virtual kj::Promise<Changed> deleteRepository(std::string name) = 0;
+  // Sets and unsets settings of a repository in one step, HEAD and description among them.
+  virtual kj::Promise<Changed> setRepository(std::string name, Settings changes) = 0;
   // By name, after `after`, at most `limit`.
   virtual kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                                     size_t limit) = 0;

@@ -15,6 +15,8 @@ struct RecordSummary {
   std::string repositoryName;    // where the record has it
   std::vector<RefUpdate> refs;
   std::string principal;         // who, as the front knew it; empty: anonymous
+  std::string client;            // the address that a push came from; may be empty
+  std::vector<std::string> pushOptions;
   int64_t timeMs = 0;            // the front's clock; 0: not told
 };
 

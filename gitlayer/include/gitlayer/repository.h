@@ -6,6 +6,7 @@
 #pragma once
 
 #include "gitlayer/object_source.h"
+#include "gitlayer/repository_settings.h"
 
 #include <replicator/types.h>
 
@@ -38,6 +39,7 @@ struct RepositoryInfo {
   // True while no ref was ever deleted or moved other than forward: then every object of the
   // repository is reachable from its refs, and a clone may be given the packs as they are.
   bool appendOnly = true;
+  RepositorySettings settings;
 };
 
 struct RepositoryStatistics {

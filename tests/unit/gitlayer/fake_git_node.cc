@@ -394,6 +394,9 @@ kj::Promise<GitNode::Changed> FakeGitNode::createRepository(std::string, std::st
 kj::Promise<GitNode::Changed> FakeGitNode::deleteRepository(std::string) {
   KJ_UNIMPLEMENTED("fake");
 }
+kj::Promise<GitNode::Changed> FakeGitNode::setRepository(std::string, Settings) {
+  KJ_UNIMPLEMENTED("fake");
+}
 kj::Promise<std::vector<RepositoryInfo>> FakeGitNode::listRepositories(std::string, size_t) {
   KJ_UNIMPLEMENTED("fake");
 }

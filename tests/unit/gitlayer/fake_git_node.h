@@ -75,6 +75,7 @@ class FakeGitNode final : public GitNode {
   kj::Promise<Changed> createRepository(std::string name, std::string volume, std::string head,
                                         std::string description) override;
   kj::Promise<Changed> deleteRepository(std::string name) override;
+  kj::Promise<Changed> setRepository(std::string name, Settings changes) override;
   kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                             size_t limit) override;
   kj::Promise<Pruned> pruneRepository(PruneRequest request) override;

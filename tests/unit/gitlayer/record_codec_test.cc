@@ -23,6 +23,7 @@ PushTransaction sample() {
   txn.pack = PackExtents{txnId(70), txnId(71), 1ull << 40, 123456};
   txn.verifiedAt = replicator::RecordIndex(77);
   txn.pushOptions = {"ci.skip", "", "x=y"};
+  txn.client = "192.0.2.7";
   return txn;
 }
 
@@ -52,6 +53,7 @@ TEST(RecordCodec, WritesWhatProtobufReads) {
   EXPECT_EQ(message.time_ms(), -5);
   ASSERT_EQ(message.push_options_size(), 3);
   EXPECT_EQ(message.push_options(1), "");
+  EXPECT_EQ(message.client(), "192.0.2.7");
   EXPECT_EQ(message.SerializeAsString(), textOf(payload)) << "the very bytes that protobuf writes";
 }
 
@@ -108,6 +110,7 @@ TEST(RecordCodec, Results) {
   result.status = ApplyResult::Status::kRefused;
   result.message = "no \xff";
   result.refProblems = {"", "failed to update ref"};
+  result.refDetails = {"", "it is at another value"};
   const auto read = decodeResult(encodeResult(result));
   EXPECT_EQ(read.status, result.status);
   EXPECT_EQ(read.message, result.message);

@@ -19,11 +19,15 @@ replicator::RecordRef record(replicator::RecordKind kind, kj::Array<const kj::by
 
 TEST(RecordSummary, APushTellsItsRefsAndWhoMadeIt) {
   auto push = transaction(5, {update("refs/heads/main", 0, 1), update("refs/heads/b", 7, 0)}, true);
+  push.client = "192.0.2.7";
+  push.pushOptions = {"ci.skip"};
   auto summary = summarize(*record(kRefTransaction, encodeRefTransaction(repositoryId(3), push, 9)));
   EXPECT_EQ(summary.what, "push");
   EXPECT_TRUE(summary.write);
   EXPECT_EQ(summary.repository, repositoryId(3));
   EXPECT_EQ(summary.principal, "alice");
+  EXPECT_EQ(summary.client, "192.0.2.7");
+  EXPECT_EQ(summary.pushOptions, std::vector<std::string>{"ci.skip"});
   EXPECT_EQ(summary.timeMs, 9);
   ASSERT_EQ(summary.refs.size(), 2u);
   EXPECT_EQ(summary.refs[0].name, "refs/heads/main");

@@ -1,86 +1,13 @@
 // Goal: records have the effects that they promise, once, the same on every member, also across
 // a crash that forgets everything since the last flush; and what is judged in flight has the
 // outcome that it was judged to have. Method: a log in memory, the simulator's store.
-#include "git_state_machine.h"
-#include "record_codec.h"
-#include "test_log.h"
-
-#include <kernelio/sim_env.h>
-
-#include <gtest/gtest.h>
+#include "state_machine_fixture.h"
 
 namespace packmoor::gitlayer {
 namespace {
 
 using namespace test;
 using Status = ApplyResult::Status;
-
-replicator::VolumeId volumeId() { return repositoryId(99); }
-
-class StateMachineTest : public testing::Test {
- public:
-  ~StateMachineTest() noexcept {}
-
- protected:
-  kernelio::VirtualLoop loop;
-  kernelio::SimStorage storage{7};
-  kj::Own<kernelio::SimEnv> env = kj::heap<kernelio::SimEnv>(loop, storage, 1);
-  LinkedExtents extents;
-  GitOptions options;
-  int settleWanted = 0;
-  kj::Own<PackStore> packs;
-  kj::Own<GitStateMachine> machine;
-  kj::Own<TestLog> log;
-
-  void SetUp() override { start({}); }
-
-  void start(std::vector<replicator::RecordRef> records) {
-    packs = kj::heap<PackStore>(env->env(), extents);
-    machine = kj::heap<GitStateMachine>(env->env(), extents, *packs, options, volumeId(), [this]() { ++settleWanted; });
-    log = kj::heap<TestLog>(*machine);
-    log->records = std::move(records);
-    log->open(loop.waitScope());
-  }
-  // Power is lost: only what was flushed stays. The journal has the records.
-  void crash() {
-    auto records = log->records;
-    log = nullptr;
-    machine = nullptr;
-    packs = nullptr;
-    env = nullptr;
-    storage.cutPower();
-    storage.crash();
-    env = kj::heap<kernelio::SimEnv>(loop, storage, 2);
-    extents.linked.clear();
-    start(std::move(records));
-  }
-
-  ApplyResult submit(const replicator::Proposal& proposal) {
-    return decodeResult(log->submit(proposal, loop.waitScope()).result);
-  }
-  ApplyResult push(PushTransaction transaction) {
-    return submit(pushProposal(1, std::move(transaction)));
-  }
-  kj::Own<RepositoryView> view(const std::string& name = "project") {
-    auto found = machine->view(name);
-    return kj::mv(KJ_ASSERT_NONNULL(found));
-  }
-  uint64_t ref(const std::string& name) {
-    auto found = view()->ref(name);
-    for (uint64_t number = 1; found.has_value() && number < 100; ++number) {
-      if (found->id == oid(number)) return number;
-    }
-    return 0;
-  }
-  std::string dump() {
-    std::string all;
-    machine->snapshot()->scan("", "", [&](std::string_view key, std::string_view value) {
-      all.append(key).append("=").append(value).append("\n");
-      return true;
-    });
-    return all;
-  }
-};
 
 TEST_F(StateMachineTest, CreatesPushesAndReads) {
   EXPECT_EQ(submit(createProposal(1, 1, "project")).status, Status::kDone);
@@ -138,18 +65,26 @@ TEST_F(StateMachineTest, RefusesWhatDoesNotFit) {
   auto problems = [&](uint64_t txn, std::vector<RefUpdate> updates, bool atomic = false) {
     return push(transaction(txn, std::move(updates), atomic)).refProblems;
   };
+  // The one update is refused, and why.
+  auto detail = [&](uint64_t txn, RefUpdate refused) {
+    const auto result = push(transaction(txn, {std::move(refused)}));
+    EXPECT_EQ(result.refProblems, std::vector<std::string>{"failed to update ref"});
+    return result.refDetails.empty() ? "none" : result.refDetails[0];
+  };
   using Problems = std::vector<std::string>;
-  EXPECT_EQ(problems(3, {update("refs/heads/main", 2, 3)}), Problems{"failed to update ref"});
-  EXPECT_EQ(problems(4, {update("refs/heads/main", 0, 3)}), Problems{"reference already exists"});
-  EXPECT_EQ(problems(5, {update("refs/heads/gone", 1, 0)}), Problems{"failed to update ref"});
-  EXPECT_EQ(problems(6, {update("refs/heads/x", 0, 1)}),
-            Problems{"cannot lock ref 'refs/heads/x': 'refs/heads/x/y' exists; cannot create "
-                     "'refs/heads/x'"});
-  EXPECT_EQ(problems(7, {update("refs/heads/main/z", 0, 1)}),
-            Problems{"cannot lock ref 'refs/heads/main/z': 'refs/heads/main' exists; cannot "
-                     "create 'refs/heads/main/z'"});
+  EXPECT_EQ(detail(3, update("refs/heads/main", 2, 3)),
+            kj::str("cannot lock ref 'refs/heads/main': is at ", oid(1), " but expected ", oid(2)).cStr());
+  EXPECT_EQ(detail(4, update("refs/heads/main", 0, 3)),
+            "cannot lock ref 'refs/heads/main': reference already exists");
+  EXPECT_EQ(detail(5, update("refs/heads/gone", 1, 0)),
+            "cannot lock ref 'refs/heads/gone': unable to resolve reference 'refs/heads/gone'");
+  EXPECT_EQ(detail(6, update("refs/heads/x", 0, 1)),
+            "cannot lock ref 'refs/heads/x': 'refs/heads/x/y' exists; cannot create 'refs/heads/x'");
+  EXPECT_EQ(detail(7, update("refs/heads/main/z", 0, 1)),
+            "cannot lock ref 'refs/heads/main/z': 'refs/heads/main' exists; cannot create "
+            "'refs/heads/main/z'");
   EXPECT_EQ(problems(8, {update("refs/heads/new", 0, 1), update("refs/heads/main", 2, 3)}, true),
-            (Problems{"atomic push failure", "failed to update ref"}));
+            (Problems{"atomic transaction failed", "atomic transaction failed"}));
   EXPECT_EQ(ref("refs/heads/new"), 0u);
   EXPECT_EQ(log->last(), 2u) << "nothing of it was ordered";
   EXPECT_TRUE(view()->info().appendOnly);
