@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <queue>
+#include <unordered_map>
 #include <unordered_set>
 
 namespace packmoor::gitlayer {
@@ -9,7 +10,6 @@ namespace packmoor::gitlayer {
 namespace {
 
 constexpr std::string_view kBranchPrefix = "refs/heads/";
-constexpr int64_t kClockSkewSeconds = 86400;  // commits whose clocks differed by less are in order
 
 bool linkBefore(const ObjectLink& a, const ObjectLink& b) {
   return a.id != b.id ? a.id < b.id : a.type < b.type;
@@ -42,78 +42,117 @@ std::vector<ObjectLink> linksOf(const ObjectId& id, ObjectType type, NewObjects&
   return links;
 }
 
-// Is `target` reached from `tip` over parents?
+// Goes from a tip over the commits and tags of the push; what it meets of the repository is `outside`.
+class AddedWalk {
+ public:
+  AddedWalk(NewObjects& added, ObjectSource& source) : added_(added), source_(source) {}
+
+  // True once `wanted` is true of an object that is met.
+  template <typename F>
+  bool find(const ObjectId& tip, F wanted) {
+    visit(tip);
+    for (size_t looked = 0; !left_.empty() && looked < kAddedWalkMax; ++looked) {
+      const ObjectId id = left_.back();
+      left_.pop_back();
+      if (wanted(id)) return true;
+      for (const ObjectLink& link : linksOf(id, added_.typeOf(id), added_, source_)) {
+        if (link.type == ObjectType::kCommit || link.type == ObjectType::kTag) visit(link.id);
+      }
+    }
+    return std::any_of(outside.begin(), outside.end(), wanted);
+  }
+
+  std::vector<ObjectId> outside;
+
+ private:
+  void visit(const ObjectId& id) {
+    if (!seen_.insert(id).second) return;
+    (added_.typeOf(id) != ObjectType::kNone ? left_ : outside).push_back(id);
+  }
+
+  NewObjects& added_;
+  ObjectSource& source_;
+  std::unordered_set<ObjectId> seen_;
+  std::vector<ObjectId> left_;
+};
+
+// Is a commit reached from others? Newest first, from both, until only what both reach is left: as git
+// finds merge bases, so that the walk ends where the histories part.
 class ForwardSearch {
  public:
-  ForwardSearch(NewObjects& added, ObjectSource& source, const ObjectId& target)
-      : added_(added), source_(source), target_(target) {}
+  ForwardSearch(NewObjects& added, ObjectSource& source, const ObjectId& target, size_t readsMax)
+      : added_(added), source_(source), target_(target), readsMax_(readsMax) {}
 
-  bool reaches(const ObjectId& tip) {
-    if (added_.typeOf(target_) == ObjectType::kNone) {
-      ObjectType type = typeAnywhere(target_, added_, source_);
-      if (type != ObjectType::kCommit) return false;
+  bool reachedFrom(const std::vector<ObjectId>& tips) {
+    paint(target_, kOld);
+    for (const ObjectId& tip : tips) paint(tip, kNew);
+    while (live_ > 0 && !found_ && nodes_.size() < readsMax_) {
+      Node& node = nodes_.at(queue_.top().id);
+      queue_.pop();
+      node.queued = false;
+      if ((node.flags & kStale) == 0) --live_;
+      uint8_t flags = node.flags;
+      if ((flags & (kOld | kNew)) == (kOld | kNew)) flags |= kStale;
+      for (const ObjectId& parent : node.parents) paint(parent, flags);
     }
-    visit(tip);
-    return found_ || throughAdded() || throughRepository();
+    return found_;
   }
 
  private:
+  static constexpr uint8_t kOld = 1, kNew = 2, kStale = 4;  // stale: below what both reach
+  struct Node {
+    int64_t seconds = 0;
+    std::vector<ObjectId> parents;
+    uint8_t flags = 0;
+    bool queued = false;
+  };
   struct Dated {
     int64_t seconds;
     ObjectId id;
     bool operator<(const Dated& other) const { return seconds < other.seconds; }
   };
 
-  void visit(const ObjectId& id) {
-    if (id == target_) found_ = true;
-    if (!seen_.insert(id).second) return;
-    (added_.typeOf(id) != ObjectType::kNone ? addedLeft_ : outside_).push_back(id);
-  }
-
-  bool throughAdded() {
-    for (size_t looked = 0; !addedLeft_.empty() && looked < kForwardAddedMax; ++looked) {
-      ObjectId id = addedLeft_.back();
-      addedLeft_.pop_back();
-      for (const ObjectLink& link : linksOf(id, ObjectType::kCommit, added_, source_)) {
-        if (link.type == ObjectType::kCommit) visit(link.id);
-      }
-      if (found_) return true;
-    }
-    return false;
-  }
-
-  // Newest first, and not past the target's own date.
-  bool throughRepository() {
-    int64_t oldest = 0;
-    linksOf(target_, ObjectType::kCommit, added_, source_, &oldest);
-    oldest -= kClockSkewSeconds;
-    std::priority_queue<Dated> queue;
-    std::unordered_set<ObjectId> queued;
-    for (const ObjectId& id : outside_) {
-      if (queued.insert(id).second) queue.push({INT64_MAX, id});
-    }
-    for (size_t reads = 0; !queue.empty() && reads < kForwardReadsMax; ++reads) {
-      Dated next = queue.top();
-      queue.pop();
-      int64_t seconds = 0;
-      auto links = linksOf(next.id, ObjectType::kCommit, added_, source_, &seconds);
-      if (seconds < oldest) continue;
-      for (const ObjectLink& link : links) {
-        if (link.type != ObjectType::kCommit) continue;
-        if (link.id == target_) return true;
-        if (queued.insert(link.id).second) queue.push({seconds, link.id});
+  Node& nodeOf(const ObjectId& id) {
+    auto [at, isNew] = nodes_.try_emplace(id);
+    if (isNew) {
+      Node& node = at->second;
+      for (const auto& link : linksOf(id, ObjectType::kCommit, added_, source_, &node.seconds)) {
+        if (link.type == ObjectType::kCommit) node.parents.push_back(link.id);
       }
     }
-    return false;
+    return at->second;
+  }
+
+  void paint(const ObjectId& id, uint8_t flags) {
+    Node& node = nodeOf(id);
+    if ((node.flags & flags) == flags) return;
+    const bool wasLive = node.queued && (node.flags & kStale) == 0;
+    node.flags |= flags;
+    if (id == target_ && (flags & kNew) != 0) found_ = true;
+    if (!node.queued) queue_.push({node.seconds, id});
+    node.queued = true;
+    const bool isLive = (node.flags & kStale) == 0;
+    live_ += isLive;
+    live_ -= wasLive;
   }
 
   NewObjects& added_;
   ObjectSource& source_;
   const ObjectId& target_;
+  size_t readsMax_;
+  std::unordered_map<ObjectId, Node> nodes_;
+  std::priority_queue<Dated> queue_;
+  size_t live_ = 0;      // in the queue, and not stale
   bool found_ = false;
-  std::unordered_set<ObjectId> seen_;
-  std::vector<ObjectId> addedLeft_, outside_;
 };
+
+bool isForward(const RefUpdate& update, NewObjects& added, ObjectSource& source, size_t readsMax) {
+  const ObjectId& old = update.oldId;
+  if (typeAnywhere(old, added, source) != ObjectType::kCommit) return false;
+  AddedWalk walk(added, source);
+  if (walk.find(update.newId, [&](const ObjectId& id) { return id == old; })) return true;
+  return ForwardSearch(added, source, old, readsMax).reachedFrom(walk.outside);
+}
 
 TipProblem peel(RefUpdate& update, NewObjects& added, ObjectSource& source) {
   ObjectId id = update.newId;
@@ -126,7 +165,7 @@ TipProblem peel(RefUpdate& update, NewObjects& added, ObjectSource& source) {
       return {};
     }
   }
-  return {"failed to update ref", kj::str("the tag ", update.newId, " leads through more than ",
+  return {kUpdateProblem, kj::str("the tag ", update.newId, " leads through more than ",
                                           kTagDepthMax, " tags").cStr()};
 }
 
@@ -164,14 +203,19 @@ std::vector<ObjectLink> brokenLinks(NewObjects& added, ObjectSource& source,
   return broken;
 }
 
-TipProblem completeUpdate(RefUpdate& update, NewObjects& added, ObjectSource& source) {
+bool reachesAdded(const ObjectId& tip, NewObjects& added, ObjectSource& source,
+                  const std::unordered_set<ObjectId>& targets) {
+  return AddedWalk(added, source).find(tip, [&](const ObjectId& id) { return targets.count(id) > 0; });
+}
+
+TipProblem completeUpdate(RefUpdate& update, NewObjects& added, ObjectSource& source, bool exact) {
   update.peeled = {};
   update.forward = false;
   if (update.newId.isZero()) return {};
   ObjectType type = typeAnywhere(update.newId, added, source);
   if (type == ObjectType::kNone) return {kMissingObjects, {}};
   if (type != ObjectType::kCommit && update.name.substr(0, kBranchPrefix.size()) == kBranchPrefix) {
-    return {"failed to update ref",
+    return {kUpdateProblem,
             kj::str("cannot update ref '", update.name.c_str(),
                     "': trying to write non-commit object ", update.newId, " to branch '",
                     update.name.c_str(), "'").cStr()};
@@ -183,7 +227,7 @@ TipProblem completeUpdate(RefUpdate& update, NewObjects& added, ObjectSource& so
   if (update.oldId.isZero() || update.oldId == update.newId) {
     update.forward = true;
   } else if (type == ObjectType::kCommit) {
-    update.forward = ForwardSearch(added, source, update.oldId).reaches(update.newId);
+    update.forward = isForward(update, added, source, exact ? kForwardReadsExactMax : kForwardReadsMax);
   }
   return {};
 }

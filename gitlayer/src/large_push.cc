@@ -131,7 +131,7 @@ Co<std::shared_ptr<LargePush>> LargeReceiver::receive(PktReader& reader,
                                                       kj::Array<const kj::byte> begun,
                                                       SharedView view) {
   PackLimits limits;
-  limits.packBytesMax = node_.options().packBytesMax;
+  limits.packBytesMax = packBytesMax_;
   limits.scratchFolder = node_.env().disk.root().cStr();
   push_ = std::make_shared<LargePush>(limits, std::move(view));
   auto writer = co_await node_.beginExtent(repository_);

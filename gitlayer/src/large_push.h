@@ -74,8 +74,11 @@ class LargeReceiver {
  public:
   using FreshView = kj::Function<kj::Promise<SharedView>()>;
 
-  LargeReceiver(GitNode& node, RepositoryId repository, FreshView freshView)
-      : node_(node), repository_(repository), freshView_(kj::mv(freshView)) {}
+  LargeReceiver(GitNode& node, RepositoryId repository, uint64_t packBytesMax, FreshView freshView)
+      : node_(node),
+        repository_(repository),
+        packBytesMax_(packBytesMax),
+        freshView_(kj::mv(freshView)) {}
 
   // Receives `begun` and all that `reader` has. The result's indexer says when it is refused.
   Co<std::shared_ptr<LargePush>> receive(PktReader& reader, kj::Array<const kj::byte> begun,
@@ -98,6 +101,7 @@ class LargeReceiver {
 
   GitNode& node_;
   RepositoryId repository_;
+  uint64_t packBytesMax_;
   FreshView freshView_;
   std::shared_ptr<LargePush> push_;
   kj::Own<ExtentBlocks> pack_, index_;

@@ -1,5 +1,6 @@
 #include "push_verifier.h"
 
+#include "receive_policy.h"
 #include "special_files.h"
 
 namespace packmoor::gitlayer {
@@ -11,23 +12,47 @@ SharedView shareView(kj::Own<RepositoryView> view) {
 
 void PushedPack::verifyTips(const std::vector<ObjectLink>& broken,
                             std::vector<ReceiveCommand>& commands, VerifyResult& result) {
-  const bool connected = broken.empty();
-  connected_ = connected;
-  if (!connected) result.mayBeOld = true;
+  connected_ = broken.empty();
+  const bool shallow = refuseShallow(connected_, commands);
+  if (!connected_ && !shallow) result.mayBeOld = true;
   for (auto& command : commands) {
     if (!command.problem.empty() || command.isDelete()) continue;
-    if (!connected && typeOf(command.update.newId) != ObjectType::kNone) {
-      command.problem = kMissingObjects;
-      command.detail = "the pack names " + std::string(objectTypeName(broken.front().type)) + " " +
-                       broken.front().id.hex().cStr() +
-                       ", which is neither in it nor in the repository";
-    } else {
-      TipProblem tip = completeUpdate(command.update, *this, view_->objects());
-      command.problem = std::move(tip.reason);
-      command.detail = std::move(tip.detail);
-    }
-    if (command.problem == kMissingObjects) result.mayBeOld = true;
+    if (verifyTip(broken, command)) result.mayBeOld = true;
   }
+  applyPolicy(commands, *view_);
+}
+
+// True: objects are missing.
+bool PushedPack::verifyTip(const std::vector<ObjectLink>& broken, ReceiveCommand& command) {
+  if (!broken.empty() && typeOf(command.update.newId) != ObjectType::kNone) {
+    command.problem = kMissingObjects;
+    command.detail = "the pack names " + std::string(objectTypeName(broken.front().type)) + " " +
+                     broken.front().id.hex().cStr() +
+                     ", which is neither in it nor in the repository";
+  } else {
+    const bool exact = view_->info().settings.denyNonFastForwards;
+    TipProblem tip = completeUpdate(command.update, *this, view_->objects(), exact);
+    command.problem = std::move(tip.reason);
+    command.detail = std::move(tip.detail);
+  }
+  return command.problem == kMissingObjects;
+}
+
+// git's rule: what brings a commit whose parents its client does not have would make the repository
+// shallow, also where they happen to be here. True: there is such a push.
+bool PushedPack::refuseShallow(bool connected, std::vector<ReceiveCommand>& commands) {
+  std::unordered_set<ObjectId> cut;
+  for (const ObjectId& id : shallow_) {
+    if (typeOf(id) == ObjectType::kCommit && !view_->objects().exists(id)) cut.insert(id);
+  }
+  if (cut.empty()) return false;
+  for (auto& command : commands) {
+    if (command.isDelete() || typeOf(command.update.newId) == ObjectType::kNone) continue;
+    // Not connected, nothing of the pack can be kept, whatever reaches it.
+    if (connected && !reachesAdded(command.update.newId, *this, view_->objects(), cut)) continue;
+    command.problem = "shallow update not allowed";
+  }
+  return true;
 }
 
 std::optional<PackRefusal> PushedPack::specialFileRefusal(const ObjectLink& link) {

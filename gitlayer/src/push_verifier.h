@@ -39,11 +39,13 @@ class PushedPack : public NewObjects {
   bool connected() const { return connected_; }
 
   void setView(SharedView view) { view_ = std::move(view); }
+  // Commits whose parents the client does not have (ReceiveCommands::shallow).
+  void setShallow(std::vector<ObjectId> commits) { shallow_ = std::move(commits); }
   RepositoryView& view() { return *view_; }
 
  protected:
-  // Checks the tips. `broken`: what the pack's objects name and nobody has, or has as something
-  // else; with any of it nothing of the pack may be kept.
+  // Checks the tips, and each command by the settings. `broken`: what the pack's objects name and nobody
+  // has, or has as something else; with any of it nothing of the pack may be kept.
   void verifyTips(const std::vector<ObjectLink>& broken, std::vector<ReceiveCommand>& commands,
                   VerifyResult& result);
 
@@ -53,6 +55,10 @@ class PushedPack : public NewObjects {
   SharedView view_;
 
  private:
+  bool verifyTip(const std::vector<ObjectLink>& broken, ReceiveCommand& command);
+  bool refuseShallow(bool connected, std::vector<ReceiveCommand>& commands);
+
+  std::vector<ObjectId> shallow_;
   bool connected_ = true;
 };
 

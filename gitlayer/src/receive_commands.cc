@@ -4,8 +4,13 @@ namespace packmoor::gitlayer {
 
 namespace {
 
-// What a client sent, made fit for a terminal.
-std::string shown(std::string_view text) {
+bool startsWith(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+}  // namespace
+
+std::string shownText(std::string_view text) {
   constexpr size_t kShownMax = 200;
   std::string result;
   for (char c : text.substr(0, kShownMax)) {
@@ -14,12 +19,6 @@ std::string shown(std::string_view text) {
   if (text.size() > kShownMax) result += "...";
   return result;
 }
-
-bool startsWith(std::string_view text, std::string_view prefix) {
-  return text.substr(0, prefix.size()) == prefix;
-}
-
-}  // namespace
 
 bool ReceiveCommands::refuse(std::string sentence) {
   refusal_ = std::move(sentence);
@@ -31,7 +30,7 @@ bool ReceiveCommands::parseCapabilities(std::string_view text) {
     size_t space = text.find(' ');
     std::string_view word = text.substr(0, space);
     text.remove_prefix(space == std::string_view::npos ? text.size() : space + 1);
-    if (word == "report-status") {
+    if (word == "report-status" || word == "report-status-v2") {
       capabilities_.reportStatus = true;
     } else if (word == "side-band-64k") {
       capabilities_.sideBand = true;
@@ -41,15 +40,32 @@ bool ReceiveCommands::parseCapabilities(std::string_view text) {
       capabilities_.atomic = true;
     } else if (word == "push-options") {
       capabilities_.pushOptions = true;
+    } else if (startsWith(word, "session-id=")) {
+      capabilities_.session = shownText(word.substr(word.find('=') + 1));
     } else if (startsWith(word, "object-format=") && word != "object-format=sha1") {
-      return refuse("this repository's object format is sha1; " + shown(word) +
+      return refuse("this repository's object format is sha1; " + shownText(word) +
                     " was asked for");
     }
   }
   return true;
 }
 
+bool ReceiveCommands::addShallow(std::string_view hex) {
+  ObjectId id;
+  if (!ObjectId::parseHex(hex, id)) {
+    return refuse("protocol error: expected shallow sha, got '" + shownText(hex) + "'");
+  }
+  if (shallow_.size() == kPushShallowMax) {
+    return refuse("a push may name at most " + std::to_string(kPushShallowMax) +
+                  " shallow commits");
+  }
+  shallow_.push_back(id);
+  return true;
+}
+
 bool ReceiveCommands::add(std::string_view line) {
+  constexpr std::string_view kShallow = "shallow ";
+  if (startsWith(line, kShallow)) return addShallow(line.substr(kShallow.size()));
   if (first_) {
     size_t nul = line.find('\0');
     if (nul != std::string_view::npos) {
@@ -57,10 +73,6 @@ bool ReceiveCommands::add(std::string_view line) {
       line = line.substr(0, nul);
     }
     first_ = false;
-  }
-  if (startsWith(line, "shallow ")) {
-    return refuse("pushing from a shallow repository is not supported here; run "
-                  "'git fetch --unshallow' first");
   }
   if (line == "push-cert" || startsWith(line, "push-cert ")) {
     return refuse("signed pushes are not supported here");
@@ -73,7 +85,7 @@ bool ReceiveCommands::add(std::string_view line) {
   if (line.size() <= kNameAt || line[kOidHexChars] != ' ' || line[kNameAt - 1] != ' ' ||
       !ObjectId::parseHex(line.substr(0, kOidHexChars), command.update.oldId) ||
       !ObjectId::parseHex(line.substr(kOidHexChars + 1, kOidHexChars), command.update.newId)) {
-    return refuse("protocol error: expected old/new/ref, got '" + shown(line) + "'");
+    return refuse("protocol error: expected old/new/ref, got '" + shownText(line) + "'");
   }
   command.update.name = line.substr(kNameAt);
   commands_.push_back(std::move(command));
@@ -87,26 +99,6 @@ bool ReceiveCommands::addPushOption(std::string_view option) {
   }
   pushOptions_.emplace_back(option);
   return true;
-}
-
-void ReceiveCommands::finish(std::string_view head) {
-  std::unordered_map<std::string_view, uint32_t> times;
-  if (commands_.size() > 1) {
-    times.reserve(commands_.size());
-    for (const auto& command : commands_) ++times[command.update.name];
-  }
-  for (auto& command : commands_) {
-    const std::string& name = command.update.name;
-    if (name.size() > kRefNameBytesMax || !isValidRefName(name)) {
-      command.problem = "funny refname";
-      command.detail = "refusing to update funny ref '" + shown(name) + "' remotely";
-    } else if (times.size() != commands_.size() && commands_.size() > 1 && times[name] > 1) {
-      command.problem = "multiple updates for ref '" + name + "' not allowed";
-    } else if (command.isDelete() && !command.update.oldId.isZero() && name == head) {
-      command.problem = "deletion of the current branch prohibited";
-      command.detail = "refusing to delete the current branch: " + name;
-    }
-  }
 }
 
 bool ReceiveCommands::wantsPack() const {

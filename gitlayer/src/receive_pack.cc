@@ -8,6 +8,7 @@
 #include "large_push.h"
 #include "push_verifier.h"
 #include "receive_report.h"
+#include "ref_rules.h"
 
 #include <kernelio/check.h>
 #include <kernelio/co.h>
@@ -21,7 +22,7 @@ namespace {
 constexpr size_t kAdvertisementSliceBytes = 64u << 10;
 constexpr size_t kFirstPackBufferBytes = 8u << 10;
 constexpr unsigned kVerifyAgainMax = 3;
-constexpr const char* kAtomicFailure = "atomic push failure";
+constexpr const char* kPackTooLarge = "pack exceeds maximum allowed size";
 // Of a refused request, what is read and thrown away so that the client gets to the answer.
 constexpr uint64_t kDrainBytesMax = 64u << 20;
 
@@ -32,7 +33,7 @@ constexpr uint64_t kDrainBytesMax = 64u << 20;
 
 // A body while it is served.
 struct Push {
-  Push(kj::AsyncInputStream& in, kj::AsyncOutputStream& out, uint32_t commandsMax)
+  Push(kj::AsyncInputStream& in, kj::AsyncOutputStream& out, size_t commandsMax)
       : reader(in), writer(out), request(commandsMax) {}
 
   PktReader reader;
@@ -75,7 +76,10 @@ class ReceivePackSession final : public GitSession {
 
  private:
   Co<void> advertiseRefs(kj::AsyncOutputStream& out, bool httpBanner);
+  std::string advertisedCapabilities();
   Co<SharedView> freshView();
+  const RepositorySettings& settings() { return view_->info().settings; }
+  uint64_t packBytesMax(RepositoryView& view);
 
   Co<void> receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out);
   Co<bool> readCommands(Push& push);
@@ -117,14 +121,14 @@ Co<void> ReceivePackSession::advertiseRefs(kj::AsyncOutputStream& out, bool http
     writer.flush();
   }
   if (request_.protocolVersion == 1) writer.line("version 1");
-  std::string capabilities =
-      "report-status delete-refs side-band-64k quiet atomic ofs-delta object-format=sha1 agent=";
-  capabilities += kAgent;
+  const std::string capabilities = advertisedCapabilities();
+  const auto& hidden = settings().receiveHidden;
   bool first = true;
   std::string last, line;
   for (bool more = true; more;) {
     more = false;
     view_->forEachRef("refs/", last, [&](const Ref& ref) {
+      if (isHiddenRef(hidden, ref.name)) return true;
       line.resize(kOidHexChars);
       ref.id.hexInto(line.data());
       line.append(1, ' ').append(ref.name);
@@ -147,6 +151,23 @@ Co<void> ReceivePackSession::advertiseRefs(kj::AsyncOutputStream& out, bool http
   co_await writer.send();
 }
 
+// In git's order.
+std::string ReceivePackSession::advertisedCapabilities() {
+  std::string result =
+      "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta ";
+  if (settings().advertisePushOptions) result += "push-options ";
+  uint64_t session = 0;
+  node_.env().random.fill(kj::arrayPtr(reinterpret_cast<kj::byte*>(&session), sizeof session));
+  result += kj::str("session-id=packmoor-", kj::hex(session)).cStr();
+  return result.append(" object-format=sha1 agent=").append(kAgent);
+}
+
+// What the repository takes of one push, and this node.
+uint64_t ReceivePackSession::packBytesMax(RepositoryView& view) {
+  const uint64_t set = view.info().settings.maxInputBytes, own = node_.options().packBytesMax;
+  return set == 0 ? own : kj::min(set, own);
+}
+
 // False: the request is refused.
 Co<bool> ReceivePackSession::readCommands(Push& push) {
   for (;;) {
@@ -156,14 +177,16 @@ Co<bool> ReceivePackSession::readCommands(Push& push) {
     if (pkt.kind != PktKind::kData) fail(kj::str("the list of commands does not end in a flush"));
     if (!push.request.add(pkt.line())) co_return false;
   }
-  push.request.finish(view_->info().head);
   if (!push.request.capabilities().pushOptions || push.request.empty()) co_return true;
   for (;;) {
     Pkt pkt = co_await push.reader.read();
-    if (pkt.kind == PktKind::kFlush) co_return true;
+    if (pkt.kind == PktKind::kFlush) break;
     if (pkt.kind != PktKind::kData) fail(kj::str("the push options do not end in a flush"));
     if (!push.request.addPushOption(pkt.line())) co_return false;
   }
+  // They were not asked for; as git does, they are passed over.
+  if (!settings().advertisePushOptions) push.request.pushOptions().clear();
+  co_return true;
 }
 
 Co<void> ReceivePackSession::drain(Push& push) {
@@ -178,7 +201,9 @@ Co<void> ReceivePackSession::drain(Push& push) {
 }
 
 Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
-  Push push(in, out, node_.options().commandsMax);
+  size_t commandsMax = node_.options().commandsMax;
+  if (settings().commandsMax > 0) commandsMax = kj::min(commandsMax, settings().commandsMax);
+  Push push(in, out, commandsMax);
   if (request_.stateful) push.reader.endRawWithPack();
   bool good = false;
   std::string unreadable;  // why the request is no list of commands
@@ -242,6 +267,7 @@ Co<void> ReceivePackSession::process(Push& push) {
     pack = std::make_shared<SmallPush>(nullptr, view_);
   }
   if (push.refusal) co_return;
+  pack->setShallow(push.request.shallow());
   auto ordering = order(push, kj::mv(pack));
   co_await kj::mv(ordering);
 }
@@ -274,7 +300,8 @@ Co<std::shared_ptr<PushedPack>> ReceivePackSession::readPack(Push& push) {
 Co<std::shared_ptr<PushedPack>> ReceivePackSession::readLarge(Push& push,
                                                               kj::Array<const kj::byte> begun) {
   auto freshView = [this]() { return kj::Promise<SharedView>(this->freshView()); };
-  push.large = std::make_unique<LargeReceiver>(node_, repository_, freshView);
+  push.large =
+      std::make_unique<LargeReceiver>(node_, repository_, packBytesMax(*view_), freshView);
   auto receiving = push.large->receive(push.reader, kj::mv(begun), view_);
   auto large = co_await kj::mv(receiving);
   if (large->indexer.refused()) push.refusal = indexPackRefusal(large->indexer.problem());
@@ -286,7 +313,9 @@ Co<std::shared_ptr<VerifyJob>> ReceivePackSession::verifyOnce(Push& push,
   auto job = std::make_shared<VerifyJob>();
   job->pack = std::move(pack);
   job->commands = push.request.commands();
-  if (job->pack->bytesToVerify() <= kVerifyOnLoopBytesMax) {
+  // Whether a branch moves forward may take a long walk, where it must be known.
+  if (job->pack->bytesToVerify() <= kVerifyOnLoopBytesMax &&
+      !job->pack->view().info().settings.denyNonFastForwards) {
     job->result = job->pack->verify(job->commands);
   } else {
     auto verifying = node_.env().workers.run(
@@ -299,6 +328,10 @@ Co<std::shared_ptr<VerifyJob>> ReceivePackSession::verifyOnce(Push& push,
 // What is missing in the view may be there by now: then once more with a fresh one.
 Co<std::vector<ReceiveCommand>> ReceivePackSession::verify(Push& push,
                                                            std::shared_ptr<PushedPack>& pack) {
+  if (pack->bytesToVerify() > packBytesMax(pack->view())) {
+    push.refusal = indexPackRefusal(kPackTooLarge);
+    co_return push.request.commands();
+  }
   auto verifying = verifyOnce(push, pack);
   auto job = co_await kj::mv(verifying);
   if (job->result.mayBeOld) {
@@ -310,6 +343,7 @@ Co<std::vector<ReceiveCommand>> ReceivePackSession::verify(Push& push,
   if (job->result.tooLarge) {
     auto receiving = readLarge(push, job->pack->releasePack());
     pack = co_await kj::mv(receiving);
+    pack->setShallow(push.request.shallow());
     if (push.refusal) co_return push.request.commands();
     auto anew = verifyOnce(push, pack);
     job = co_await kj::mv(anew);
@@ -318,19 +352,34 @@ Co<std::vector<ReceiveCommand>> ReceivePackSession::verify(Push& push,
   co_return std::move(job->commands);
 }
 
-// Takes what can be decided here out of the list: an atomic push with a problem, and deleting
-// nothing. Returns the commands that are left to order.
-std::vector<ReceiveCommand*> settle(std::vector<ReceiveCommand>& commands, bool atomic) {
-  bool anyProblem = false;
-  for (const auto& command : commands) anyProblem = anyProblem || !command.problem.empty();
+// An atomic push with a problem is refused as a whole, also where git would carry out the rest of it (what
+// is hidden or not connected does not keep git from it).
+void refuseAtomic(std::vector<ReceiveCommand>& commands) {
+  bool beforeRefs = false, atRefs = false;  // where git would have found the problems
+  for (const auto& command : commands) {
+    if (command.problem.empty()) continue;
+    (command.problem == kUpdateProblem ? atRefs : beforeRefs) = true;
+  }
+  if (!beforeRefs && !atRefs) return;
+  for (auto& command : commands) {
+    if (command.problem.empty() || !beforeRefs) {
+      command.problem = beforeRefs ? "atomic push failure" : kAtomicFailure;
+    }
+  }
+}
+
+// The commands that are left to order.
+std::vector<ReceiveCommand*> leftToOrder(std::vector<ReceiveCommand>& commands,
+                                         ObjectSource& objects) {
   std::vector<ReceiveCommand*> left;
   for (auto& command : commands) {
     if (!command.problem.empty()) continue;
-    if (atomic && anyProblem) {
-      command.problem = kAtomicFailure;
-    } else if (!command.isDelete() || !command.update.oldId.isZero()) {
-      left.push_back(&command);
+    // As git has it: a value that cannot be the ref's says that there is none.
+    if (command.isDelete() && !objects.exists(command.update.oldId)) {
+      command.update.oldId = {};
+      command.warning = "deleting a non-existent ref";
     }
+    left.push_back(&command);
   }
   return left;
 }
@@ -343,7 +392,8 @@ Co<void> ReceivePackSession::order(Push& push, std::shared_ptr<PushedPack> pack)
     auto verified = co_await kj::mv(verifying);
     push.request.commands() = std::move(verified);
     if (push.refusal) co_return;
-    auto left = settle(push.request.commands(), push.request.capabilities().atomic);
+    if (push.request.capabilities().atomic) refuseAtomic(push.request.commands());
+    auto left = leftToOrder(push.request.commands(), pack->view().objects());
     if (left.empty()) co_return;
     if (push.large != nullptr && !push.sealed && pack->connected()) {
       co_await push.large->seal();
@@ -355,9 +405,11 @@ Co<void> ReceivePackSession::order(Push& push, std::shared_ptr<PushedPack> pack)
       takeOutcome(push, left, outcome);
       co_return;
     }
-    // Objects were pruned after the view that was verified against (rule 21).
+    // Objects were pruned (rule 21) or settings changed after the view that was verified against.
     if (attempt == kVerifyAgainMax) {
-      for (auto* command : left) command->problem = "the repository was pruned meanwhile, try again";
+      for (auto* command : left) {
+        command->problem = "the repository was pruned or set otherwise meanwhile, try again";
+      }
       co_return;
     }
     SharedView fresh = co_await freshView();
@@ -376,6 +428,7 @@ Co<PushOutcome> ReceivePackSession::orderOnce(Push& push, PushedPack& pack,
   pack.addTo(transaction);
   transaction.atomic = push.request.capabilities().atomic;
   transaction.principal = request_.principal;
+  transaction.client = request_.client;
   transaction.pushOptions = push.request.pushOptions();
   PushOutcome outcome;
   try {
@@ -394,6 +447,8 @@ void ReceivePackSession::takeOutcome(Push& push, const std::vector<ReceiveComman
                  left.size());
   for (size_t i = 0; i < left.size(); ++i) {
     left[i]->problem = outcome.refs[i].problem;
+    left[i]->detail = outcome.refs[i].detail;
+    if (!left[i]->problem.empty()) left[i]->warning.clear();
     if (left[i]->problem.empty()) push.index = outcome.index;
   }
 }

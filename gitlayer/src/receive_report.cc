@@ -5,6 +5,7 @@ namespace packmoor::gitlayer {
 namespace {
 
 constexpr size_t kReasonBytesMax = 1000;
+constexpr size_t kNoticesBytesMax = 64u << 10;  // of details; a push may have very many commands
 
 void addLine(std::string& to, std::string_view a, std::string_view b, std::string_view c = {},
              std::string_view d = {}) {
@@ -23,10 +24,10 @@ std::string statusText(const Report& report) {
   }
   for (const auto& command : report.request.commands()) {
     const std::string& name = command.update.name;
-    if (!command.problem.empty()) {
-      addLine(text, "ng ", name, " ", oneLine(command.problem));
-    } else if (report.refusal) {
+    if (report.refusal) {
       addLine(text, "ng ", name, " unpacker error");
+    } else if (!command.problem.empty()) {
+      addLine(text, "ng ", name, " ", oneLine(command.problem));
     } else {
       addLine(text, "ok ", name);
     }
@@ -41,8 +42,12 @@ std::string noticeText(const Report& report) {
   if (report.refusal && !report.refusal->detail.empty()) {
     text.append("fatal: ").append(report.refusal->detail).append(1, '\n');
   }
-  for (const auto& command : report.request.commands()) {
-    if (!command.detail.empty()) text.append("error: ").append(command.detail).append(1, '\n');
+  if (!report.refusal) {
+    for (const auto& command : report.request.commands()) {
+      if (text.size() > kNoticesBytesMax) break;
+      if (!command.detail.empty()) text.append("error: ").append(command.detail).append(1, '\n');
+      if (!command.warning.empty()) text.append("warning: ").append(command.warning).append(1, '\n');
+    }
   }
   if (!report.notice.empty() && !report.request.capabilities().quiet) {
     text.append(report.notice).append(1, '\n');

@@ -1,7 +1,7 @@
 // module: gitlayer
-// The packets before a pack, from arbitrary lines: whatever is taken has a well-formed name or a
-// problem, and bounds hold.
-#include "receive_commands.h"
+// The packets before a pack, from arbitrary lines: whatever the policy lets through has a well-formed name,
+// and bounds hold.
+#include "receive_policy.h"
 
 #include <kernelio/check.h>
 
@@ -18,9 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   PACKMOOR_CHECK(good == request.refusal().empty());
   PACKMOOR_CHECK(request.commands().size() <= 16);
-  request.finish("refs/heads/main");
   for (const auto& command : request.commands()) {
-    if (!command.problem.empty()) continue;
+    if (isFunnyRef(command)) continue;
     PACKMOOR_CHECK(isValidRefName(command.update.name));
     PACKMOOR_CHECK(command.update.name.size() <= kRefNameBytesMax);
   }

@@ -12,6 +12,7 @@
 #include "gitlayer/object_check.h"
 
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 namespace packmoor::gitlayer {
@@ -33,17 +34,26 @@ std::vector<ObjectLink> brokenOutside(ObjectSource& source, std::vector<ObjectLi
 
 // git's reason for refusing a ref whose objects are not all there.
 constexpr const char* kMissingObjects = "missing necessary objects";
+// Its reason for a value that a ref may not have.
+constexpr const char* kUpdateProblem = "failed to update ref";
 
 struct TipProblem {
   std::string reason;   // for the report's "ng <ref> <reason>"; empty: none
   std::string detail;   // more, for the person at the terminal; may be empty
 };
 // Checks that the new value of a ref is there and may be this ref's value, and fills in `peeled`
-// and `forward`. Whether it is a step forward is answered with a bounded effort, else with no.
-TipProblem completeUpdate(RefUpdate& update, NewObjects& added, ObjectSource& source);
+// and `forward`. Whether it is a step forward is answered with a bounded effort, else with no: as much as
+// is cheap, or `exact`, as much as any history that people make asks for.
+TipProblem completeUpdate(RefUpdate& update, NewObjects& added, ObjectSource& source,
+                          bool exact = false);
+
+// Whether one of the commits `targets`, which are among `added`, is reached from a new tip.
+bool reachesAdded(const ObjectId& tip, NewObjects& added, ObjectSource& source,
+                  const std::unordered_set<ObjectId>& targets);
 
 constexpr size_t kTagDepthMax = 1000;             // tags of tags
-constexpr size_t kForwardAddedMax = 1'000'000;    // commits of the push looked at for `forward`
-constexpr size_t kForwardReadsMax = 2000;         // commits of the repository likewise
+constexpr size_t kAddedWalkMax = 1'000'000;       // commits of the push looked at by one search
+constexpr size_t kForwardReadsMax = 2000;         // commits of the repository, for `forward`
+constexpr size_t kForwardReadsExactMax = 1'000'000;   // likewise, exact
 
 }  // namespace packmoor::gitlayer

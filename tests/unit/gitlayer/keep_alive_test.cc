@@ -47,7 +47,7 @@ TEST_F(PushKeepAliveTest, TellsAClientThatItsPushIsWorkedOn) {
     EXPECT_EQ(out.text, kPacket + kPacket + kPacket);
     held.fulfiller->fulfill();
     loop_.wait(kj::mv(serving));
-    Answer answer = parse(out.text);
+    Answer answer = parseAnswer(out.text);
     EXPECT_EQ(answer.unpack, "ok") << answer.raw;
     EXPECT_EQ(answer.refs["refs/heads/main"], "ok");
     EXPECT_EQ(refOf("refs/heads/main"), id_);
@@ -63,7 +63,7 @@ TEST_F(PushKeepAliveTest, SparesAClientWithoutSideBand) {
   EXPECT_EQ(out.text, "");
   release_->fulfill();
   loop_.wait(kj::mv(serving));
-  EXPECT_EQ(parse(out.text).unpack, "ok");
+  EXPECT_EQ(parseAnswer(out.text).unpack, "ok");
 }
 
 TEST_F(PushKeepAliveTest, SaysNothingWhileThePackComesIn) {
@@ -87,7 +87,7 @@ TEST_F(PushKeepAliveTest, AFailureAfterwardsIsStillReported) {
   loop_.runFor(kKeepaliveInterval);
   release_->reject(KJ_EXCEPTION(FAILED, "there is no quorum"));
   loop_.wait(kj::mv(serving));
-  Answer answer = parse(out.text);
+  Answer answer = parseAnswer(out.text);
   EXPECT_EQ(answer.refs["refs/heads/main"], "there is no quorum") << answer.raw;
 }
 

@@ -41,7 +41,7 @@ class OddPackTest : public ReceiveTest {
     EXPECT_EQ(git({"init", "-q", "--bare", "--template=", "r"}).exitCode, 0);
     auto result = git({"-c", "receive.fsckObjects=true", "-c", "receive.unpackLimit=1",
                        "receive-pack", "--stateless-rpc", "r"}, body);
-    return verdict(pack, parse(result.out));
+    return verdict(pack, parseAnswer(result.out));
   }
 
   static Verdict verdict(const OddPack& pack, const Answer& answer) {

@@ -20,11 +20,65 @@ using testing::StringOutput;
 struct Answer {
   std::string unpack;                         // what follows "unpack "
   std::map<std::string, std::string> refs;    // "ok", or the reason
+  std::vector<std::string> lines;             // of the report, as they came
   std::string progress, error;                // bands 2 and 3
   std::string raw;
 };
 
 constexpr const char* kZero = "0000000000000000000000000000000000000000";
+
+// Calls back with the content of each data packet up to the first flush.
+template <typename F>
+void forEachPacket(std::string_view text, F each) {
+  while (text.size() >= 4) {
+    const size_t bytes = std::stoul(std::string(text.substr(0, 4)), nullptr, 16);
+    if (bytes < 4) return;
+    KJ_REQUIRE(bytes <= text.size(), "a packet that is cut short");
+    each(text.substr(4, bytes - 4));
+    text.remove_prefix(bytes);
+  }
+}
+
+inline void addStatus(Answer& answer, std::string_view packet) {
+  std::string line(packet.substr(0, packet.find('\n')));
+  answer.lines.push_back(line);
+  if (line.rfind("unpack ", 0) == 0) {
+    answer.unpack = line.substr(7);
+  } else if (line.rfind("ok ", 0) == 0) {
+    answer.refs[line.substr(3)] = "ok";
+  } else if (line.rfind("ng ", 0) == 0) {
+    const size_t space = line.find(' ', 3);
+    answer.refs[line.substr(3, space - 3)] = line.substr(space + 1);
+  } else {
+    answer.error += line;
+  }
+}
+
+inline Answer parseAnswer(const std::string& raw) {
+  Answer answer;
+  answer.raw = raw;
+  std::string status;
+  forEachPacket(raw, [&](std::string_view packet) {
+    if (packet.empty() || packet[0] > 3) return addStatus(answer, packet);
+    (packet[0] == 1 ? status : packet[0] == 2 ? answer.progress : answer.error) += packet.substr(1);
+  });
+  forEachPacket(status, [&](std::string_view packet) { addStatus(answer, packet); });
+  return answer;
+}
+
+// Commands "old new name"; the first gets the capabilities. Lines of a shallow client go before them.
+inline std::string receiveCommands(const std::vector<std::string>& lines,
+                                   const std::string& capabilities) {
+  std::string body;
+  bool first = true;
+  for (const std::string& line : lines) {
+    const bool command = line.rfind("shallow ", 0) != 0;
+    appendPkt(body, command && first ? line + std::string(1, '\0') + capabilities : line);
+    if (command) first = false;
+  }
+  appendFlush(body);
+  return body;
+}
 
 class ReceiveTest : public ::testing::Test {
  protected:
@@ -48,15 +102,9 @@ class ReceiveTest : public ::testing::Test {
     return out.text;
   }
 
-  // Commands "old new name"; the first gets the capabilities.
   static std::string commands(const std::vector<std::string>& lines,
                               const std::string& capabilities = kUsual) {
-    std::string body;
-    for (size_t i = 0; i < lines.size(); ++i) {
-      appendPkt(body, i == 0 ? lines[i] + std::string(1, '\0') + capabilities : lines[i]);
-    }
-    appendFlush(body);
-    return body;
+    return receiveCommands(lines, capabilities);
   }
 
   std::string serve(const std::string& body, size_t piece = SIZE_MAX) {
@@ -67,53 +115,7 @@ class ReceiveTest : public ::testing::Test {
   }
 
   Answer push(const std::string& body, size_t piece = SIZE_MAX) {
-    return parse(serve(body, piece));
-  }
-
-  Answer parse(const std::string& raw) {
-    Answer answer;
-    answer.raw = raw;
-    StringInput in(raw);
-    PktReader reader(in);
-    std::string status;
-    bool bands = false;
-    for (;;) {
-      Pkt pkt = loop_.wait(reader.read());
-      if (pkt.kind != PktKind::kData) break;
-      if (!pkt.data.empty() && pkt.data[0] <= 3) {
-        bands = true;
-        std::string rest(pkt.data.substr(1));
-        if (pkt.data[0] == 1) status += rest;
-        if (pkt.data[0] == 2) answer.progress += rest;
-        if (pkt.data[0] == 3) answer.error += rest;
-      } else {
-        addStatus(answer, pkt);
-      }
-    }
-    if (bands) {
-      StringInput inner(status);
-      PktReader innerReader(inner);
-      for (;;) {
-        Pkt pkt = loop_.wait(innerReader.read());
-        if (pkt.kind != PktKind::kData) break;
-        addStatus(answer, pkt);
-      }
-    }
-    return answer;
-  }
-
-  static void addStatus(Answer& answer, const Pkt& pkt) {
-    std::string line(pkt.line());
-    if (line.rfind("unpack ", 0) == 0) {
-      answer.unpack = line.substr(7);
-    } else if (line.rfind("ok ", 0) == 0) {
-      answer.refs[line.substr(3)] = "ok";
-    } else if (line.rfind("ng ", 0) == 0) {
-      size_t space = line.find(' ', 3);
-      answer.refs[line.substr(3, space - 3)] = line.substr(space + 1);
-    } else {
-      answer.error += line;
-    }
+    return parseAnswer(serve(body, piece));
   }
 
   std::string refOf(const std::string& name) {

@@ -1,5 +1,6 @@
 // Goal: receive-pack does what git's own does, in its words, and changes nothing when it refuses.
 // Method: requests as git's HTTP client makes them, with packs made by git, to a node in memory.
+#include "gitlayer/connectivity.h"
 #include "receive_harness.h"
 
 #include <gmock/gmock.h>
@@ -9,14 +10,16 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 TEST_F(ReceiveTest, AdvertisesAnEmptyRepository) {
   std::string text = advertisement(true);
   EXPECT_THAT(text, StartsWith("001f# service=git-receive-pack\n0000"));
   EXPECT_THAT(text, HasSubstr(std::string(kZero) + " capabilities^{}" + std::string(1, '\0') +
-                              "report-status delete-refs side-band-64k quiet atomic ofs-delta "
-                              "object-format=sha1 agent=packmoor/"));
+                              "report-status report-status-v2 delete-refs side-band-64k quiet "
+                              "atomic ofs-delta push-options session-id=packmoor-"));
+  EXPECT_THAT(text, HasSubstr(" object-format=sha1 agent=packmoor/"));
   EXPECT_EQ(text.substr(text.size() - 4), "0000");
 }
 
@@ -155,20 +158,18 @@ TEST_F(ReceiveTest, QuietAndPlainReports) {
   EXPECT_EQ(refOf("refs/heads/main"), id);
 }
 
-TEST_F(ReceiveTest, RefusesBadNamesAndRepeatedRefs) {
+TEST_F(ReceiveTest, RefusesBadNames) {
   std::string id = git_.commit("a", "1");
   std::string zero = kZero;
   Answer answer = push(
       commands({zero + " " + id + " HEAD", zero + " " + id + " refs/heads/a..b",
                 zero + " " + id + " refs/heads/" + std::string(2000, 'n'),
-                zero + " " + id + " refs/heads/x", zero + " " + id + " refs/heads/x",
                 zero + " " + id + " refs/heads/good"}) +
       git_.pack({"main"}));
   EXPECT_EQ(answer.unpack, "ok");
   EXPECT_EQ(answer.refs["HEAD"], "funny refname");
   EXPECT_EQ(answer.refs["refs/heads/a..b"], "funny refname");
   EXPECT_EQ(answer.refs["refs/heads/" + std::string(2000, 'n')], "funny refname");
-  EXPECT_THAT(answer.refs["refs/heads/x"], HasSubstr("multiple updates"));
   EXPECT_EQ(answer.refs["refs/heads/good"], "ok");
   EXPECT_EQ(node_.state("r").refs.size(), 1u);
 }
@@ -269,6 +270,91 @@ TEST_F(ReceiveTest, VerifiesAgainAfterAPrune) {
   EXPECT_THAT(answer.refs["refs/heads/main"], HasSubstr("pruned"));
 }
 
+// Another node's operator has forbidden it after this node's view.
+TEST_F(ReceiveTest, IsJudgedByTheSettingsOfThePushsTime) {
+  std::string id = git_.commit("a", "1");
+  git_.run({"branch", "side"});
+  node_.import("r", git_);
+  node_.beforePush = [&](PushTransaction&) -> std::optional<PushOutcome> {
+    if (node_.state("r").info.settings.denyDeletes) return std::nullopt;
+    node_.state("r").info.settings.denyDeletes = true;
+    PushOutcome again;
+    again.verifyAgain = true;
+    again.refs.resize(1);
+    return again;
+  };
+  Answer answer = push(commands({id + " " + kZero + " refs/heads/side"}));
+  EXPECT_EQ(answer.refs["refs/heads/side"], "deletion prohibited");
+  EXPECT_EQ(refOf("refs/heads/side"), id);
+  EXPECT_EQ(node_.freshViews, 1u);
+}
+
+TEST_F(ReceiveTest, DoesNotShowHiddenRefs) {
+  std::string id = git_.commit("a", "1");
+  git_.run({"update-ref", "refs/hidden/x", "main"});
+  node_.import("r", git_);
+  node_.state("r").info.settings.receiveHidden = {"refs/hidden"};
+  std::string text = advertisement(false);
+  EXPECT_THAT(text, HasSubstr(id + " refs/heads/main"));
+  EXPECT_THAT(text, Not(HasSubstr("refs/hidden")));
+  node_.state("r").info.settings.receiveHidden = {"refs"};
+  EXPECT_THAT(advertisement(false), HasSubstr(std::string(kZero) + " capabilities^{}"));
+}
+
+TEST_F(ReceiveTest, HeedsTheRepositorysBounds) {
+  std::string id = git_.commit("a", std::string(10'000, 'x'));
+  std::string line = std::string(kZero) + " " + id + " refs/heads/";
+  node_.state("r").info.settings.commandsMax = 1;
+  EXPECT_THAT(push(commands({line + "a", line + "b"})).error, HasSubstr("at most 1 refs"));
+  // Also where the pack goes to extents.
+  for (size_t inlineMax : {256u << 10, 20u}) {
+    node_.options_.inlinePackBytesMax = inlineMax;
+    node_.state("r").info.settings.maxInputBytes = 100;
+    Answer answer = push(commands({line + "a"}) + git_.pack({"main"}));
+    EXPECT_EQ(answer.unpack, "index-pack abnormal exit");
+    EXPECT_EQ(answer.refs["refs/heads/a"], "unpacker error");
+    EXPECT_THAT(answer.progress, HasSubstr("fatal: pack exceeds maximum allowed size"));
+  }
+  EXPECT_TRUE(node_.pushed.empty());
+}
+
+TEST_F(ReceiveTest, TakesNoPushOptionsWhereTheyAreNotWanted) {
+  std::string id = git_.commit("a", "1");
+  node_.state("r").info.settings.advertisePushOptions = false;
+  EXPECT_THAT(advertisement(false), Not(HasSubstr("push-options")));
+  std::string body = commands({std::string(kZero) + " " + id + " refs/heads/main"},
+                              "report-status push-options");
+  appendPkt(body, "ci.skip");
+  appendFlush(body);
+  EXPECT_EQ(push(body + git_.pack({"main"})).refs["refs/heads/main"], "ok");
+  EXPECT_TRUE(node_.pushed.back().pushOptions.empty());
+}
+
+// How far it goes is found out beyond what is cheap only where it is asked for.
+TEST_F(ReceiveTest, KnowsLongStepsForward) {
+  std::string stream;
+  for (size_t i = 0; i < kForwardReadsMax + 100; ++i) {
+    stream += kj::str("commit refs/heads/main\ncommitter t <t@x> ", 1'700'000'000 + i,
+                      " +0000\ndata 0\n").cStr();
+  }
+  git_.run({"fast-import", "--quiet", "--force"}, stream);
+  node_.import("r", git_);
+  const std::string first = git_.line({"rev-list", "--max-parents=0", "main"});
+  const std::string last = git_.line({"rev-parse", "main"});
+  node_.setRef("r", "refs/heads/slow", node_.state("r").refs.at("refs/heads/main").id);
+  auto& slow = node_.state("r").refs.at("refs/heads/slow").id;
+  ASSERT_TRUE(ObjectId::parseHex(first, slow));
+  const std::string body = commands({first + " " + last + " refs/heads/slow"}) + git_.pack({});
+  push(body);
+  EXPECT_FALSE(node_.pushed.back().updates[0].forward);
+  ASSERT_TRUE(ObjectId::parseHex(first, slow));
+  node_.state("r").info.settings.denyNonFastForwards = true;
+  EXPECT_EQ(push(body).refs["refs/heads/slow"], "ok");
+  EXPECT_TRUE(node_.pushed.back().updates[0].forward);
+  const std::string back = commands({last + " " + first + " refs/heads/slow"}) + git_.pack({});
+  EXPECT_EQ(push(back).refs["refs/heads/slow"], "non-fast-forward");
+}
+
 TEST_F(ReceiveTest, ReportsWhatCouldNotBeOrdered) {
   std::string id = git_.commit("a", "1");
   node_.beforePush = [](PushTransaction&) -> std::optional<PushOutcome> {
@@ -286,9 +372,8 @@ TEST_F(ReceiveTest, RefusesWhatItDoesNotSpeak) {
   std::string line = std::string(kZero) + " " + id + " refs/heads/main";
   Answer answer = push(commands({line}, "report-status object-format=sha256 side-band-64k"));
   EXPECT_THAT(answer.error, HasSubstr("object format"));
-  std::string shallow;
-  appendPkt(shallow, "shallow " + id);
-  EXPECT_THAT(push(shallow + commands({line})).error, HasSubstr("shallow"));
+  EXPECT_THAT(push(commands({"shallow " + id.substr(1), line})).error,
+              HasSubstr("protocol error: expected shallow sha"));
   EXPECT_THAT(push(commands({"push-cert"}, "side-band-64k")).error, HasSubstr("signed"));
   EXPECT_THAT(push(commands({"nonsense"})).error, HasSubstr("protocol error"));
   EXPECT_THAT(push(commands({line.substr(1)})).error, HasSubstr("protocol error"));
