@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
@@ -16,6 +17,8 @@ namespace packmoor::bench {
 
 namespace {
 constexpr int kAnswerSecondsMax = 120;
+constexpr size_t kReadBytes = 256u << 10;
+constexpr size_t kTailBytes = 64;      // of a body that is not kept
 
 [[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
 }  // namespace
@@ -39,7 +42,7 @@ HttpClient::~HttpClient() { closeNow(); }
 
 HttpAnswer HttpClient::get(const std::string& target) {
   return exchange("GET " + target + " HTTP/1.1\r\nHost: " + url_.host + ":" + url_.port +
-                      "\r\nUser-Agent: git/2.39.5\r\nAccept: */*\r\n\r\n",
+                      "\r\nUser-Agent: git/2.39.5\r\nAccept: */*\r\n" + protocolHeader() + "\r\n",
                   {});
 }
 
@@ -47,8 +50,13 @@ HttpAnswer HttpClient::post(const std::string& target, std::string_view contentT
                             std::string_view body) {
   return exchange("POST " + target + " HTTP/1.1\r\nHost: " + url_.host + ":" + url_.port +
                       "\r\nUser-Agent: git/2.39.5\r\nContent-Type: " + std::string(contentType) +
-                      "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n",
+                      "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n" + protocolHeader() +
+                      "\r\n",
                   body);
+}
+
+std::string HttpClient::protocolHeader() const {
+  return gitProtocol.empty() ? "" : "Git-Protocol: " + gitProtocol + "\r\n";
 }
 
 HttpAnswer HttpClient::exchange(const std::string& head, std::string_view body) {
@@ -81,15 +89,16 @@ HttpAnswer HttpClient::exchange(const std::string& head, std::string_view body) 
   if (chunked) {
     for (;;) {
       size_t bytes = std::stoull(readLine(), nullptr, 16);
-      answer.body += readExactly(bytes);
+      readBody(bytes, answer);
       readLine();
       if (bytes == 0) break;
     }
   } else if (haveLength) {
-    answer.body = readExactly(length);
+    readBody(length, answer);
   } else {
-    while (fill()) {}
-    answer.body = buffer_.substr(begin_);
+    do {
+      readBody(buffer_.size() - begin_, answer);
+    } while (fill());
     close = true;
   }
   if (close) closeNow();
@@ -143,10 +152,11 @@ void HttpClient::sendAll(std::string_view head, std::string_view body) {
 bool HttpClient::fill() {
   if (begin_ > 0) buffer_.erase(0, begin_);
   begin_ = 0;
-  char more[65536];
-  ssize_t got = recv(socket_, more, sizeof more, 0);
+  const size_t held = buffer_.size();
+  buffer_.resize(held + kReadBytes);
+  ssize_t got = recv(socket_, buffer_.data() + held, kReadBytes, 0);
+  buffer_.resize(held + static_cast<size_t>(got > 0 ? got : 0));
   if (got < 0) fail(std::string("receiving failed: ") + std::strerror(errno));
-  buffer_.append(more, got);
   return got > 0;
 }
 
@@ -162,12 +172,22 @@ std::string HttpClient::readLine() {
   }
 }
 
-std::string HttpClient::readExactly(size_t bytes) {
-  while (buffer_.size() - begin_ < bytes)
+void HttpClient::readBody(size_t bytes, HttpAnswer& answer) {
+  answer.bytes += bytes;
+  for (;;) {
+    const size_t part = std::min(bytes, buffer_.size() - begin_);
+    if (keepBody) {
+      answer.body.append(buffer_, begin_, part);
+    } else if (part > 0) {
+      const size_t tail = std::min(part, kTailBytes);
+      answer.body.append(buffer_, begin_ + part - tail, tail);
+      if (answer.body.size() > kTailBytes) answer.body.erase(0, answer.body.size() - kTailBytes);
+    }
+    begin_ += part;
+    bytes -= part;
+    if (bytes == 0) return;
     if (!fill()) fail("the server closed the connection inside an answer");
-  std::string body = buffer_.substr(begin_, bytes);
-  begin_ += bytes;
-  return body;
+  }
 }
 
 }  // namespace packmoor::bench

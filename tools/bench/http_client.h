@@ -22,7 +22,8 @@ Url parseUrl(const std::string& text);
 
 struct HttpAnswer {
   int status = 0;
-  std::string body;
+  std::string body;      // with keepBody; else its last bytes
+  uint64_t bytes = 0;    // of the body
 };
 
 class HttpClient {
@@ -32,19 +33,24 @@ class HttpClient {
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
 
+  // Answers may be larger than one wants to keep; what is not kept is counted.
+  bool keepBody = true;
+  std::string gitProtocol;   // of the header; empty: none
+
   // Sends the request and reads the whole answer; connects first, or again, where needed.
   HttpAnswer get(const std::string& target);
   HttpAnswer post(const std::string& target, std::string_view contentType,
                   std::string_view body);
 
  private:
+  std::string protocolHeader() const;
   HttpAnswer exchange(const std::string& head, std::string_view body);
   void connectNow();
   void closeNow();
   void sendAll(std::string_view head, std::string_view body);
   bool fill();
   std::string readLine();
-  std::string readExactly(size_t bytes);
+  void readBody(size_t bytes, HttpAnswer& answer);
 
   Url url_;
   int socket_ = -1;

@@ -4,11 +4,15 @@
 //       N connections, spread over the URLs, push M commits in all, each with the two requests
 //       of a stock client (GET info/refs, POST git-receive-pack), each connection to a branch
 //       of its own. Prints one JSON object: pushes, seconds, latency percentiles.
+//   packmoor-bench fetch --url URL [--url URL ...] --body FILE --connections N --requests M
+//       N connections send the body to git-upload-pack, M times in all, and throw the answers away.
+//       Prints one JSON object: requests, seconds, bytes, latency percentiles.
 //   packmoor-bench raw-write --file PATH --bytes B --count N
 //       Overwrites a pre-written file with O_DIRECT|O_DSYNC writes of B bytes, one at a time:
 //       what the disk itself can do. Prints one JSON object.
 //
 // It talks to loopback addresses only, and it stops by itself.
+#include "fetches.h"
 #include "http_client.h"
 #include "pushes.h"
 
@@ -21,6 +25,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <stdexcept>
 #include <thread>
@@ -36,7 +42,7 @@ double microseconds(Clock::duration d) {
   return std::chrono::duration<double, std::micro>(d).count();
 }
 
-void printResult(double seconds, std::vector<double> latenciesUs) {
+void printResult(double seconds, std::vector<double> latenciesUs, uint64_t bytes = 0) {
   size_t count = latenciesUs.size();
   std::sort(latenciesUs.begin(), latenciesUs.end());
   auto at = [&](double share) {
@@ -45,8 +51,9 @@ void printResult(double seconds, std::vector<double> latenciesUs) {
   };
   std::printf(
       "{\"count\":%zu,\"seconds\":%.6f,\"perSecond\":%.2f,\"p50Us\":%.1f,\"p90Us\":%.1f,"
-      "\"p99Us\":%.1f,\"maxUs\":%.1f}\n",
-      count, seconds, count / seconds, at(0.5), at(0.9), at(0.99), at(1));
+      "\"p99Us\":%.1f,\"maxUs\":%.1f,\"bytes\":%llu}\n",
+      count, seconds, count / seconds, at(0.5), at(0.9), at(0.99), at(1),
+      static_cast<unsigned long long>(bytes));
 }
 
 struct PushLoad {
@@ -151,10 +158,19 @@ size_t number(const std::string& option, const std::string& text, size_t max) {
   return value;
 }
 
+std::string readFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  if (!file) throw std::runtime_error("cannot read " + path);
+  return text;
+}
+
 int usage() {
   std::fprintf(stderr,
                "usage: packmoor-bench push --url URL [--url URL ...] --connections N --pushes M "
                "--run NAME\n"
+               "       packmoor-bench fetch --url URL [--url URL ...] --body FILE --connections N "
+               "--requests M\n"
                "       packmoor-bench raw-write --file PATH --bytes B --count N\n");
   return 2;
 }
@@ -177,6 +193,18 @@ int run(int argc, char** argv) {
     load.pushes = number("--pushes", one("--pushes", "800"), kPushesMax);
     load.run = one("--run", "run");
     return runPushes(load);
+  }
+  if (verb == "fetch") {
+    FetchLoad load;
+    auto [begin, end] = options.equal_range("--url");
+    for (auto it = begin; it != end; ++it) load.urls.push_back(parseUrl(it->second));
+    if (load.urls.empty()) return usage();
+    load.connections = number("--connections", one("--connections", "1"), kConnectionsMax);
+    load.requests = number("--requests", one("--requests", "1"), kPushesMax);
+    load.body = readFile(one("--body", ""));
+    FetchResult result = runFetches(load);
+    printResult(result.seconds, std::move(result.latenciesUs), result.bytes);
+    return 0;
   }
   if (verb == "raw-write") {
     return rawWrite(one("--file", "raw-write.tmp"), number("--bytes", one("--bytes", "4096"), 1 << 20),

@@ -15,7 +15,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <map>
+#include <memory>
+#include <sstream>
 
 #include <unistd.h>
 
@@ -26,7 +29,8 @@ namespace fs = std::filesystem;
 using Refs = std::map<std::string, std::string>;   // by name
 
 constexpr const char* kSlices = "refs/packmoor/import/";
-constexpr size_t kRefsPerPush = 2'000;
+// Of the 100,000 that a node takes unless it is told otherwise.
+constexpr size_t kRefsPerPush = 50'000;
 
 bool isSlice(const std::string& ref) { return ref.rfind(kSlices, 0) == 0; }
 
@@ -62,6 +66,20 @@ Refs refsOf(const std::vector<std::string>& lines) {
 
 Refs refsOfNode(const GitProcess& git, const std::string& url) {
   return refsOf(git.lines({"ls-remote", "--refs", url}));
+}
+
+// What `git send-pack --helper-status` says: "ok REF" or "error REF WHY" a line. The first few of the
+// latter.
+std::string refusalsIn(const std::string& said) {
+  constexpr size_t kShown = 5;
+  std::string shown;
+  size_t count = 0;
+  std::istringstream lines(said);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind("error ", 0) == 0 && ++count <= kShown) shown += "\n  " + plain(line.substr(6));
+  }
+  if (count > kShown) shown += "\n  and " + countText(count - kShown) + " more";
+  return shown;
 }
 
 std::vector<std::string> objectsOf(const GitProcess& git, const std::string& folder) {
@@ -170,22 +188,30 @@ class Import {
       auto done = there_.find(name);
       if (done != there_.end() && done->second == commits[at - 1]) continue;
       std::fprintf(stderr, "%s of %s commits\n", countText(at).c_str(), countText(commits.size()).c_str());
-      push({"+" + commits[at - 1] + ":" + name});
+      push({"+" + commits[at - 1] + ":" + name}, 0, 1);
       there_[name] = commits[at - 1];
     }
   }
 
-  void push(const std::vector<std::string>& refspecs) {
-    std::vector<std::string> words{"-C", source_, "push", "--quiet", url_};
-    if (isatty(STDERR_FILENO) != 0) words[3] = "--progress";
-    words.insert(words.end(), refspecs.begin(), refspecs.end());
-    git_.run(words);
+  // By send-pack, which takes any number of refs from its standard input.
+  void push(const std::vector<std::string>& refspecs, size_t begin, size_t end) {
+    const TemporaryFolder folder;
+    const std::string list = folder.in("refs");
+    std::ofstream file(list);
+    for (size_t i = begin; i < end; ++i) file << refspecs[i] << '\n';
+    file.close();
+    if (!file) throw GitFailure("the list of refs cannot be written to " + list + ".");
+    const bool watched = isatty(STDERR_FILENO) != 0;
+    bool good = false;
+    const std::string said = git_.outputFrom(
+        list, {"-C", source_, "send-pack", watched ? "--progress" : "--quiet", "--helper-status", "--stdin",
+               url_}, good);
+    if (!good) throw GitFailure("The node did not take all refs. " + refusalsIn(said));
   }
 
   void pushInParts(const std::vector<std::string>& refspecs) {
     for (size_t at = 0; at < refspecs.size(); at += kRefsPerPush) {
-      const size_t end = std::min(at + kRefsPerPush, refspecs.size());
-      push({refspecs.begin() + static_cast<ptrdiff_t>(at), refspecs.begin() + static_cast<ptrdiff_t>(end)});
+      push(refspecs, at, std::min(at + kRefsPerPush, refspecs.size()));
     }
   }
 

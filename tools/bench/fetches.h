@@ -1,0 +1,24 @@
+// Requests that clients send to git-upload-pack, again and again: clones, fetches, lists of refs.
+#pragma once
+
+#include "http_client.h"
+
+#include <string>
+#include <vector>
+
+namespace packmoor::bench {
+
+struct FetchLoad {
+  std::vector<Url> urls;
+  std::string body;                 // of each request, in protocol 2
+  size_t connections = 1, requests = 1;
+};
+struct FetchResult {
+  double seconds = 0;
+  uint64_t bytes = 0;
+  std::vector<double> latenciesUs;
+};
+// Throws a sentence when an answer is not a whole one.
+FetchResult runFetches(const FetchLoad& load);
+
+}  // namespace packmoor::bench
