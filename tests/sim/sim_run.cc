@@ -69,6 +69,36 @@ void drawVolumes(Setting& setting, kernelio::SeededRandom& random) {
                              quorumOf(random, count, setting.storm.rot), {}});
 }
 
+// Every fourth run has a directed storm, and what it needs; the others are as they would be without.
+void drawDirected(Setting& setting, uint64_t seed) {
+  if (seed % 4 != 1) return;
+  kernelio::SeededRandom random(seed * 6007 + 5);
+  setting.storm.directed = static_cast<Directed>(1 + seed / 4 % 3);
+  setting.storm.changes = false;
+  VolumeSetting& volume = setting.volumes.front();
+  setting.volumes.erase(setting.volumes.begin() + 1, setting.volumes.end());
+  if (setting.storm.directed != Directed::kCoordinatorGoesBack) {
+    setting.storm.rot = true;
+    setting.nodes = random.chance(600'000) ? 3 : 3 + random.below(3);
+    volume.members = membersOf(0, setting.nodes, setting.nodes);
+    volume.writeQuorum = setting.nodes / 2 + 1;
+    volume.traits.pair = false;
+    // Nobody takes over from a primary that hears nobody, before that is what is wanted.
+    if (setting.storm.directed == Directed::kRotOfAcknowledged) {
+      setting.replicator.suspectAfterMs = 1000;
+    }
+    // What has rotted is not all in a checkpoint.
+    setting.replicator.checkpointBytes = 1u << 20;
+    setting.replicator.checkpointIntervalMs = 3000;
+    return;
+  }
+  setting.storm.rot = setting.storm.coordinatorGoesBack = false;
+  volume.traits.pair = random.chance(600'000);
+  setting.nodes = volume.traits.pair ? 2 : 3;
+  volume.members = membersOf(0, setting.nodes, setting.nodes);
+  volume.writeQuorum = setting.nodes;
+}
+
 Setting settingOf(uint64_t seed) {
   kernelio::SeededRandom random(seed * 7919 + 13);
   Setting setting{3, {}, {}, SimCluster::testOptions(), SimCluster::journalOptions()};
@@ -84,6 +114,7 @@ Setting settingOf(uint64_t seed) {
   // With small logs a member that was away needs a checkpoint.
   options.logRetainBytes = smallLogs ? 2048 : 64u << 20;
   options.logRepairBytes = options.logRetainBytes;
+  drawDirected(setting, seed);
   setting.journal.segmentBytes = (64u << 10) << random.below(3);
   setting.journal.batchBytesMax = setting.journal.segmentBytes / 4;
   return setting;
@@ -99,6 +130,7 @@ std::string describe(const Setting& setting) {
   }
   if (setting.storm.changes) text += "; members change";
   if (setting.storm.rot) text += "; disks rot";
+  if (setting.storm.directed != Directed::kNone) text += "; a directed storm";
   if (setting.storm.coordinatorGoesBack) text += "; the coordinator goes back";
   return text;
 }
@@ -180,8 +212,12 @@ class Run {
     begin();
     storm_.begin();
     const uint64_t faults = 15 + cluster_.random().below(50);
+    const uint64_t directedAt = setting_.storm.directed == Directed::kNone
+                                    ? faults : cluster_.random().below(15);
     for (uint64_t i = 0; i < faults && !checker_.found(); ++i) {
       runFor(storm_.untilNext());
+      if (i == directedAt) storm_.direct();
+      while (storm_.directs() && !checker_.found()) runFor(kj::Duration(5 * kj::MILLISECONDS));
       storm_.act();
     }
     if (!checker_.found()) {

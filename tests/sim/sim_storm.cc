@@ -320,6 +320,7 @@ void SimStorm::appendSent(const NodeId& primary, const NodeId& member,
                           const AppendRequest& request) {
   checkers_.back()->appendSent(primary, member, request);
   if (!request.records.empty()) sprung(Trap::kAppendSent, primary);
+  starve(primary, member, request);
 }
 
 void SimStorm::appendAnswered(const NodeId& primary, const NodeId& member, const VolumeId& volume,

@@ -14,10 +14,19 @@
 
 namespace packmoor::replicator {
 
+// An order of events that chance hardly ever gives (sim_storm_directed.cc).
+enum class Directed : uint8_t {
+  kNone,
+  kRotOfAcknowledged,    // rule 17: rot of what a member has acknowledged and nobody has counted
+  kRotOfPromise,         // rule 17: rot of a promise, and the old primary is back
+  kCoordinatorGoesBack,  // rule 18: to a copy by which somebody leads without what was written since
+};
+
 struct SimStormOptions {
   bool changes = false;          // of members and write quorums
   bool rot = false;              // of journals, one member at a time, and of extents
   bool coordinatorGoesBack = false;
+  Directed directed = Directed::kNone;
 };
 
 using SimCheckers = std::vector<std::unique_ptr<SimChecker>>;  // one for each volume
@@ -33,6 +42,9 @@ class SimStorm final : public SimTap {
   // One fault.
   void act();
   kj::Duration untilNext();
+  // Begins the directed storm, if this run has one; while it is on, act() is not to be called.
+  void direct();
+  bool directs() const { return directing_; }
   // Everything is well from here on for as few nodes as the rules let be enough (rules 5 and 15), which
   // are returned; the others stay away.
   std::vector<size_t> healCore();
@@ -72,6 +84,24 @@ class SimStorm final : public SimTap {
   void changeMembers();
   void coordinatorGoesBack();
   bool suffices(const std::vector<size_t>& core);
+  // In sim_storm_directed.cc
+  Co<void> rotAcknowledged();
+  Co<void> rotPromise();
+  Co<void> goBackBehindAnEpoch();
+  Co<bool> settles();
+  Co<bool> rotAfter(size_t node, uint64_t batch);
+  Co<bool> comes(bool (SimStorm::*what)(), int64_t withinMs);
+  bool isSettled();
+  bool isMarked();
+  bool rotIsOpen();
+  bool rotIsMended();
+  bool hasTurned();
+  bool hasShrunk();
+  void starve(const NodeId& primary, const NodeId& member, const AppendRequest& request);
+  void proposeSome(SimNode& node, uint64_t most);
+  size_t another(size_t a, size_t b);
+  kj::Promise<void> pass(uint64_t msMin, uint64_t msMax);
+  const VolumeRecord& record();
   const std::string& anyVolume() { return checkers_[random_.below(checkers_.size())]->volume(); }
   void tell(const std::string& what);
   size_t any() { return random_.below(cluster_.size()); }
@@ -97,6 +127,12 @@ class SimStorm final : public SimTap {
   };
   std::map<ExtentId, RottenExtent> rottenExtents_;
   size_t changing_ = 0;          // changes of members that were ordered and have not ended
+  bool directing_ = false;
+  size_t rotNode_ = 0;           // what the directed storm waits for
+  uint64_t rotBatch_ = 0;
+  NodeId turnsTo_;
+  NodeId starved_;               // no records arrive there
+  uint32_t quorum_ = 0;
   bool over_ = false;
 };
 
