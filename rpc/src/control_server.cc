@@ -24,6 +24,7 @@ bool changes(const control::Request& request) {
     case control::Request::kRepoCreate:
     case control::Request::kRepoDelete:
     case control::Request::kRepoPrune:
+    case control::Request::kRepoSet:
     case control::Request::kVolumeCreate:
     case control::Request::kVolumeSwitchover:
     case control::Request::kVolumeVerify:  // orders a record

@@ -9,7 +9,10 @@
 #include <kj/compat/gzip.h>
 #include <kj/debug.h>
 
+#include <netdb.h>
+#include <optional>
 #include <string_view>
+#include <sys/socket.h>
 
 namespace packmoor::rpc {
 namespace {
@@ -28,6 +31,17 @@ std::string_view mediaType(std::string_view type) {
 
 kj::StringPtr serviceName(GitService service) {
   return service == GitService::kUploadPack ? "git-upload-pack"_kj : "git-receive-pack"_kj;
+}
+
+// "192.0.2.7", "2001:db8::7"; empty where there is none.
+std::string peerAddress(int fd) {
+  sockaddr_storage address;
+  socklen_t bytes = sizeof address;
+  char host[NI_MAXHOST];
+  auto* general = reinterpret_cast<sockaddr*>(&address);
+  const bool told = getpeername(fd, general, &bytes) == 0 && address.ss_family != AF_UNIX &&
+                    getnameinfo(general, bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST) == 0;
+  return told ? host : std::string();
 }
 
 // Inflates a request body, and remembers when what came was not gzip.
@@ -163,6 +177,14 @@ class Connection final : public kj::HttpService {
     return kj::mv(work).promise().exclusiveJoin(kj::mv(gone));
   }
 
+  // The other end of the connection, as a number. Behind a proxy it is the proxy's.
+  const std::string& clientAddress() {
+    if (client_.has_value()) return *client_;
+    client_.emplace();
+    KJ_IF_MAYBE(fd, stream_.getFd()) { *client_ = peerAddress(*fd); }
+    return *client_;
+  }
+
   gitlayer::GitRequest gitRequest(const GitUrl& url, const kj::HttpHeaders& headers) {
     gitlayer::GitRequest request;
     request.repository = url.repository;
@@ -171,6 +193,7 @@ class Connection final : public kj::HttpService {
       request.protocolVersion = gitProtocolVersion(view(*protocol));
     }
     request.read = *readPolicy(headers);
+    request.client = clientAddress();
     request.requestId = "r" + std::to_string(++shared_.requestCount);
     return request;
   }
@@ -326,6 +349,7 @@ class Connection final : public kj::HttpService {
 
   GitHttpShared& shared_;
   JoiningStream& stream_;
+  std::optional<std::string> client_;
 };
 
 }  // namespace

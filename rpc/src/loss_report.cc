@@ -242,6 +242,8 @@ std::string lineOf(const LostWrite& write) {
   if (write.time_ms() > 0 || write.what() == "push") {
     text += " by " + (write.pusher().empty() ? std::string("somebody anonymous") : write.pusher());
   }
+  if (!write.client().empty()) text += " from " + write.client();
+  for (const std::string& option : write.push_options()) text += ", option " + option;
   for (const auto& ref : write.refs()) {
     text += "; " + ref.name() + " " + (ref.old_id().empty() ? "(none)" : ref.old_id()) + " to " +
             (ref.new_id().empty() ? "(deleted)" : ref.new_id());

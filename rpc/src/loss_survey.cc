@@ -62,6 +62,12 @@ void LossControl::describe(replicator::Volume& volume, const replicator::Record&
     if (!(update.newId == gitlayer::ObjectId())) ref.set_new_id(update.newId.hex().cStr());
   }
   write.set_pusher(summary.principal);
+  write.set_client(summary.client);
+  for (const std::string& option : summary.pushOptions) {
+    std::string text = option;
+    std::replace_if(text.begin(), text.end(), [](char c) { return c < 0x20 || c > 0x7e; }, '?');
+    write.add_push_options(text);
+  }
   write.set_time_ms(summary.timeMs);
 }
 

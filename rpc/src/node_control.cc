@@ -4,6 +4,7 @@
 #include "coordinator_control.h"
 #include "loss_control.h"
 #include "node_status.h"
+#include "repository_control.h"
 #include "scrub_control.h"
 #include "volume_control.h"
 
@@ -50,6 +51,9 @@ class Control final : public NodeControl {
         return guarded(repoPrune(request.repo_prune(), response), true,
                        "The repository " + request.repo_prune().name() + " was not pruned.",
                        response);
+      case Request::kRepoSet:
+        return guarded(repoSet(request.repo_set(), response), true,
+                       "The repository " + request.repo_set().name() + " was not changed.", response);
       case Request::kRepoList:
         return guarded(repoList(request.repo_list(), response), false,
                        "The repositories cannot be listed.", response);
@@ -241,6 +245,8 @@ class Control final : public NodeControl {
         advice = "Make one with `packmoorctl volume create`, or see `packmoorctl volume list`.";
       } else if (changed.problem == gitlayer::RepositoryProblem::kNotFound) {
         advice = "See `packmoorctl repo list`.";
+      } else if (changed.problem == gitlayer::RepositoryProblem::kBadSetting) {
+        advice = "See `packmoorctl repo set --help` for the settings.";
       }
       return fail(response, control::ERROR_REFUSED, kj::mv(what), sentenceOf(changed.message),
                   advice);
@@ -267,6 +273,14 @@ class Control final : public NodeControl {
     if (!ready(view_.git, response)) co_return;
     auto changed = co_await view_.git->deleteRepository(request.name());
     answerChanged(changed, "The repository " + request.name() + " was not deleted.", response);
+  }
+
+  Co<void> repoSet(const control::RepoSetRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    auto setting = view_.git->setRepository(request.name(), settingsOf(request));
+    auto changed = co_await kj::mv(setting);
+    answerChanged(changed, "The repository " + request.name() + " was not changed.", response);
+    if (response.has_repo()) addSettings(changed.info, *response.mutable_repo());
   }
 
   Co<void> repoPrune(const control::RepoPruneRequest& request, Response& response) {
@@ -328,6 +342,7 @@ class Control final : public NodeControl {
       to.set_packs(from.packs);
       to.set_pack_bytes(from.packBytes);
       to.set_packed_objects(from.packedObjects);
+      addSettings(repository.info(), reply);
     } else {
       fail(response, control::ERROR_REFUSED, "There is no repository " + request.name() + ".", "",
            "See `packmoorctl repo list`.");

@@ -50,7 +50,14 @@ struct TransferArguments {
 int repoImport(const Session& session, const TransferArguments& arguments);
 int repoExport(const Session& session, const TransferArguments& arguments);
 int repoList(const Session& session);
-int repoShow(const Session& session, const std::string& name);
+// `plainLines`: for scripts, "KEY<tab>VALUE" of everything, without headings.
+int repoShow(const Session& session, const std::string& name, bool plainLines);
+struct RepoSetArguments {
+  std::string name;
+  std::vector<std::string> assignments, unset;  // "KEY=VALUE"; keys
+};
+int repoSet(const Session& session, const RepoSetArguments& arguments);
+std::string repoSettingsHelp();  // a line for each
 
 int volumeList(const Session& session);
 int volumeShow(const Session& session, const std::string& name);

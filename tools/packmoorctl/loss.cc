@@ -25,11 +25,15 @@ void printWrite(const control::LostWrite& write) {
   if (write.what() == "push") {
     std::printf(" by %s", write.pusher().empty() ? "somebody anonymous" : plain(write.pusher()).c_str());
   }
+  if (!write.client().empty()) std::printf(" from %s", plain(write.client()).c_str());
   if (write.time_ms() > 0) std::printf(" at %s", timeText(write.time_ms()).c_str());
   std::printf("\n");
   for (const auto& ref : write.refs()) {
     std::printf("      %s %s -> %s\n", plain(ref.name()).c_str(), shortId(ref.old_id()).c_str(),
                 ref.new_id().empty() ? "(deleted)" : shortId(ref.new_id()).c_str());
+  }
+  for (const std::string& option : write.push_options()) {
+    std::printf("      option %s\n", plain(option).c_str());
   }
   std::printf("      held by %s. %s\n", write.held_by().c_str(), plain(write.why()).c_str());
 }

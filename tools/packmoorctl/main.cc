@@ -25,6 +25,7 @@ Examples:
   packmoorctl repo create team/app
   packmoorctl repo prune team/app --dry-run
   packmoorctl repo import team/app /srv/git/app.git
+  packmoorctl repo set team/app HEAD=trunk receive.denyNonFastForwards=true
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
   packmoorctl coordinator status
@@ -48,7 +49,8 @@ struct Arguments {
   RepoArguments repo;
   PruneArguments prune;
   TransferArguments transfer;
-  bool localOnly = false;
+  RepoSetArguments set;
+  bool localOnly = false, plainLines = false;
   std::string volume, to, by, yes;
   std::string clusterId;
   std::vector<std::string> without;
@@ -93,8 +95,16 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
   take->add_flag("--check", a.transfer.check, "Let git check every object of it");
   verb(noun, "list", "List all repositories", chosen, [&a]() { return repoList(a.session); });
   auto* show = verb(noun, "show", "Show one repository", chosen,
-                    [&a]() { return repoShow(a.session, a.repo.name); });
+                    [&a]() { return repoShow(a.session, a.repo.name, a.plainLines); });
   show->add_option("NAME", a.repo.name, "The repository")->required();
+  show->add_flag("-H", a.plainLines, "For scripts: KEY<tab>VALUE of everything, a line each");
+  auto* set = verb(noun, "set", "Change settings: the default branch, policies of pushes, hidden refs",
+                   chosen, [&a]() { return repoSet(a.session, a.set); });
+  set->add_option("NAME", a.set.name, "The repository")->required();
+  set->add_option("KEY=VALUE", a.set.assignments, "What to set");
+  set->add_option("--unset", a.set.unset, "A key that shall not be set any more")
+      ->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  set->footer(repoSettingsHelp());
 }
 
 void addMembers(CLI::App* noun, Arguments& a, Action& chosen) {

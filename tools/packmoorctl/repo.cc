@@ -1,8 +1,11 @@
 #include "commands.h"
 
+#include <gitlayer/repository_settings.h>
 #include <rpc/control.pb.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <strings.h>
 
 namespace packmoor::ctl {
 namespace {
@@ -106,7 +109,109 @@ int repoList(const Session& session) {
   return kDone;
 }
 
-int repoShow(const Session& session, const std::string& name) {
+namespace {
+
+std::string valuesText(const control::RepositorySetting& setting) {
+  std::string text;
+  for (const std::string& value : setting.values()) text += (text.empty() ? "" : ", ") + plain(value);
+  return text;
+}
+
+void printSettings(const control::RepoReply& reply) {
+  bool any = false;
+  for (const auto& setting : reply.settings()) {
+    if (!setting.set() || setting.key() == "HEAD" || setting.key() == "description") continue;
+    if (!any) std::printf("Settings\n");
+    any = true;
+    std::printf("  %-32s  %s\n", plain(setting.key()).c_str(), valuesText(setting).c_str());
+  }
+}
+
+// Tabs and newlines within a value become '?', so that a line is always one pair.
+void printLine(const std::string& key, const std::string& value) {
+  std::printf("%s\t%s\n", plain(key).c_str(), plain(value).c_str());
+}
+
+void printLines(const control::RepoReply& reply) {
+  const auto& repository = reply.repository();
+  const auto& numbers = reply.statistics();
+  printLine("name", repository.name());
+  printLine("id", repository.id());
+  printLine("volume", repository.volume());
+  printLine("index", std::to_string(reply.index()));
+  printLine("made", std::to_string(repository.created_at_ms()));
+  printLine("refs", std::to_string(numbers.refs()));
+  printLine("hot_objects", std::to_string(numbers.hot_objects()));
+  printLine("hot_bytes", std::to_string(numbers.hot_bytes()));
+  printLine("packs", std::to_string(numbers.packs()));
+  printLine("packed_objects", std::to_string(numbers.packed_objects()));
+  printLine("pack_bytes", std::to_string(numbers.pack_bytes()));
+  for (const auto& setting : reply.settings()) {
+    for (const std::string& value : setting.values()) printLine(setting.key(), value);
+  }
+}
+
+control::RepositorySetting& changeOf(const std::string& key, control::RepoSetRequest& request) {
+  for (auto& change : *request.mutable_changes()) {
+    if (strcasecmp(change.key().c_str(), key.c_str()) == 0) return change;
+  }
+  auto& change = *request.add_changes();
+  change.set_key(key);
+  return change;
+}
+
+// Keys that are given several times take all of their values. False: it was said what is wrong.
+bool fillChanges(const RepoSetArguments& arguments, control::RepoSetRequest& request) {
+  request.set_name(arguments.name);
+  for (const std::string& assignment : arguments.assignments) {
+    const size_t equals = assignment.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      printError("'" + assignment + "' sets nothing.", "It must be KEY=VALUE.",
+                 "packmoorctl repo set NAME receive.denyDeletes=true");
+      return false;
+    }
+    changeOf(assignment.substr(0, equals), request).add_values(assignment.substr(equals + 1));
+  }
+  for (const std::string& key : arguments.unset) {
+    if (changeOf(key, request).values_size() == 0) continue;
+    printError("'" + key + "' is to be set and unset.", "One of the two must do.", "");
+    return false;
+  }
+  if (request.changes_size() > 0) return true;
+  printError("Nothing is to be changed.", "", "packmoorctl repo set NAME KEY=VALUE, or --unset KEY");
+  return false;
+}
+
+}  // namespace
+
+int repoSet(const Session& session, const RepoSetArguments& arguments) {
+  control::Request request;
+  control::Response response;
+  if (!fillChanges(arguments, *request.mutable_repo_set())) return kUsage;
+  int code = session.ask(request, false, response);
+  if (code != kDone) return code;
+  if (session.json) {
+    std::printf("%s", jsonText(response.repo()).c_str());
+    return kDone;
+  }
+  printRepository(session, response, "is changed");
+  printSettings(response.repo());
+  return kDone;
+}
+
+std::string repoSettingsHelp() {
+  std::string text = "\nSettings [where not set]:\n";
+  for (const auto& known : gitlayer::knownSettings()) {
+    std::string line = std::string("  ") + known.key;
+    line.resize(std::max<size_t>(line.size() + 1, 36), ' ');
+    line += known.help;
+    if (known.fallback[0] != '\0') line += std::string(" [") + known.fallback + "]";
+    text += line + "\n";
+  }
+  return text + "A key with several values is given several times: KEY=VALUE KEY=VALUE.\n";
+}
+
+int repoShow(const Session& session, const std::string& name, bool plainLines) {
   control::Request request;
   control::Response response;
   request.mutable_repo_show()->set_name(name);
@@ -114,6 +219,10 @@ int repoShow(const Session& session, const std::string& name) {
   if (code != kDone) return code;
   if (session.json) {
     std::printf("%s", jsonText(response.repo()).c_str());
+    return kDone;
+  }
+  if (plainLines) {
+    printLines(response.repo());
     return kDone;
   }
   const auto& repository = response.repo().repository();
@@ -133,6 +242,7 @@ int repoShow(const Session& session, const std::string& name) {
               bytesText(numbers.hot_bytes()).c_str());
   std::printf("  packs        %s, %s objects, %s\n", countText(numbers.packs()).c_str(),
               countText(numbers.packed_objects()).c_str(), bytesText(numbers.pack_bytes()).c_str());
+  printSettings(response.repo());
   return kDone;
 }
 

@@ -63,10 +63,12 @@ class FakeFront final : public gitlayer::GitFront {
     std::string greeting = request.repository + " " +
                            (request.service == GitService::kUploadPack ? "upload" : "receive") +
                            " v" + std::to_string(request.protocolVersion);
+    client = request.client;
     opened.session = kj::Own<GitSession>(kj::heap<EchoSession>(greeting));
     return kj::mv(opened);
   }
   gitlayer::FrontStatistics statistics() override { return {}; }
+  std::string client;   // of the last request
 };
 
 class GitHttp : public testing::Test {
@@ -131,6 +133,7 @@ TEST_F(GitHttp, AdvertisementHasGitsHeaders) {
   EXPECT_HAS(answer, "Pragma: no-cache\r\n");
   EXPECT_HAS(answer, "Expires: Fri, 01 Jan 1980 00:00:00 GMT\r\n");
   EXPECT_HAS(answer, "team/app.git upload v2");
+  EXPECT_EQ(front.client, "127.0.0.1");
 }
 
 TEST_F(GitHttp, GitProtocolHeaderGivesTheHighestVersion) {

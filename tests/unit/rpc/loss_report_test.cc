@@ -145,6 +145,8 @@ TEST(LossReportTest, WritesAreListedOnceAndAreCountedBeyondTheBound) {
     write.set_what("push");
     write.set_repository("team/app");
     write.set_pusher("alice");
+    write.set_client("192.0.2.7");
+    write.add_push_options("ci.skip");
     auto& ref = *write.add_refs();
     ref.set_name("refs/heads/main");
     ref.set_new_id("1234");
@@ -154,7 +156,8 @@ TEST(LossReportTest, WritesAreListedOnceAndAreCountedBeyondTheBound) {
   EXPECT_EQ(static_cast<size_t>(reply.writes_size()), kLostWritesMax);
   EXPECT_EQ(reply.writes_left_off(), 4u);
   EXPECT_EQ(reply.writes(0).held_by(), "b");
-  EXPECT_EQ(lineOf(reply.writes(0)), "record 4 of epoch 5: push in team/app by alice; "
+  EXPECT_EQ(lineOf(reply.writes(0)), "record 4 of epoch 5: push in team/app by alice from 192.0.2.7, "
+                                     "option ci.skip; "
                                      "refs/heads/main (none) to 1234");
   EXPECT_THAT(summaryOf(reply), HasSubstr("1004 records"));
   EXPECT_THAT(summaryOf(reply), HasSubstr("whatever b acknowledged"));

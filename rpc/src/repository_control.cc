@@ -1,0 +1,49 @@
+#include "repository_control.h"
+
+#include <algorithm>
+
+namespace packmoor::rpc {
+
+namespace {
+
+using gitlayer::Setting;
+
+void add(const Setting& setting, bool set, const char* help, control::RepoReply& reply) {
+  control::RepositorySetting& to = *reply.add_settings();
+  to.set_key(setting.key);
+  for (const std::string& value : setting.values) to.add_values(value);
+  to.set_set(set);
+  to.set_help(help);
+}
+
+}  // namespace
+
+gitlayer::Settings settingsOf(const control::RepoSetRequest& request) {
+  gitlayer::Settings changes;
+  for (const auto& change : request.changes()) {
+    changes.push_back({change.key(), {change.values().begin(), change.values().end()}});
+  }
+  return changes;
+}
+
+void addSettings(const gitlayer::RepositoryInfo& repository, control::RepoReply& reply) {
+  gitlayer::Settings left = repository.settings.stored;
+  for (const gitlayer::KnownSetting& known : gitlayer::knownSettings()) {
+    const std::string key = known.key;
+    if (key == gitlayer::kHeadSetting || key == gitlayer::kDescriptionSetting) {
+      const std::string& value =
+          key == gitlayer::kHeadSetting ? repository.head : repository.description;
+      add({key, {value}}, value != known.fallback, known.help, reply);
+      continue;
+    }
+    auto at = std::find_if(left.begin(), left.end(), [&](const Setting& s) { return s.key == key; });
+    const bool set = at != left.end();
+    add(set ? *at : Setting{key, {known.fallback}}, set, known.help, reply);
+    if (set) left.erase(at);
+  }
+  for (const Setting& setting : left) {
+    add(setting, true, "not known to this version; kept for those that know it", reply);
+  }
+}
+
+}  // namespace packmoor::rpc

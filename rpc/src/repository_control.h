@@ -1,0 +1,15 @@
+// Settings of repositories, between the control socket's messages and the git layer.
+#pragma once
+
+#include <gitlayer/repository.h>
+#include <rpc/control.pb.h>
+
+namespace packmoor::rpc {
+
+gitlayer::Settings settingsOf(const control::RepoSetRequest& request);
+
+// Every setting that this version knows, with what holds for the repository, and those that are set
+// and that only a newer version knows.
+void addSettings(const gitlayer::RepositoryInfo& repository, control::RepoReply& reply);
+
+}  // namespace packmoor::rpc
