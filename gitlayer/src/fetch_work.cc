@@ -15,10 +15,32 @@ ObjectType FetchWork::typeOf(const ObjectId& id) {
   return ObjectType::kNone;
 }
 
+Problem FetchWork::refusedWant() const {
+  if (refusedRef_) return "unknown ref " + quotedLine(*refusedRef_);
+  if (refused_) return "not our ref " + std::string(refused_->hex().cStr());
+  return std::nullopt;
+}
+
+void FetchWork::readWantRefs() {
+  for (const std::string& name : request.wantRefs) {
+    auto ref = view().ref(name == "HEAD" ? view().info().head : name);
+    if (!ref) {
+      refusedRef_ = name;
+      return;
+    }
+    ref->name = name;
+    request.wants.add(ref->id);
+    wantedRefs_.push_back(std::move(*ref));
+  }
+}
+
 void FetchWork::beginWants() {
   using Wants = UploadPolicy::Wants;
   const Wants policy = request.policy.wants;
   wantsBegun_ = true;
+  readWantRefs();
+  wantsDecided_ = refusedRef_.has_value();
+  if (wantsDecided_) return;
   // Where nothing was ever deleted or rewritten, refs reach everything.
   const bool anyThatIsHere =
       policy == Wants::kAny || (policy == Wants::kReachable && view().info().appendOnly);

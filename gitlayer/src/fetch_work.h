@@ -35,7 +35,9 @@ class FetchWork {
   // The first want that a client may not have by request.policy. What refs reach may be wanted since
   // another node, or this one a moment ago, may have shown a ref that has moved on.
   bool stepWants(uint32_t budget);               // true: decided
-  std::optional<ObjectId> refusedWant() const { return refused_; }
+  Problem refusedWant() const;   // a sentence
+  // The wanted refs with their values, when nothing is refused.
+  const std::vector<Ref>& wantedRefs() const { return wantedRefs_; }
 
   // ---- Filter ------------------------------------------------------------------------------
   // Finds what the request's filter names.
@@ -65,6 +67,7 @@ class FetchWork {
   std::unique_ptr<PackBuilder> builder;
 
  private:
+  void readWantRefs();
   void beginWants();
   ObjectType typeOf(const ObjectId& id);
   bool stepReachable(uint32_t budget);
@@ -81,6 +84,8 @@ class FetchWork {
   std::unique_ptr<ObjectSearch> search_;    // for other wants of that kind
   std::unique_ptr<ObjectWalk> reachable_;
   std::optional<ObjectId> refused_;
+  std::optional<std::string> refusedRef_;
+  std::vector<Ref> wantedRefs_;
   bool wantsBegun_ = false, wantsDecided_ = false;
 
   size_t nextHave_ = 0;

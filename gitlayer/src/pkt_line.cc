@@ -189,12 +189,14 @@ void PktWriter::length(size_t payloadBytes) {
 }
 
 void PktWriter::data(std::string_view payload) {
-  length(payload.size());
+  length(payload.size() + (bandsAll_ ? 1 : 0));
+  if (bandsAll_) pending_.push_back('\1');
   pending_.append(payload);
 }
 
 void PktWriter::line(std::string_view payload) {
-  length(payload.size() + 1);
+  length(payload.size() + (bandsAll_ ? 2 : 1));
+  if (bandsAll_) pending_.push_back('\1');
   pending_.append(payload);
   pending_.push_back('\n');
 }

@@ -11,6 +11,15 @@ namespace {
 constexpr size_t kRefSliceBytes = 64u << 10;
 constexpr uint32_t kCommitBudget = 10'000;   // commits looked at in one job of a worker
 
+// With all that fetch of protocol 2 can do beyond what it must.
+std::string fetchFeatures(const UploadPolicy& policy) {
+  std::string features = "fetch=shallow wait-for-done";
+  if (policy.filters) features += " filter";
+  if (policy.refInWant) features += " ref-in-want";
+  if (policy.sidebandAll) features += " sideband-all";
+  return features;
+}
+
 }  // namespace
 
 UploadPackSession::UploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
@@ -33,8 +42,10 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
     writer.line("version 2");
     writer.line("agent=" + std::string(kAgent));
     writer.line("ls-refs=unborn");
-    writer.line(policy_.filters ? "fetch=shallow filter" : "fetch=shallow");
+    writer.line(fetchFeatures(policy_));
+    writer.line("server-option");
     writer.line("object-format=sha1");
+    if (policy_.objectInfo) writer.line("object-info");
   } else {
     if (httpBanner) {
       writer.line("# service=git-upload-pack");
@@ -67,7 +78,11 @@ Co<void> UploadPackSession::printRefs(std::shared_ptr<RefPrinter> printer, PktWr
 // ---- what both protocols share
 
 kj::Promise<void> UploadPackSession::serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
-  return serveInner(in, out);
+  // Nobody builds a pack for a client that is gone.
+  auto gone = out.whenWriteDisconnected().then([]() -> kj::Promise<void> {
+    return KJ_EXCEPTION(DISCONNECTED, "the client went away");
+  });
+  return serveInner(in, out).promise().exclusiveJoin(kj::mv(gone));
 }
 
 Co<void> UploadPackSession::serveInner(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
@@ -86,7 +101,7 @@ Co<void> UploadPackSession::serveInner(kj::AsyncInputStream& in, kj::AsyncOutput
 }
 
 Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
-  std::optional<ObjectId> refused;
+  Problem refused;
   for (bool fresh = false;; fresh = true) {
     if (fresh) {
       auto view = co_await node_.view(request_.repository, true);
@@ -105,7 +120,7 @@ Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
     // Who asked for no more than what is here gets no more.
     if (fresh || request_.read.kind != ReadPolicy::Kind::kLinearizable) break;
   }
-  co_await refuse(writer, "upload-pack: not our ref " + std::string(refused->hex().cStr()));
+  co_await refuse(writer, "upload-pack: " + *refused);
   co_return false;
 }
 
@@ -167,7 +182,11 @@ Co<void> UploadPackSession::sendPack(PktWriter& writer, kj::AsyncOutputStream& o
 }
 
 Co<void> UploadPackSession::refuse(PktWriter& writer, std::string message) {
-  writer.line("ERR " + message);
+  if (writer.bandsAll()) {
+    writer.band(3, message);
+  } else {
+    writer.line("ERR " + message);
+  }
   co_await writer.send();
 }
 

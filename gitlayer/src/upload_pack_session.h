@@ -43,7 +43,11 @@ class UploadPackSession final : public GitSession {
   Co<bool> lsRefsV2(PktReader& reader, PktWriter& writer, bool hasArguments);
   Co<bool> fetchV2(PktReader& reader, PktWriter& writer, kj::AsyncOutputStream& out,
                    bool hasArguments);
+  Co<bool> readFetchV2(PktReader& reader, PktWriter& writer, bool hasArguments,
+                       FetchRequest& request);
   void acknowledgeV2(PktWriter& writer);
+  void tellWantedRefs(PktWriter& writer);
+  Co<bool> objectInfoV2(PktReader& reader, PktWriter& writer, bool hasArguments);
 
   // Makes work_ for the request when everything in it may be wanted; else says why not.
   Co<bool> prepare(FetchRequest request, PktWriter& writer);

@@ -2,10 +2,29 @@
 
 #include <kj/debug.h>
 
+#include <algorithm>
+
 namespace packmoor::gitlayer {
 namespace {
 
 constexpr size_t kBandPacketBytesV2 = 65520;
+constexpr size_t kInfosAtOnce = 2'000;   // in one job of a worker
+
+// Packets "<oid>[ <size>]"; nothing behind the space when the object is not here.
+std::string infoLines(ObjectSource& source, const InfoRequest& request, size_t begin) {
+  std::string lines;
+  const size_t end = std::min(begin + kInfosAtOnce, request.objects.size());
+  for (size_t i = begin; i < end; ++i) {
+    std::string line = request.objects[i].hex().cStr();
+    KJ_IF_MAYBE(header, source.header(request.objects[i])) {
+      if (request.size) line += " " + std::to_string(header->bytes);
+    } else {
+      line += " ";
+    }
+    appendPkt(lines, line + "\n");
+  }
+  return lines;
+}
 
 }  // namespace
 
@@ -14,12 +33,18 @@ Co<void> UploadPackSession::serveV2(PktReader& reader, PktWriter& writer,
   for (bool more = true; more;) {
     CommandV2 command;
     bool hasArguments = false;
+    writer.allOnBand1(false);
     more = co_await readCommandV2(reader, writer, command, hasArguments);
     if (!more) break;
     if (command.name == CommandV2::Name::kLsRefs) {
       more = co_await lsRefsV2(reader, writer, hasArguments);
-    } else {
+    } else if (command.name == CommandV2::Name::kObjectInfo && policy_.objectInfo) {
+      more = co_await objectInfoV2(reader, writer, hasArguments);
+    } else if (command.name == CommandV2::Name::kFetch) {
       more = co_await fetchV2(reader, writer, out, hasArguments);
+    } else {
+      co_await refuse(writer, "invalid command 'object-info'");
+      more = false;
     }
   }
 }
@@ -69,25 +94,42 @@ Co<bool> UploadPackSession::lsRefsV2(PktReader& reader, PktWriter& writer, bool 
   co_return true;
 }
 
-Co<bool> UploadPackSession::fetchV2(PktReader& reader, PktWriter& writer,
-                                    kj::AsyncOutputStream& out, bool hasArguments) {
-  FetchRequest request;
-  request.policy = policy_;
+// False: refused.
+Co<bool> UploadPackSession::readFetchV2(PktReader& reader, PktWriter& writer, bool hasArguments,
+                                        FetchRequest& request) {
   while (hasArguments) {
     auto pkt = co_await nextPkt(reader);
     if (pkt.kind == PktKind::kFlush) break;
-    Problem problem = pkt.kind == PktKind::kData
-                          ? request.addArgumentV2(pkt.line())
-                          : Problem("fetch: expected flush after arguments");
+    Problem problem;
+    if (pkt.kind != PktKind::kData) {
+      problem = "fetch: expected flush after arguments";
+    } else if (policy_.sidebandAll && pkt.line() == "sideband-all") {
+      writer.allOnBand1(true);
+    } else {
+      problem = request.addArgumentV2(pkt.line());
+    }
     if (!problem) continue;
     co_await refuse(writer, *problem);
     co_return false;
   }
-  if (request.wants.empty()) co_return true;  // git answers nothing, too
+  Problem problem = request.finishV2();
+  if (!problem) co_return true;
+  co_await refuse(writer, *problem);
+  co_return false;
+}
+
+Co<bool> UploadPackSession::fetchV2(PktReader& reader, PktWriter& writer,
+                                    kj::AsyncOutputStream& out, bool hasArguments) {
+  FetchRequest request;
+  request.policy = policy_;
+  auto read = co_await readFetchV2(reader, writer, hasArguments, request);
+  if (!read) co_return false;
+  const bool wants = !request.wants.empty() || !request.wantRefs.empty();
+  if (!wants && !request.waitForDone) co_return true;  // git answers nothing, too
   auto prepared = co_await prepare(std::move(request), writer);
   if (!prepared) co_return false;
   FetchRequest& wanted = work_->request;
-  co_await lookUpHaves(!wanted.done);
+  co_await lookUpHaves(!wanted.done && !wanted.waitForDone);
   const bool acknowledges = !wanted.done && !wanted.haves.empty();
   const bool sends = !acknowledges || work_->ready();
   if (sends) {
@@ -106,9 +148,18 @@ Co<bool> UploadPackSession::fetchV2(PktReader& reader, PktWriter& writer,
     tellShallow(writer);
     writer.delimiter();
   }
+  if (!work_->wantedRefs().empty()) tellWantedRefs(writer);
   writer.line("packfile");
   co_await sendPack(writer, out, kBandPacketBytesV2);
   co_return true;
+}
+
+void UploadPackSession::tellWantedRefs(PktWriter& writer) {
+  writer.line("wanted-refs");
+  for (const Ref& ref : work_->wantedRefs()) {
+    writer.line(std::string(ref.id.hex().cStr()) + " " + ref.name);
+  }
+  writer.delimiter();
 }
 
 void UploadPackSession::acknowledgeV2(PktWriter& writer) {
@@ -122,6 +173,34 @@ void UploadPackSession::acknowledgeV2(PktWriter& writer) {
   }
   if (!any) writer.line("NAK");
   if (work_->ready()) writer.line("ready");
+}
+
+Co<bool> UploadPackSession::objectInfoV2(PktReader& reader, PktWriter& writer,
+                                         bool hasArguments) {
+  auto request = std::make_shared<InfoRequest>();
+  while (hasArguments) {
+    auto pkt = co_await nextPkt(reader);
+    if (pkt.kind == PktKind::kFlush) break;
+    Problem problem = pkt.kind == PktKind::kData
+                          ? request->addArgument(pkt.line())
+                          : Problem("object-info: expected flush after arguments");
+    if (!problem) continue;
+    co_await refuse(writer, *problem);
+    co_return false;
+  }
+  const size_t count = request->objects.size();
+  if (request->size && count > 0) writer.line("size");
+  for (size_t begin = 0; begin < count; begin += kInfosAtOnce) {
+    auto asking = node_.env().workers.run([view = view_, request, begin]() {
+      return infoLines((*view)->objects(), *request, begin);
+    });
+    auto lines = co_await kj::mv(asking);
+    writer.raw(kj::StringPtr(lines.c_str(), lines.size()).asBytes());
+    co_await writer.send();
+  }
+  writer.flush();
+  co_await writer.send();
+  co_return true;
 }
 
 }  // namespace packmoor::gitlayer

@@ -1,5 +1,7 @@
 #include "upload_request.h"
 
+#include "gitlayer/repository.h"
+
 #include <algorithm>
 #include <charconv>
 
@@ -192,10 +194,29 @@ Problem FetchRequest::addArgumentV2(std::string_view line) {
     return *problem;
   } else if (policy.filters && cutPrefix(rest, "filter ")) {
     return addFilter(rest);
+  } else if (policy.refInWant && cutPrefix(rest, "want-ref ")) {
+    return addWantRef(rest);
+  } else if (line == "wait-for-done") {
+    waitForDone = true;
   } else {
     return unexpected(line);
   }
   return std::nullopt;
+}
+
+Problem FetchRequest::addWantRef(std::string_view name) {
+  if (name.size() > kRefNameBytesMax) return "upload-pack: unknown ref " + quotedLine(name);
+  wantRefs.emplace_back(name);
+  if (wantRefs.size() <= kWantRefsMax) return std::nullopt;
+  return "upload-pack: more than " + std::to_string(kWantRefsMax) + " refs are wanted at once";
+}
+
+Problem FetchRequest::finishV2() const {
+  std::vector<std::string_view> names(wantRefs.begin(), wantRefs.end());
+  std::sort(names.begin(), names.end());
+  auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice == names.end()) return std::nullopt;
+  return "upload-pack: duplicate want-ref " + quotedLine(*twice);
 }
 
 Problem ListRequest::addArgument(std::string_view line) {
@@ -236,6 +257,23 @@ bool ListRequest::matches(std::string_view name) const {
   });
 }
 
+Problem InfoRequest::addArgument(std::string_view line) {
+  std::string_view rest = line;
+  ObjectId id;
+  if (line == "size") {
+    size = true;
+  } else if (!cutPrefix(rest, "oid ")) {
+    return "object-info: unexpected line: " + quotedLine(line);
+  } else if (!ObjectId::parseHex(rest, id)) {
+    return "object-info: protocol error, expected to get oid, not " + quotedLine(rest);
+  } else if (objects.size() == kInfosMax) {
+    return "object-info: more than " + std::to_string(kInfosMax) + " objects are asked about";
+  } else {
+    objects.push_back(id);
+  }
+  return std::nullopt;
+}
+
 Problem CommandV2::add(std::string_view line) {
   std::string_view rest = line;
   if (cutPrefix(rest, "command=")) {
@@ -244,13 +282,15 @@ Problem CommandV2::add(std::string_view line) {
       name = Name::kLsRefs;
     } else if (rest == "fetch") {
       name = Name::kFetch;
+    } else if (rest == "object-info") {
+      name = Name::kObjectInfo;
     } else {
       return "invalid command " + quotedLine(rest);
     }
     return std::nullopt;
   }
   if (cutPrefix(rest, "object-format=")) return checkObjectFormat(rest);
-  if (cutPrefix(rest, "agent=")) return std::nullopt;
+  if (cutPrefix(rest, "agent=") || cutPrefix(rest, "server-option=")) return std::nullopt;
   return "unknown capability " + quotedLine(line);
 }
 

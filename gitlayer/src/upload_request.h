@@ -22,6 +22,8 @@ constexpr size_t kWantsMax = 1'000'000;
 constexpr size_t kHavesMax = 1'000'000;      // per request; real clients send tens of thousands
 constexpr size_t kShallowsMax = 200'000;     // commits at which a client's history is cut
 constexpr size_t kDeepenNotMax = 1'000;
+constexpr size_t kWantRefsMax = 200'000;
+constexpr size_t kInfosMax = 200'000;        // objects asked about at once
 constexpr size_t kPrefixesMax = 65'536;      // more: all refs are listed, as git does
 constexpr size_t kPrefixBytesMax = 8u << 20; // of all together; likewise
 
@@ -55,6 +57,9 @@ struct FetchRequest {
   std::optional<ObjectFilter> filter;
   bool done = false;
   bool thinPack = false, noProgress = false, includeTag = false, ofsDelta = false;
+  // Protocol 2 only.
+  std::vector<std::string> wantRefs;   // full names; finishV2() checks that none comes twice
+  bool waitForDone = false;
   // Protocol 0 and 1 only.
   MultiAck multiAck = MultiAck::kNone;
   bool noDone = false;
@@ -69,8 +74,10 @@ struct FetchRequest {
   Problem addHaveLineV0(std::string_view line);
   // An argument of protocol 2's fetch.
   Problem addArgumentV2(std::string_view line);
+  Problem finishV2() const;
 
  private:
+  Problem addWantRef(std::string_view name);
   Problem addFilter(std::string_view specification);
   Problem addCapabilities(std::string_view capabilities);
 };
@@ -90,9 +97,16 @@ struct ListRequest {
   bool matches(std::string_view name) const;
 };
 
+// The arguments of object-info.
+struct InfoRequest {
+  bool size = false;
+  std::vector<ObjectId> objects;
+  Problem addArgument(std::string_view line);
+};
+
 // The lines of a protocol 2 request before its delimiter: the command and its capabilities.
 struct CommandV2 {
-  enum class Name : uint8_t { kNone, kLsRefs, kFetch };
+  enum class Name : uint8_t { kNone, kLsRefs, kFetch, kObjectInfo };
   Name name = Name::kNone;
   Problem add(std::string_view line);
 };

@@ -57,8 +57,13 @@ int main(int argc, char** argv) {
   if (protocol != nullptr && strstr(protocol, "version=1") != nullptr) request.protocolVersion = 1;
   auto session = makeUploadPackSession(node, kj::mv(request), repository.view(), policy);
   auto begin = std::chrono::steady_clock::now();
-  session->advertise(*out, false).wait(io.waitScope);
-  session->serve(*in, *out).wait(io.waitScope);
+  auto served = session->advertise(*out, false).then([&]() { return session->serve(*in, *out); });
+  KJ_IF_MAYBE(failure, kj::runCatchingExceptions([&]() { served.wait(io.waitScope); })) {
+    if (failure->getType() != kj::Exception::Type::DISCONNECTED) {
+      kj::throwFatalException(kj::mv(*failure));
+    }
+    return 1;
+  }
   if (timed) {
     std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
     fprintf(stderr, "served in %.3f s, %llu entries inflated\n", spent.count(),

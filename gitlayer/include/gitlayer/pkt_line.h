@@ -75,12 +75,15 @@ class PktWriter {
  public:
   explicit PktWriter(kj::AsyncOutputStream& out);
   KJ_DISALLOW_COPY(PktWriter);
-  void data(std::string_view payload);             // <= kPktPayloadMax
+  void data(std::string_view payload);             // < kPktPayloadMax
   void line(std::string_view payload);             // adds a newline
   void flush();
   void delimiter();
   void responseEnd();
   void raw(kj::ArrayPtr<const kj::byte> bytes);    // as it is (a pack without side-band)
+  // From now on data and lines go out on band 1 (protocol 2's sideband-all), or as they are.
+  void allOnBand1(bool all) { bandsAll_ = all; }
+  bool bandsAll() const { return bandsAll_; }
   // Side-band: any length, split into packets whose payload with its band is at most `packetMax`.
   void band(int number, std::string_view payload, size_t packetMax = kPktPayloadMax);
   size_t pending() const;                          // bytes not yet written
@@ -95,6 +98,7 @@ class PktWriter {
   std::string pending_;
   std::string sending_;
   uint64_t bytesWritten_ = 0;
+  bool bandsAll_ = false;
 
  public:
   uint64_t bytesWritten() const { return bytesWritten_; }

@@ -139,6 +139,21 @@ TEST_P(UploadGitTest, FetchesAReachableCommitByName) {
   EXPECT_NE(result.err.find("not our ref " + lost), std::string::npos) << result.err;
 }
 
+TEST_P(UploadGitTest, TellsWhatIsCommon) {
+  if (std::string(GetParam()) != "2") GTEST_SKIP() << "protocol 2 only";
+  TestGit git;
+  grow(git);
+  std::string clone = work_.path() + "/clone";
+  cloneAndCompare(git, clone, "", {});
+  in(clone, {"config", "user.name", "T"});
+  in(clone, {"config", "user.email", "t@example.com"});
+  in(clone, {"commit", "-q", "--allow-empty", "-m", "own"});
+  git.commit("top", "theirs\n");
+  auto result = ask(clone, {"fetch", "--negotiate-only", "--negotiation-tip=main", "origin"});
+  must(result);
+  EXPECT_EQ(result.out, in(clone, {"rev-parse", "main~1"}));
+}
+
 TEST_P(UploadGitTest, SaysWhatIsDamaged) {
   TestGit git;
   grow(git);

@@ -2,8 +2,6 @@
 // Method: requests as git clients write them, against small histories on a fake node; packs are
 // given to the real git.
 #include "gitlayer/agent.h"
-#include "gitlayer/pack_format.h"
-#include "object_filter.h"
 #include "upload_harness.h"
 
 #include <algorithm>
@@ -51,7 +49,9 @@ TEST_F(UploadTest, AdvertisesAnEmptyRepositoryAndAnUnbornHead) {
 }
 
 TEST_F(UploadTest, AdvertisesCapabilitiesOfProtocol2) {
-  Lines expected = {"version 2", agent(), "ls-refs=unborn", "fetch=shallow filter", "object-format=sha1", "0000"};
+  Lines expected = {"version 2", agent(), "ls-refs=unborn",
+                    "fetch=shallow wait-for-done filter ref-in-want sideband-all", "server-option",
+                    "object-format=sha1", "object-info", "0000"};
   EXPECT_EQ(linesOf(advertisement(2)), expected);
 }
 
@@ -191,137 +191,6 @@ TEST_F(UploadTest, NegotiatesByProtocol0) {
   EXPECT_EQ(objectsOf(answer.pack, reached({one})).size(), 6u);
 }
 
-TEST_F(UploadTest, TellsWhereHistoryIsCut) {
-  ObjectId one = simple("1"), two = simple("2", {one}), three = simple("3", {two});
-  ref("refs/heads/main", three);
-  UploadAnswer answer =
-      parse(serve(2, fetchV2({"want " + hex(three), "deepen 1", "ofs-delta", "done"})));
-  EXPECT_EQ(answer.lines, (Lines{"shallow-info", "shallow " + hex(three), "0001", "packfile",
-                                 "0000"}));
-  // What the parents would be is not there for git to check.
-  answer = parse(serve(2, fetchV2({"want " + hex(three), "shallow " + hex(three), "deepen 2",
-                                   "have " + hex(three), "done"})));
-  EXPECT_EQ(answer.lines, (Lines{"shallow-info", "shallow " + hex(two), "unshallow " + hex(three),
-                                 "0001", "packfile", "0000"}));
-  // A shallow client that asks for no other cut is told so; cuts that are not here are passed over.
-  answer = parse(serve(2, fetchV2({"want " + hex(three), "shallow " + hex(two),
-                                   "shallow " + std::string(40, '1'), "have " + hex(two)})));
-  EXPECT_EQ(answer.lines, (Lines{"acknowledgments", "ACK " + hex(two), "ready", "0001",
-                                 "shallow-info", "0001", "packfile", "0000"}));
-  EXPECT_EQ(objectsOf(answer.pack, reached({two})).size(), 3u);
-  // Protocol 0: before the haves, and only when another cut is asked for.
-  std::string want = "want " + hex(three) + " multi_ack_detailed side-band-64k ofs-delta";
-  EXPECT_EQ(linesOf(serve(0, packets({want, "deepen 1", "0000"}))),
-            (Lines{"shallow " + hex(three), "0000"}));
-  answer = parse(serve(0, packets({want, "deepen 2", "0000", "done"})));
-  EXPECT_EQ(answer.lines, (Lines{"shallow " + hex(two), "0000", "NAK", "0000"}));
-  answer = parse(serve(1, packets({want, "shallow " + hex(two), "0000", "have " + hex(two),
-                                   "done"})));
-  EXPECT_EQ(answer.lines, (Lines{"ACK " + hex(two) + " common", "ACK " + hex(two), "0000"}));
-}
-
-TEST_F(UploadTest, LeavesOutWhatAFilterSays) {
-  ObjectId folder = tree({{"f", blob("below")}});
-  ObjectId one = commit(tree({{"d", folder, true}, {"f", blob("above")}}), {});
-  ref("refs/heads/main", one);
-  ref("refs/tags/sparse", blob("/f\n"));
-  auto count = [&](const std::string& filter) {
-    UploadAnswer answer = parse(serve(2, fetchV2({"want " + hex(one), "filter " + filter, "done"})));
-    uint32_t objects = 0;
-    auto bytes = kj::StringPtr(answer.pack.c_str(), answer.pack.size()).asBytes();
-    EXPECT_EQ(decodePackHeader(bytes, objects), Decoded::kDone) << answer.raw;
-    return objects;
-  };
-  EXPECT_EQ(count("blob:none"), 3u);
-  EXPECT_EQ(count("blob:limit=5"), 3u);
-  EXPECT_EQ(count("blob:limit=6"), 5u);
-  EXPECT_EQ(count("tree:0"), 1u);
-  EXPECT_EQ(count("tree:1"), 2u);
-  EXPECT_EQ(count("tree:2"), 4u);
-  EXPECT_EQ(count("object:type=tree"), 3u);
-  EXPECT_EQ(count("combine:object:type=tree+object:type=blob"), 1u);
-  EXPECT_EQ(count("sparse:oid=sparse"), 4u);
-  EXPECT_EQ(count("sparse:oid=main:d/f"), 3u);
-  // What is wanted itself is sent.
-  UploadAnswer answer = parse(serve(2, fetchV2({"want " + hex(folder), "want " + hex(blob("above")),
-                                                "filter blob:none", "done"})));
-  EXPECT_EQ(answer.lines, (Lines{"packfile", "0000"}));
-  EXPECT_NE(answer.progress.find("Enumerating objects: 2, done."), std::string::npos);
-  answer = parse(serve(0, packets({"want " + hex(one) + " side-band-64k filter",
-                                   "filter blob:none", "0000", "done"})));
-  EXPECT_NE(answer.progress.find("Enumerating objects: 3, done."), std::string::npos);
-}
-
-TEST_F(UploadTest, RefusesBadFilters) {
-  ObjectId one = simple("1");
-  ref("refs/heads/main", one);
-  ref("refs/tags/large", blob(std::string(PathPatterns::kBytesMax + 1, 'x')));
-  auto error = [&](Lines filters) {
-    filters.insert(filters.begin(), "want " + hex(one));
-    filters.push_back("done");
-    Lines lines = linesOf(serve(2, fetchV2(filters)));
-    return lines.size() == 1 ? lines[0] : "no error";
-  };
-  const std::string start = "ERR upload-pack: ";
-  for (const char* bad : {"blob:some", "blob:limit=", "blob:limit=1x", "blob:limit=-1",
-                          "object:type=snow", "combine:blob:none+odd"}) {
-    EXPECT_EQ(error({std::string("filter ") + bad}).rfind(start + "invalid filter-spec '", 0), 0u)
-        << bad;
-  }
-  EXPECT_EQ(error({"filter tree:x"}), start + "expected 'tree:<depth>'");
-  EXPECT_EQ(error({"filter combine:"}), start + "expected something after combine:");
-  EXPECT_EQ(error({"filter sparse:path=x"}),
-            start + "sparse:path filters support has been dropped");
-  EXPECT_EQ(error({"filter blob:none", "filter tree:1"}),
-            start + "multiple filter-specs cannot be combined");
-  EXPECT_EQ(error({"filter sparse:oid=none"}), start + "unable to access sparse blob in 'none'");
-  EXPECT_EQ(error({"filter sparse:oid=main"}), start + "unable to access sparse blob in 'main'");
-  EXPECT_EQ(error({"filter sparse:oid=large"}),
-            start + "the sparse blob in 'large' is larger than 1048576 bytes");
-  std::string many = "filter combine:blob:none";
-  for (size_t i = 0; i < ObjectFilter::kPartsMax; ++i) many += "+blob:none";
-  EXPECT_EQ(error({many}), start + "too many filters are combined; at most 32 are served");
-  std::string deep = "blob:none";
-  for (int i = 0; i < 9; ++i) {
-    std::string coded = "combine:";
-    for (char c : deep) coded += c == '%' ? "%25" : std::string(1, c);
-    deep = coded;
-  }
-  EXPECT_EQ(error({"filter " + deep}), start + "too many filters are combined; at most 32 are served");
-  EXPECT_EQ(linesOf(serve(0, packets({"want " + hex(one), "filter blob:none", "0000"}))),
-            (Lines{start + "filtering capability not negotiated"}));
-}
-
-TEST_F(UploadTest, KeepsToThePolicy) {
-  ObjectId one = simple("1"), two = simple("2", {one});
-  ref("refs/heads/main", two);
-  ObjectId orphan = simple("orphan");
-  policy_.wants = UploadPolicy::Wants::kAny;
-  EXPECT_EQ(linesOf(serve(2, fetchV2({"want " + hex(orphan), "done"}))),
-            (Lines{"packfile", "0000"}));
-  policy_.wants = UploadPolicy::Wants::kTips;
-  EXPECT_EQ(linesOf(serve(2, fetchV2({"want " + hex(one), "done"}))),
-            (Lines{"ERR upload-pack: not our ref " + hex(one)}));
-  policy_.filters = false;
-  EXPECT_EQ(linesOf(serve(2, fetchV2({"want " + hex(two), "filter blob:none", "done"}))),
-            (Lines{"ERR upload-pack: unexpected line 'filter blob:none'"}));
-  EXPECT_EQ(linesOf(advertisement(2))[3], "fetch=shallow");
-  std::string first = linesOf(advertisement(0, false))[0];
-  EXPECT_EQ(first.find("filter"), first.npos);
-  EXPECT_EQ(first.find("in-want"), first.npos);
-}
-
-TEST_F(UploadTest, MovesOnlyCutsThatRefsReach) {
-  ObjectId one = simple("1"), secret = simple("secret"), orphan = simple("orphan", {secret});
-  ref("refs/heads/main", one);
-  for (const char* how : {"deepen 2147483647", "deepen 5"}) {
-    UploadAnswer answer = parse(serve(2, fetchV2({"want " + hex(one), "shallow " + hex(orphan),
-                                                  "deepen-relative", how, "done"})));
-    EXPECT_EQ(answer.lines, (Lines{"shallow-info", "0001", "packfile", "0000"}));
-    EXPECT_EQ(objectsOf(answer.pack).size(), 3u);
-  }
-}
-
 TEST_F(UploadTest, RefusesWhatRefsDoNotReach) {
   ObjectId one = simple("1"), two = simple("2", {one}), orphan = simple("orphan");
   ref("refs/heads/main", two);
@@ -379,8 +248,8 @@ TEST_F(UploadTest, RefusesBadRequestsWithASentence) {
             "upload-pack: object format 'sha256' is not served here, only sha1");
   EXPECT_EQ(error(2, packets({"command=bake", "0000"})), "invalid command 'bake'");
   EXPECT_EQ(error(2, packets({"agent=x", "0000"})), "no command requested");
-  EXPECT_EQ(error(2, packets({"command=fetch", "server-option=x", "0000"})),
-            "unknown capability 'server-option=x'");
+  EXPECT_EQ(error(2, packets({"command=fetch", "client-option=x", "0000"})),
+            "unknown capability 'client-option=x'");
   EXPECT_EQ(error(2, packets({"command=fetch", "object-format=sha256", "0000"})),
             "upload-pack: object format 'sha256' is not served here, only sha1");
   EXPECT_EQ(error(2, fetchV2({want, "deepen 0", "done"})),
