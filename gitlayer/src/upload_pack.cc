@@ -78,8 +78,9 @@ Co<void> UploadPackSession::printRefs(std::shared_ptr<RefPrinter> printer, PktWr
 // ---- what both protocols share
 
 kj::Promise<void> UploadPackSession::serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
-  // Nobody builds a pack for a client that is gone.
-  auto gone = out.whenWriteDisconnected().then([]() -> kj::Promise<void> {
+  // Nobody builds a pack for a client that is gone. One that has all its answers may go.
+  auto gone = out.whenWriteDisconnected().then([this]() -> kj::Promise<void> {
+    if (idle_) return kj::READY_NOW;
     return KJ_EXCEPTION(DISCONNECTED, "the client went away");
   });
   return serveInner(in, out).promise().exclusiveJoin(kj::mv(gone));

@@ -67,6 +67,7 @@ class UploadPackSession final : public GitSession {
   SharedView view_;
   std::shared_ptr<FetchWork> work_;
   bool packBegun_ = false;
+  bool idle_ = true;       // nothing of a request has come that is not answered
 };
 
 // The next packet, without a promise when it lies in the buffer already.

@@ -31,6 +31,7 @@ Co<bool> UploadPackSession::readWantsV0(PktReader& reader, PktWriter& writer,
                                         FetchRequest& request) {
   for (;;) {
     auto pkt = co_await nextPkt(reader);
+    idle_ = false;
     if (pkt.kind == PktKind::kFlush) co_return !request.wants.empty();
     if (pkt.kind == PktKind::kEnd && request.wants.empty()) co_return false;
     Problem problem = pkt.kind == PktKind::kData

@@ -34,6 +34,7 @@ Co<void> UploadPackSession::serveV2(PktReader& reader, PktWriter& writer,
     CommandV2 command;
     bool hasArguments = false;
     writer.allOnBand1(false);
+    idle_ = true;
     more = co_await readCommandV2(reader, writer, command, hasArguments);
     if (!more) break;
     if (command.name == CommandV2::Name::kLsRefs) {
@@ -55,6 +56,7 @@ Co<bool> UploadPackSession::readCommandV2(PktReader& reader, PktWriter& writer,
   bool any = false;
   for (;;) {
     auto pkt = co_await nextPkt(reader);
+    idle_ = false;
     Problem problem;
     if (pkt.kind == PktKind::kData) {
       any = true;

@@ -243,7 +243,7 @@ TEST_F(UploadPartialTest, EndsWhenTheClientGoesAway) {
   request.repository = "r";
   request.protocolVersion = 2;
   auto view = loop_.wait(node_.view("r", false));
-  auto session = makeUploadPackSession(node_, *queue, kj::mv(request),
+  auto session = makeUploadPackSession(node_, *queue, request,
                                        kj::mv(KJ_ASSERT_NONNULL(view)));
   testing::StringInput in(fetchV2({"want " + hex(one), "done"}));
   Output out;
@@ -253,6 +253,15 @@ TEST_F(UploadPartialTest, EndsWhenTheClientGoesAway) {
   auto failure = loop_.wait(failureOf(kj::mv(serving)));
   auto& exception = KJ_ASSERT_NONNULL(failure);
   EXPECT_EQ(exception.getType(), kj::Exception::Type::DISCONNECTED);
+  // Between two requests a client may go.
+  auto another = loop_.wait(node_.view("r", false));
+  session = makeUploadPackSession(node_, *queue, request, kj::mv(KJ_ASSERT_NONNULL(another)));
+  testing::StringInput idle("");
+  idle.neverEnds = true;
+  Output last;
+  auto waiting = session->serve(idle, last);
+  last.gone.fulfiller->fulfill();
+  loop_.wait(kj::mv(waiting));
   // It does not take the next turn.
   auto next = queue->turn("next");
   turn = nullptr;
