@@ -93,7 +93,8 @@ bool FetchWork::stepReachable(uint32_t budget) {
     if (refused_ || search_ != nullptr) return refused_.has_value();
   }
   if (search_ == nullptr) return true;
-  if (!search_->step(budget)) return false;
+  // Trees are larger than commits.
+  if (!search_->step(budget / 8)) return false;
   if (auto* id = search_->notReached()) refused_ = *id;
   search_ = nullptr;
   return true;

@@ -113,9 +113,7 @@ Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
       }
     }
     work_ = std::make_shared<FetchWork>(view_, request);
-    for (bool decided = false; !decided;) {
-      decided = co_await onWorker(&FetchWork::stepWants, kCommitBudget);
-    }
+    co_await inTurns(&FetchWork::stepWants);
     refused = work_->refusedWant();
     if (!refused) co_return co_await openFilter(writer);
     // Who asked for no more than what is here gets no more.
@@ -146,9 +144,7 @@ Co<void> UploadPackSession::lookUpHaves(bool readiness) {
 
 Co<bool> UploadPackSession::planShallow(PktWriter& writer) {
   if (!work_->request.shallow.any()) co_return true;
-  for (bool decided = false; !decided;) {
-    decided = co_await onWorker(&FetchWork::stepShallow, kCommitBudget);
-  }
+  co_await inTurns(&FetchWork::stepShallow);
   Problem problem = work_->shallow().problem();
   if (!problem) co_return true;
   co_await refuse(writer, *problem);
@@ -164,6 +160,19 @@ void UploadPackSession::tellShallow(PktWriter& writer) {
   }
 }
 
+// A short computation is made at once; a longer one takes turns with others, as packs do.
+Co<void> UploadPackSession::inTurns(bool (FetchWork::*step)(uint32_t)) {
+  kj::Maybe<kj::Own<PackQueue::Turn>> turn;
+  for (;;) {
+    auto decided = co_await onWorker(step, kCommitBudget);
+    if (decided) co_return;
+    if (turn != nullptr && queue_->waiting() == 0) continue;
+    turn = nullptr;
+    auto next = co_await queue_->turn(queueKey());
+    turn = kj::mv(next);
+  }
+}
+
 kj::Promise<bool> UploadPackSession::onWorker(bool (FetchWork::*step)(uint32_t), uint32_t budget) {
   return node_.env().workers.run(
       [work = work_, step, budget]() { return (work.get()->*step)(budget); });
@@ -175,7 +184,7 @@ Co<void> UploadPackSession::sendPack(PktWriter& writer, kj::AsyncOutputStream& o
   PackSender::Settings settings;
   settings.bandPacketBytes = bandPacketBytes;
   settings.progress = bandPacketBytes > 0 && !work_->request.noProgress;
-  settings.key = request_.repository + '\n' + request_.principal;
+  settings.key = queueKey();
   settings.requestId = request_.requestId;
   PackSender sender(node_.env(), *queue_, work_, writer, out, std::move(settings));
   co_await sender.run();

@@ -56,6 +56,8 @@ class UploadPackSession final : public GitSession {
   // Finds where the history of a request with anything shallow is cut. False: refused.
   Co<bool> planShallow(PktWriter& writer);
   void tellShallow(PktWriter& writer);
+  Co<void> inTurns(bool (FetchWork::*step)(uint32_t));
+  std::string queueKey() const { return request_.repository + '\n' + request_.principal; }
   kj::Promise<bool> onWorker(bool (FetchWork::*step)(uint32_t), uint32_t budget);
   Co<void> sendPack(PktWriter& writer, kj::AsyncOutputStream& out, size_t bandPacketBytes);
   Co<void> refuse(PktWriter& writer, std::string message);

@@ -222,11 +222,6 @@ class Clients(PackmoorTest):
                               check=False)
                 self.assertEqual(missing.returncode, 128)
                 self.assertIn("couldn't find remote ref none", missing.stderr)
-                for option in ("--depth=1", "--shallow-since=2020-01-01", "--shallow-exclude=side"):
-                    shallow = git("clone", "-q", option, self.url(self.node),
-                                  os.path.join(self.folder, "shallow"), config=config, check=False)
-                    self.assertEqual(shallow.returncode, 128)
-                    self.assertRegex(shallow.stderr, "(?i)server does not support")
 
     def test_empty_repositories_and_heads(self):
         for version in (0, 1, 2):
