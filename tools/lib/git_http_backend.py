@@ -72,8 +72,11 @@ class GitHttpBackend:
         self._spawn([nginx, "-p", self.folder, "-c", conf], "nginx.out")
         self._wait(self._answers, "nginx")
 
+    def path_of(self, name):
+        return os.path.join(self.folder, "repositories", name + ".git")
+
     def create(self, name):
-        path = os.path.join(self.folder, "repositories", name + ".git")
+        path = self.path_of(name)
         subprocess.run(["git", "init", "-q", "--bare", path], check=True)
         for key, value in (("core.fsync", "all"), ("http.receivepack", "true"), ("gc.auto", "0")):
             subprocess.run(["git", "-C", path, "config", key, value], check=True)
