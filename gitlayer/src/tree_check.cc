@@ -2,6 +2,7 @@
 
 #include "special_files.h"
 
+#include <array>
 #include <cstring>
 
 namespace packmoor::gitlayer {
@@ -21,9 +22,37 @@ struct TreeEntry {
   bool is(uint32_t type) const { return (mode & kModeTypeMask) == type; }
 };
 
-// Order of entries in a tree: as bytes, a tree's name with a '/' behind it. 0 also when the
+// Bytes that end a plain name, or make it another.
+constexpr std::array<bool, 256> nameEnds() {
+  std::array<bool, 256> ends = {};
+  for (unsigned char c : {'\0', '/', '\\', '~'}) ends[c] = true;
+  return ends;
+}
+constexpr std::array<bool, 256> kNameEnds = nameEnds();
+
+// Takes the name and the NUL behind it. False: no NUL follows. `plain`: nothing can be wrong with the
+// name, and it is that of no special file.
+bool takeName(const kj::byte*& at, const kj::byte* end, std::string_view& name, bool& plain) {
+  const kj::byte* begin = at;
+  while (at != end && !kNameEnds[*at]) ++at;
+  if (at == end) return false;
+  plain = *at == 0 && at != begin && *begin != '.' && *begin < 0x80;
+  if (*at != 0) {
+    at = static_cast<const kj::byte*>(memchr(at, 0, end - at));
+    if (at == nullptr) return false;
+  }
+  name = {reinterpret_cast<const char*>(begin), static_cast<size_t>(at - begin)};
+  ++at;
+  return true;
+}
+
+// Order of entries in a tree, none of which is nameless: as bytes, a tree's name with a '/' behind it. 0 also when the
 // names are equal and only the types differ.
 int compareEntries(const TreeEntry& a, const TreeEntry& b) {
+  // Mostly the first bytes tell.
+  if (int order = static_cast<unsigned char>(a.name[0]) - static_cast<unsigned char>(b.name[0])) {
+    return order;
+  }
   size_t common = a.name.size() < b.name.size() ? a.name.size() : b.name.size();
   if (int order = memcmp(a.name.data(), b.name.data(), common)) return order;
   if (a.name.size() == b.name.size()) return 0;
@@ -116,8 +145,10 @@ class FileNames {
   }
 
  private:
+  // `prefix` is not empty.
   static bool extends(std::string_view name, std::string_view prefix) {
-    return name.substr(0, prefix.size()) == prefix;
+    return name.size() >= prefix.size() && name[prefix.size() - 1] == prefix.back() &&
+           memcmp(name.data(), prefix.data(), prefix.size()) == 0;
   }
   std::string_view last_;                  // of the entry before, where it is a file
   std::vector<std::string_view> begun_;    // files whose names begin the last one; mostly none
@@ -150,26 +181,25 @@ const char* checkTree(kj::ArrayPtr<const kj::byte> data, std::vector<ObjectLink>
       if (entry.mode > kModeMax) return kBadTree;
     }
     if (entry.mode == 0 || at == end || *at != ' ') return kBadTree;
-    const kj::byte* name = ++at;
-    at = static_cast<const kj::byte*>(memchr(name, 0, end - name));
-    if (at == nullptr) return kBadTree;
-    if (static_cast<size_t>(end - at) < 1 + kOidBytes) return kBadTree;
-    entry.name = {reinterpret_cast<const char*>(name), static_cast<size_t>(at - name)};
-    if (const char* problem = entryProblem(entry)) return problem;
+    bool plain = false;
+    if (!takeName(++at, end, entry.name, plain)) return kBadTree;
+    if (static_cast<size_t>(end - at) < kOidBytes) return kBadTree;
+    if (!plain) {
+      if (const char* problem = entryProblem(entry)) return problem;
+    }
     if (!first) {
       int order = compareEntries(previous, entry);
       if (order == 0) return "duplicateEntries: contains duplicate file entries";
       if (order > 0) return "treeNotSorted: not properly sorted";
     }
     if (!files.add(entry)) return "duplicateEntries: contains duplicate file entries";
-    ObjectId id = ObjectId::fromBytes(at + 1);
-    at += 1 + kOidBytes;
+    ObjectId id = ObjectId::fromBytes(at);
+    at += kOidBytes;
     if (id.isZero()) return "nullSha1: contains entries pointing to null sha1";
     // What is neither file nor link is a submodule, whatever its mode.
-    if (entry.is(kModeTree)) {
-      links.push_back({id, ObjectType::kTree, specialFilesNamed(entry.name)});
-    } else if (entry.is(kModeFile)) {
-      links.push_back({id, ObjectType::kBlob, specialFilesNamed(entry.name)});
+    if (entry.is(kModeTree) || entry.is(kModeFile)) {
+      ObjectType type = entry.is(kModeTree) ? ObjectType::kTree : ObjectType::kBlob;
+      links.push_back({id, type, plain ? uint8_t(0) : specialFilesNamed(entry.name)});
     } else if (entry.is(kModeLink)) {
       links.push_back({id, ObjectType::kBlob});
     }
