@@ -39,6 +39,17 @@ class CountedOutput final : public kj::AsyncOutputStream {
     return inner_.write(pieces);
   }
   kj::Promise<void> whenWriteDisconnected() override { return inner_.whenWriteDisconnected(); }
+  kj::Maybe<kj::Promise<uint64_t>> tryPumpFrom(kj::AsyncInputStream& input,
+                                               uint64_t amount) override {
+    auto pumped = inner_.tryPumpFrom(input, amount);
+    KJ_IF_MAYBE(promise, pumped) {
+      return promise->then([this](uint64_t done) {
+        bytes_ += done;
+        return done;
+      });
+    }
+    return nullptr;
+  }
 
  private:
   kj::AsyncOutputStream& inner_;
@@ -96,7 +107,12 @@ constexpr int64_t kAtLeastTimeoutMs = 10'000;
 class GitFrontImpl final : public GitFront {
  public:
   explicit GitFrontImpl(GitNode& node)
-      : node_(node), packs_(kj::refcounted<PackQueue>(node.options().packBuildsMax)) {}
+      : node_(node), packs_(kj::refcounted<PackQueue>(node.options().packBuildsMax)) {
+    const kj::StringPtr root = node.env().disk.root();
+    if (root.size() == 0 || node.options().fetchCacheBytes == 0) return;
+    cache_ = kj::heap<PackCache>(node.env(), kj::addRef(*packs_), kj::str(root, "/fetch-cache").cStr(),
+                                 node.options().fetchCacheBytes);
+  }
 
   kj::Promise<OpenedSession> open(GitRequest request) override {
     request.repository = withoutGitSuffix(request.repository);
@@ -111,6 +127,13 @@ class GitFrontImpl final : public GitFront {
     FrontStatistics result = statistics_;
     result.pushes = receive_.pushes;
     result.pushesRefused = receive_.pushesRefused;
+    if (cache_.get() != nullptr) {
+      const PackCacheStatistics cache = cache_->statistics();
+      result.cacheHits = cache.hits;
+      result.cacheMisses = cache.misses;
+      result.cachedPacks = cache.entries;
+      result.cachedBytes = cache.bytes;
+    }
     return result;
   }
 
@@ -170,15 +193,24 @@ class GitFrontImpl final : public GitFront {
   kj::Own<GitSession> makeSession(GitRequest request, kj::Own<RepositoryView> view) {
     GitService service = request.service;
     auto session = service == GitService::kUploadPack
-                       ? makeUploadPackSession(node_, *packs_, kj::mv(request), kj::mv(view))
+                       ? upload(kj::mv(request), kj::mv(view))
                        : makeReceivePackSession(node_, kj::mv(request), kj::mv(view), receive_);
     return kj::heap<CountedSession>(kj::mv(session), service, statistics_);
+  }
+
+  kj::Own<GitSession> upload(GitRequest request, kj::Own<RepositoryView> view) {
+    const RepositorySettings& settings = view->info().settings;
+    UploadPolicy policy;
+    if (settings.allowAnySha1InWant) policy.wants = UploadPolicy::Wants::kAny;
+    policy.filters = settings.allowFilter;
+    return makeUploadPackSession(node_, *packs_, kj::mv(request), kj::mv(view), policy, cache_.get());
   }
 
   GitNode& node_;
   FrontStatistics statistics_;
   ReceiveCounters receive_;
   kj::Own<PackQueue> packs_;
+  kj::Own<PackCache> cache_;   // null: none
 };
 
 }  // namespace

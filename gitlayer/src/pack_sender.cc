@@ -41,16 +41,23 @@ PackSender::PackSender(kernelio::Env& env, PackQueue& queue, std::shared_ptr<Fet
       settings_(std::move(settings)),
       lastSent_(env.timer.now()) {}
 
+void PackSender::share(kj::Maybe<kj::Own<CachedPack>> pack) {
+  KJ_IF_MAYBE(found, pack) { shared_ = kj::heap<CachedPack::Reader>(kj::mv(*found)); }
+}
+
 kj::Promise<void> PackSender::run() { return runInner(); }
 
 Co<void> PackSender::runInner() {
   kj::Maybe<kj::Exception> failure;
-  auto opened = queue_->open();
-  if (opened == nullptr) {
+  kj::Maybe<kj::Own<PackQueue::Opened>> opened;
+  CachedPack::Reader* shared = nullptr;
+  KJ_IF_MAYBE(reader, shared_) { shared = reader->get(); }
+  if (shared == nullptr) opened = queue_->open();
+  if (shared == nullptr && opened == nullptr) {
     failure = KJ_EXCEPTION(OVERLOADED, "too many fetches are being served; try again later");
   } else {
-    kj::Promise<void> building = build();
-    failure = co_await failureOf(kj::mv(building));
+    kj::Promise<void> sending = shared != nullptr ? sendShared(*shared).promise() : build().promise();
+    failure = co_await failureOf(kj::mv(sending));
   }
   turn_ = nullptr;
   KJ_IF_MAYBE(exception, failure) {
@@ -123,22 +130,67 @@ Co<void> PackSender::plan() {
   for (;;) {
     auto done = co_await planOnWorker();
     if (done) break;
-    auto idle = env_.timer.now() - lastSent_;
-    if (settings_.progress && idle >= kProgressInterval && work_->objectsFound() > 0) {
-      co_await tell(kBandProgress,
-                    "Enumerating objects: " + std::to_string(work_->objectsFound()) + "\r");
-    } else if (idle >= kKeepaliveInterval) {
-      co_await keepAlive();
-    }
+    co_await tellFound(work_->objectsFound());
   }
+  co_await tellPlan(work_->builder->statistics(), work_->wholePacks());
+}
+
+// Now and then, while nothing is sent.
+Co<void> PackSender::tellFound(uint64_t objects) {
+  auto idle = env_.timer.now() - lastSent_;
+  if (settings_.progress && idle >= kProgressInterval && objects > 0) {
+    co_await tell(kBandProgress, "Enumerating objects: " + std::to_string(objects) + "\r");
+  } else if (idle >= kKeepaliveInterval) {
+    co_await keepAlive();
+  }
+}
+
+Co<void> PackSender::tellPlan(const PackBuildStatistics& statistics, size_t wholePacks) {
   if (!settings_.progress) co_return;
-  std::string count = std::to_string(work_->builder->statistics().objects);
+  std::string count = std::to_string(statistics.objects);
   std::string text = "Enumerating objects: " + count + ", done.\n";
-  if (work_->wholePacks() > 0) {
-    text = "Sending " + count + " objects, " + std::to_string(work_->wholePacks()) +
-           (work_->wholePacks() == 1 ? " pack as it is.\n" : " packs as they are.\n");
+  if (wholePacks > 0) {
+    text = "Sending " + count + " objects, " + std::to_string(wholePacks) +
+           (wholePacks == 1 ? " pack as it is.\n" : " packs as they are.\n");
   }
   co_await tell(kBandProgress, text);
+}
+
+Co<void> PackSender::tellTotal(const PackBuildStatistics& statistics) {
+  if (!settings_.progress) co_return;
+  co_await tell(kBandProgress, "Total " + std::to_string(statistics.objects) + " objects, " +
+                                   std::to_string(statistics.bytes) + " bytes; " +
+                                   std::to_string(statistics.deflatedAnew) + " compressed anew.\n");
+}
+
+// What is published of it, until it has ended.
+Co<void> PackSender::sendShared(CachedPack::Reader& reader) {
+  co_await writer_.send();
+  CachedPack& pack = reader.pack();
+  for (bool told = false;;) {
+    if (pack.planned && !told) {
+      told = true;
+      co_await tellPlan(pack.statistics, pack.wholePacks);
+    }
+    if (reader.sent() < pack.bytes()) {
+      auto sending = reader.send(out_);
+      co_await kj::mv(sending);
+      lastSent_ = env_.timer.now();
+    } else if (pack.ended()) {
+      break;
+    } else {
+      co_await awaitMore(pack);
+    }
+  }
+  KJ_IF_MAYBE(failure, pack.failure()) { kj::throwFatalException(kj::cp(*failure)); }
+  co_await tellTotal(pack.statistics);
+}
+
+Co<void> PackSender::awaitMore(CachedPack& pack) {
+  auto changed = waitAlive(env_.timer, pack.whenChanged(),
+                           [this]() -> kj::Promise<void> { return keepAlive(); });
+  co_await kj::mv(changed);
+  if (!pack.planned && !pack.ended()) co_await tellFound(pack.objectsFound);
 }
 
 kj::Promise<bool> PackSender::planOnWorker() {
@@ -170,12 +222,7 @@ Co<void> PackSender::transmit() {
     write(kj::mv(piece.bytes));
   }
   co_await waitWritten();
-  if (!settings_.progress) co_return;
-  auto& statistics = work_->builder->statistics();
-  co_await tell(kBandProgress,
-                "Total " + std::to_string(statistics.objects) + " objects, " +
-                    std::to_string(statistics.bytes) + " bytes; " +
-                    std::to_string(statistics.deflatedAnew) + " compressed anew.\n");
+  co_await tellTotal(work_->builder->statistics());
 }
 
 }  // namespace packmoor::gitlayer

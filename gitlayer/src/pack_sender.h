@@ -12,6 +12,7 @@
 #include "gitlayer/pack_queue.h"
 #include "gitlayer/pkt_line.h"
 
+#include "cached_pack.h"
 #include "fetch_work.h"
 
 #include <kernelio/co.h>
@@ -36,6 +37,8 @@ class PackSender {
   PackSender(kernelio::Env& env, PackQueue& queue, std::shared_ptr<FetchWork> work,
              PktWriter& writer, kj::AsyncOutputStream& out, Settings settings);
 
+  // Before run(): the pack is that one, which is built elsewhere. nullptr: it is built here.
+  void share(kj::Maybe<kj::Own<CachedPack>> pack);
   // Writes what is pending in the writer, then the pack and, with side-band, a flush.
   kj::Promise<void> run();
 
@@ -46,6 +49,11 @@ class PackSender {
   };
   Co<void> runInner();
   Co<void> build();
+  Co<void> sendShared(CachedPack::Reader& reader);
+  Co<void> awaitMore(CachedPack& pack);
+  Co<void> tellFound(uint64_t objects);
+  Co<void> tellPlan(const PackBuildStatistics& statistics, size_t wholePacks);
+  Co<void> tellTotal(const PackBuildStatistics& statistics);
   Co<void> plan();
   Co<void> transmit();
   Co<void> takeTurn();
@@ -63,6 +71,7 @@ class PackSender {
   PktWriter& writer_;
   kj::AsyncOutputStream& out_;
   Settings settings_;
+  kj::Maybe<kj::Own<CachedPack::Reader>> shared_;
   kj::Maybe<kj::Own<PackQueue::Turn>> turn_;
   kj::TimePoint lastSent_;
   bool written_ = true;        // no piece is being written

@@ -1,6 +1,7 @@
 #include "gitlayer/upload_pack.h"
 
 #include "gitlayer/agent.h"
+#include "pack_key.h"
 #include "upload_pack_session.h"
 
 #include <kj/debug.h>
@@ -23,9 +24,10 @@ std::string fetchFeatures(const UploadPolicy& policy) {
 }  // namespace
 
 UploadPackSession::UploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
-                                     kj::Own<RepositoryView> view, UploadPolicy policy)
+                                     kj::Own<RepositoryView> view, UploadPolicy policy, PackCache* cache)
     : node_(node),
       queue_(kj::addRef(queue)),
+      cache_(cache),
       request_(std::move(request)),
       policy_(policy),
       view_(std::make_shared<kj::Own<RepositoryView>>(kj::mv(view))) {}
@@ -186,7 +188,15 @@ Co<void> UploadPackSession::sendPack(PktWriter& writer, kj::AsyncOutputStream& o
   settings.progress = bandPacketBytes > 0 && !work_->request.noProgress;
   settings.key = queueKey();
   settings.requestId = request_.requestId;
+  std::optional<std::string> key;
+  if (cache_ != nullptr) {
+    auto making = node_.env().workers.run([work = work_, bandPacketBytes]() {
+      return packKey(*work, bandPacketBytes);
+    });
+    key = co_await kj::mv(making);
+  }
   PackSender sender(node_.env(), *queue_, work_, writer, out, std::move(settings));
+  if (key) sender.share(cache_->get(*key, work_, bandPacketBytes, queueKey()));
   co_await sender.run();
   packBegun_ = false;
 }
@@ -201,8 +211,9 @@ Co<void> UploadPackSession::refuse(PktWriter& writer, std::string message) {
 }
 
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
-                                          kj::Own<RepositoryView> view, UploadPolicy policy) {
-  return kj::heap<UploadPackSession>(node, queue, std::move(request), kj::mv(view), policy);
+                                          kj::Own<RepositoryView> view, UploadPolicy policy,
+                                          PackCache* cache) {
+  return kj::heap<UploadPackSession>(node, queue, std::move(request), kj::mv(view), policy, cache);
 }
 
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, GitRequest request,

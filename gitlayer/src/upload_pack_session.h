@@ -14,7 +14,7 @@ namespace packmoor::gitlayer {
 class UploadPackSession final : public GitSession {
  public:
   UploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
-                    kj::Own<RepositoryView> view, UploadPolicy policy);
+                    kj::Own<RepositoryView> view, UploadPolicy policy, PackCache* cache);
 
   kj::Promise<void> advertise(kj::AsyncOutputStream& out, bool httpBanner) override;
   kj::Promise<void> serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) override;
@@ -64,6 +64,7 @@ class UploadPackSession final : public GitSession {
 
   GitNode& node_;
   kj::Own<PackQueue> queue_;
+  PackCache* const cache_;   // null: none
   GitRequest request_;
   UploadPolicy policy_;
   SharedView view_;

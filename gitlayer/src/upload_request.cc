@@ -159,6 +159,7 @@ Problem FetchRequest::addCapabilities(std::string_view rest) {
 
 Problem FetchRequest::addFilter(std::string_view specification) {
   if (!filter) filter.emplace();
+  filterText.append(specification).append(1, '\n');
   auto problem = filter->parse(specification);
   if (!problem) return std::nullopt;
   return "upload-pack: " + *problem;

@@ -55,6 +55,7 @@ struct FetchRequest {
   std::vector<ObjectId> haves;   // of this round
   ShallowRequest shallow;
   std::optional<ObjectFilter> filter;
+  std::string filterText;        // as the client wrote it, all parts
   bool done = false;
   bool thinPack = false, noProgress = false, includeTag = false, ofsDelta = false;
   // Protocol 2 only.

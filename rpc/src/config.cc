@@ -233,6 +233,7 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.count("settle_objects", git.settleObjects, 1, 100'000'000);
   reader.bytes("settle_bytes", git.settleBytes, kKiB, kTiB);
   reader.count("pack_builds_max", git.packBuildsMax, 1, 1024);
+  reader.bytes("fetch_cache", git.fetchCacheBytes, 0, kTiB);
   reader.leave();
 }
 

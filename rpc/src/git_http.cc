@@ -33,8 +33,9 @@ class Server final : public GitHttpServer,
                      private kj::HttpServerErrorHandler,
                      private kj::TaskSet::ErrorHandler {
  public:
-  Server(kj::Timer& timer, gitlayer::GitFront& front, GitHttpOptions options)
-      : timer_(timer), shared_{timer, front, options, {}, {}, 0, {}}, http_(makeHttp()),
+  Server(kj::Timer& timer, gitlayer::GitFront& front, GitHttpOptions options,
+         kj::UnixEventPort* events)
+      : timer_(timer), events_(events), shared_{timer, front, options, {}, {}, 0, {}}, http_(makeHttp()),
         tasks_(*this) {}
 
   kj::Promise<void> serve(kj::Own<kj::ConnectionReceiver> port) override {
@@ -92,7 +93,8 @@ class Server final : public GitHttpServer,
   Co<void> serveOne(kj::Own<kj::AsyncIoStream> raw) {
     int on = 1;
     raw->setsockopt(IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    JoiningStream stream(kj::mv(raw), timer_, shared_.options.stallTimeoutMs * kj::MILLISECONDS);
+    JoiningStream stream(kj::mv(raw), timer_, shared_.options.stallTimeoutMs * kj::MILLISECONDS,
+                         events_);
     kj::Maybe<kj::Exception> failure;
     co_await http_->listenHttpCleanDrain(stream).ignoreResult().catch_(
         [&failure](kj::Exception&& e) { failure = kj::mv(e); });
@@ -127,6 +129,7 @@ class Server final : public GitHttpServer,
   }
 
   kj::Timer& timer_;
+  kj::UnixEventPort* const events_;
   GitHttpShared shared_;
   kj::Own<kj::HttpServer> http_;
   size_t refusing_ = 0;
@@ -136,8 +139,8 @@ class Server final : public GitHttpServer,
 }  // namespace
 
 kj::Own<GitHttpServer> GitHttpServer::create(kj::Timer& timer, gitlayer::GitFront& front,
-                                             GitHttpOptions options) {
-  return kj::heap<Server>(timer, front, options);
+                                             GitHttpOptions options, kj::UnixEventPort* events) {
+  return kj::heap<Server>(timer, front, options, events);
 }
 
 }  // namespace packmoor::rpc

@@ -78,6 +78,10 @@ class AnswerStream final : public kj::AsyncOutputStream {
     return stream().write(pieces);
   }
   kj::Promise<void> whenWriteDisconnected() override { return kj::NEVER_DONE; }
+  kj::Maybe<kj::Promise<uint64_t>> tryPumpFrom(kj::AsyncInputStream& input,
+                                               uint64_t amount) override {
+    return stream().tryPumpFrom(input, amount);
+  }
 
   void setReadNote(std::string note) { readNote_ = kj::mv(note); }
   bool begun() const { return inner_ != nullptr; }

@@ -24,8 +24,8 @@ constexpr int64_t kLingerMs = 2000;
 class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
  public:
   Server(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer, gitlayer::GitFront& front,
-         GitSocketOptions options)
-      : timer_(timer), front_(front), options_(kj::mv(options)), tasks_(*this) {
+         GitSocketOptions options, kj::UnixEventPort* events)
+      : timer_(timer), front_(front), options_(kj::mv(options)), events_(events), tasks_(*this) {
     if (!options_.group.empty()) group_ = groupIdOf(options_.group);
     port_ = io.wrapListenSocketFd(
         listenUnix(options_.socket, group_ < 0 ? kOwnerMode : kGroupMode, group_));
@@ -140,7 +140,8 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
     }
     co_await reply(raw, "");
     const auto silent = options_.silentMs * kj::MILLISECONDS;
-    JoiningStream out(kj::Own<kj::AsyncIoStream>(&raw, kj::NullDisposer::instance), timer_, silent);
+    JoiningStream out(kj::Own<kj::AsyncIoStream>(&raw, kj::NullDisposer::instance), timer_, silent,
+                      events_);
     BoundedBody in(raw, options_.pushBytesMax, timer_, silent);
     co_await session->advertise(out, false);
     co_await out.flush();
@@ -168,6 +169,7 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
   kj::Timer& timer_;
   gitlayer::GitFront& front_;
   GitSocketOptions options_;
+  kj::UnixEventPort* const events_;
   int64_t group_ = -1;
   bool bound_ = false, draining_ = false;
   kj::Own<kj::ConnectionReceiver> port_;
@@ -178,8 +180,9 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
 }  // namespace
 
 kj::Own<GitSocketServer> GitSocketServer::open(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,
-                                               gitlayer::GitFront& front, GitSocketOptions options) {
-  return kj::heap<Server>(io, timer, front, kj::mv(options));
+                                               gitlayer::GitFront& front, GitSocketOptions options,
+                                               kj::UnixEventPort* events) {
+  return kj::heap<Server>(io, timer, front, kj::mv(options), events);
 }
 
 }  // namespace packmoor::rpc

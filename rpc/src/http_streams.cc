@@ -1,14 +1,22 @@
 #include "http_streams.h"
 
 #include <kernelio/co.h>
+#include <kernelio/file_input.h>
 
 #include <kj/debug.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include <fcntl.h>
+#include <sys/sendfile.h>
 
 namespace packmoor::rpc {
 namespace {
 
 constexpr size_t kJoinedWriteMax = 16u << 10;    // larger writes go straight to the socket
 constexpr size_t kPendingMax = 64u << 10;
+constexpr size_t kFileStepBytes = 1u << 20;
 constexpr size_t kWriteStepBytes = 256u << 10;   // the stall timer restarts at each step
 
 Co<void> writeSteps(kj::AsyncIoStream& inner, kj::Timer& timer, kj::Duration stallTimeout,
@@ -40,10 +48,74 @@ Co<size_t> readBounded(kj::AsyncInputStream& inner, kj::Timer& timer, kj::Durati
 
 }  // namespace
 
+// Its own descriptor of the connection, to be told when there is room again.
+class JoiningStream::FileSender {
+ public:
+  FileSender(kj::UnixEventPort& events, kj::Timer& timer, kj::Duration stallTimeout, int socket)
+      : timer_(timer), stallTimeout_(stallTimeout), socket_(duplicate(socket)),
+        observer_(events, socket_, kj::UnixEventPort::FdObserver::OBSERVE_WRITE) {}
+
+  Co<uint64_t> send(kernelio::FileInput& file, uint64_t amount) {
+    uint64_t done = 0;
+    while (done < amount) {
+      off_t offset = static_cast<off_t>(file.offset());
+      const size_t step = static_cast<size_t>(kj::min(amount - done, uint64_t{kFileStepBytes}));
+      const ssize_t sent = sendfile(socket_, file.fd(), &offset, step);
+      if (sent > 0) {
+        file.skip(static_cast<uint64_t>(sent));
+        done += static_cast<uint64_t>(sent);
+        co_await kj::evalLast([]() {});   // others of the loop first
+        continue;
+      }
+      KJ_REQUIRE(sent != 0, "a file is shorter than it was", done, amount);
+      const int error = errno;
+      if (error == EINTR) continue;
+      if (error == EAGAIN) {
+        co_await timer_.timeoutAfter(stallTimeout_, observer_.whenBecomesWritable());
+        continue;
+      }
+      kj::throwFatalException(KJ_EXCEPTION(DISCONNECTED, "the client closed its connection",
+                                           strerror(error)));
+    }
+    co_return done;
+  }
+
+ private:
+  static kj::AutoCloseFd duplicate(int socket) {
+    int fd = -1;
+    KJ_SYSCALL(fd = fcntl(socket, F_DUPFD_CLOEXEC, 0));
+    return kj::AutoCloseFd(fd);
+  }
+
+  kj::Timer& timer_;
+  const kj::Duration stallTimeout_;
+  kj::AutoCloseFd socket_;
+  kj::UnixEventPort::FdObserver observer_;
+};
+
 JoiningStream::JoiningStream(kj::Own<kj::AsyncIoStream> inner, kj::Timer& timer,
-                             kj::Duration stallTimeout)
-    : inner_(kj::mv(inner)), timer_(timer), stallTimeout_(stallTimeout),
+                             kj::Duration stallTimeout, kj::UnixEventPort* events)
+    : inner_(kj::mv(inner)), timer_(timer), stallTimeout_(stallTimeout), events_(events),
       tail_(kj::Promise<void>(kj::READY_NOW).fork()) {}
+
+JoiningStream::~JoiningStream() noexcept(false) {}
+
+kj::Maybe<kj::Promise<uint64_t>> JoiningStream::tryPumpFrom(kj::AsyncInputStream& input,
+                                                            uint64_t amount) {
+  auto file = kj::dynamicDowncastIfAvailable<kernelio::FileInput>(input);
+  auto socket = inner_->getFd();
+  if (broken_ || events_ == nullptr || file == nullptr || socket == nullptr) return nullptr;
+  auto& from = KJ_ASSERT_NONNULL(file);
+  if (fileSender_.get() == nullptr) {
+    fileSender_ = kj::heap<FileSender>(*events_, timer_, stallTimeout_, KJ_ASSERT_NONNULL(socket));
+  }
+  if (!pending_.empty()) flushLater();
+  amount = kj::min(amount, from.left());
+  // Behind what is pending. The caller waits for the promise before it writes again.
+  return tail_.addBranch().then([this, &from, amount]() -> kj::Promise<uint64_t> {
+    return fileSender_->send(from, amount);
+  });
+}
 
 kj::Promise<size_t> JoiningStream::tryRead(void* buffer, size_t minBytes, size_t maxBytes) {
   return inner_->tryRead(buffer, minBytes, maxBytes);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <kj/async-io.h>
+#include <kj/async-unix.h>
 #include <kj/timer.h>
 
 #include <vector>
@@ -14,9 +15,14 @@ namespace packmoor::rpc {
 // whose writes fail when the other side takes nothing for `stallTimeout`. A failure of a joined
 // write surfaces at a later write or at flush(). flush() must be waited for before the stream is
 // dropped, or what was joined last is lost.
+//
+// A FileInput that is pumped into it is sent by the system itself (sendfile(2)), where the connection is a
+// socket and `events` is given.
 class JoiningStream final : public kj::AsyncIoStream {
  public:
-  JoiningStream(kj::Own<kj::AsyncIoStream> inner, kj::Timer& timer, kj::Duration stallTimeout);
+  JoiningStream(kj::Own<kj::AsyncIoStream> inner, kj::Timer& timer, kj::Duration stallTimeout,
+                kj::UnixEventPort* events = nullptr);
+  ~JoiningStream() noexcept(false);
 
   kj::Promise<void> flush();
   // Nothing more may be written; what was joined so far still goes out with flush(). For an
@@ -26,6 +32,7 @@ class JoiningStream final : public kj::AsyncIoStream {
   kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override;
   kj::Promise<void> write(const void* buffer, size_t size) override;
   kj::Promise<void> write(kj::ArrayPtr<const kj::ArrayPtr<const kj::byte>> pieces) override;
+  kj::Maybe<kj::Promise<uint64_t>> tryPumpFrom(kj::AsyncInputStream& input, uint64_t amount) override;
   kj::Promise<void> whenWriteDisconnected() override { return inner_->whenWriteDisconnected(); }
   void shutdownWrite() override { inner_->shutdownWrite(); }  // after flush()
   void abortRead() override { inner_->abortRead(); }
@@ -40,11 +47,14 @@ class JoiningStream final : public kj::AsyncIoStream {
  private:
   void flushLater();
   kj::Promise<void> writePending();
+  class FileSender;
   kj::Promise<void> writeLarge(kj::Array<kj::ArrayPtr<const kj::byte>> pieces);
 
   kj::Own<kj::AsyncIoStream> inner_;
   kj::Timer& timer_;
   kj::Duration stallTimeout_;
+  kj::UnixEventPort* const events_;
+  kj::Own<FileSender> fileSender_;   // once it was needed
   std::vector<kj::byte> pending_, sending_;
   bool flushPlanned_ = false, broken_ = false;
   kj::ForkedPromise<void> tail_;  // all that was given to `inner_` so far

@@ -70,6 +70,10 @@ void fillFront(const NodeView& view, control::NodeStatus& status) {
     to.set_advertisements(from.advertisements);
     to.set_bytes_in(from.bytesIn);
     to.set_bytes_out(from.bytesOut);
+    to.set_cache_hits(from.cacheHits);
+    to.set_cache_misses(from.cacheMisses);
+    to.set_cached_packs(from.cachedPacks);
+    to.set_cached_bytes(from.cachedBytes);
   }
 }
 

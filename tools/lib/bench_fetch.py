@@ -4,7 +4,8 @@ Both serve the same history on this machine: Packmoor with three members, of whi
 git-http-backend behind nginx and fcgiwrap, from a repository that is repacked with bitmaps and a commit
 graph. A generator sends the requests of a client of protocol 2 and throws the answers away, so that the
 servers' work is measured. Rounds alternate between the two; medians over the rounds are compared, of
-requests (or bytes) a second and of the processor time that the servers used.
+requests (or bytes) a second and of processor time: all that the machine used in a round, without the
+generator's, so that nothing else should run meanwhile.
 """
 import json
 import os
@@ -41,25 +42,17 @@ def refs_body(prefixes=()):
     return b"".join(lines + [pkt(f"ref-prefix {p}") for p in prefixes] + [b"0000"])
 
 
-def processor_seconds(pids):
-    """Of the processes and their children that have ended."""
-    total = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/stat") as f:
-            fields = f.read().rpartition(")")[2].split()
-        total += sum(map(int, fields[11:15]))
-    return total / TICKS
+def busy_seconds():
+    """Of all processors together, as far as they were not idle."""
+    with open("/proc/stat") as f:
+        fields = list(map(int, f.readline().split()[1:9]))
+    return (sum(fields) - fields[3] - fields[4]) / TICKS
 
 
-def descendants(pids):
-    found, frontier = list(pids), list(pids)
-    while frontier:
-        pid = frontier.pop()
-        with open(f"/proc/{pid}/task/{pid}/children") as f:
-            children = [int(child) for child in f.read().split()]
-        found += children
-        frontier += children
-    return found
+def own_seconds():
+    """Of the generators that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 class Servers:
@@ -96,11 +89,6 @@ class Servers:
         self.cluster.ctl(self.node, "repo", "import", name, history, timeout=3600)
         self.urls[name] = {"packmoor": f"http://{self.node['http']}/{name}.git", "git": theirs}
 
-    def pids(self, which):
-        if which == "packmoor":
-            return [self.node["pid"]]
-        return descendants([process.pid for process in self.backend.processes])
-
 
 class Fetches:
     def __init__(self, options, folder):
@@ -124,14 +112,14 @@ class Fetches:
                 path = os.path.join(self.folder, "request")
                 with open(path, "wb") as f:
                     f.write(bodies(number, which))
-                before = processor_seconds(self.servers.pids(which))
+                before, own = busy_seconds(), own_seconds()
                 out = subprocess.run([BENCH, "fetch", "--url", self.servers.urls[name][which], "--body", path,
                                       "--connections", str(connections), "--requests",
                                       str(requests[which])], stdout=subprocess.PIPE, text=True)
                 if out.returncode != 0:
                     raise Problem(f"{which} did not serve {work}.")
                 result = json.loads(out.stdout)
-                used = processor_seconds(self.servers.pids(which)) - before
+                used = busy_seconds() - before - (own_seconds() - own)
                 result["processorMs"] = used * 1000 / result["count"]
                 self.results.setdefault(work, {}).setdefault(which, []).append(result)
                 say(f"{work}, round {number + 1}: {which} {result['perSecond']:.1f}/s, "

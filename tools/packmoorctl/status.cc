@@ -64,6 +64,11 @@ void printNode(const NodeStatus& node) {
   std::printf("  served      %s pushes (%s refused), %s fetches, %s connections now\n",
               countText(front.pushes()).c_str(), countText(front.pushes_refused()).c_str(),
               countText(front.fetches()).c_str(), countText(front.connections()).c_str());
+  if (front.cache_misses() > 0) {
+    std::printf("  fetch cache %s packs, %s; %s fetches served from it, %s packs built\n",
+                countText(front.cached_packs()).c_str(), bytesText(front.cached_bytes()).c_str(),
+                countText(front.cache_hits()).c_str(), countText(front.cache_misses()).c_str());
+  }
   std::printf("  memory      %s, %s repositories\n", bytesText(node.resident_bytes()).c_str(),
               countText(node.repositories()).c_str());
   printRemovals(node);

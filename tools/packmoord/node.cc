@@ -113,7 +113,7 @@ Co<void> Node::openHttp() {
   options.pushBodyBytesMax = config_.git.packBytesMax + (256ull << 20);
   auto port = co_await listenOn(io_, "http.listen", config_.http.listen);
   view_.httpAddress = withPort(config_.httpAdvertised(), port->getPort());
-  http_ = rpc::GitHttpServer::create(env_->env().timer, gate_, options);
+  http_ = rpc::GitHttpServer::create(env_->env().timer, gate_, options, &io_.unixEventPort);
   http_->setHealth("This node is starting.");
   view_.http = http_.get();
   background("the git port", http_->serve(kj::mv(port)));
@@ -126,7 +126,8 @@ void Node::openGitSocket() {
   options.connectionsMax = config_.ssh.connectionsMax;
   options.silentMs = config_.ssh.silentTimeoutMs;
   options.pushBytesMax = config_.git.packBytesMax + (256ull << 20);
-  gitSocket_ = rpc::GitSocketServer::open(*io_.lowLevelProvider, env_->env().timer, gate_, options);
+  gitSocket_ = rpc::GitSocketServer::open(*io_.lowLevelProvider, env_->env().timer, gate_, options,
+                                          &io_.unixEventPort);
   background("the git socket", gitSocket_->run());
 }
 

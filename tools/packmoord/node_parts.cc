@@ -41,6 +41,7 @@ gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config) {
   options.settleObjects = config.git.settleObjects;
   options.settleBytes = config.git.settleBytes;
   options.packBuildsMax = static_cast<uint32_t>(config.git.packBuildsMax);
+  options.fetchCacheBytes = config.git.fetchCacheBytes;
   return options;
 }
 

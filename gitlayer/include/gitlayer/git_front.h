@@ -61,6 +61,8 @@ struct FrontStatistics {
   uint64_t pushes = 0, pushesRefused = 0, fetches = 0, advertisements = 0;
   uint64_t bytesIn = 0, bytesOut = 0;
   uint64_t sessions = 0;   // open now
+  // Packs that are kept for later requests (pack_cache.h).
+  uint64_t cacheHits = 0, cacheMisses = 0, cachedPacks = 0, cachedBytes = 0;
 };
 
 class GitFront {

@@ -22,6 +22,7 @@ struct GitOptions {
   uint64_t settleObjects = 8000;              // hot objects of a repository before settling
   uint64_t settleBytes = 32ull << 20;
   uint32_t packBuildsMax = 2;                 // at once; more wait in a queue
+  uint64_t fetchCacheBytes = 0;               // of packs kept for later requests; 0: none
 };
 
 struct PackExtents {

@@ -19,16 +19,18 @@
 #pragma once
 
 #include "gitlayer/git_front.h"
+#include "gitlayer/pack_cache.h"
 #include "gitlayer/pack_queue.h"
 #include "gitlayer/upload_policy.h"
 
 namespace packmoor::gitlayer {
 
 // A session of service upload-pack that begins with `view`. `node` outlives it. Sessions share
-// `queue`. The session outlives the promises that its functions return.
+// `queue`, and packs where there is a cache, which outlives them. The session outlives the promises that
+// its functions return.
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, PackQueue& queue, GitRequest request,
                                           kj::Own<RepositoryView> view,
-                                          UploadPolicy policy = {});
+                                          UploadPolicy policy = {}, PackCache* cache = nullptr);
 // With a queue of its own.
 kj::Own<GitSession> makeUploadPackSession(GitNode& node, GitRequest request,
                                           kj::Own<RepositoryView> view,

@@ -96,6 +96,7 @@ struct NodeConfig {
     uint64_t settleObjects = 8000;
     uint64_t settleBytes = 32ull << 20;
     uint64_t packBuildsMax = 2;
+    uint64_t fetchCacheBytes = 4ull << 30;   // 0: none
   } git;
 
   struct Log {

@@ -19,6 +19,7 @@
 #include <gitlayer/git_front.h>
 
 #include <kj/async-io.h>
+#include <kj/async-unix.h>
 #include <kj/timer.h>
 
 namespace packmoor::rpc {
@@ -40,8 +41,9 @@ struct GitHttpStatistics {
 
 class GitHttpServer {
  public:
+  // `events`: the loop's, for large answers that lie in files; without it they are copied.
   static kj::Own<GitHttpServer> create(kj::Timer& timer, gitlayer::GitFront& front,
-                                       GitHttpOptions options);
+                                       GitHttpOptions options, kj::UnixEventPort* events = nullptr);
   virtual ~GitHttpServer() noexcept(false) {}
 
   // Serves what arrives at the port until dropped; connections go on without it.

@@ -38,7 +38,8 @@ class GitSocketServer {
  public:
   // Binds the socket. Rejects with a sentence as ControlServer::open() does.
   static kj::Own<GitSocketServer> open(kj::LowLevelAsyncIoProvider& io, kj::Timer& timer,
-                                       gitlayer::GitFront& front, GitSocketOptions options);
+                                       gitlayer::GitFront& front, GitSocketOptions options,
+                                       kj::UnixEventPort* events = nullptr);
   virtual ~GitSocketServer() noexcept(false) {}   // removes the socket file
   // Serves until dropped.
   virtual kj::Promise<void> run() = 0;

@@ -66,6 +66,7 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.git.settleObjects, defaults.git.settleObjects);
   EXPECT_EQ(example.config.git.settleBytes, defaults.git.settleBytes);
   EXPECT_EQ(example.config.git.packBuildsMax, defaults.git.packBuildsMax);
+  EXPECT_EQ(example.config.git.fetchCacheBytes, defaults.git.fetchCacheBytes);
   EXPECT_EQ(example.config.coordinator.prefix, defaults.coordinator.prefix);
   EXPECT_EQ(example.config.log.level, defaults.log.level);
 }

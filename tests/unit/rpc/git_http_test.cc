@@ -4,10 +4,16 @@
 #include "rpc/git_http.h"
 
 #include <gtest/gtest.h>
+#include <kernelio/file_input.h>
+#include <support/temp_dir.h>
 
 #include <kj/async-io.h>
 #include <kj/compat/gzip.h>
 #include <kj/debug.h>
+
+#include <fcntl.h>
+
+#include <fstream>
 
 namespace packmoor::rpc {
 namespace {
@@ -48,8 +54,26 @@ class EchoSession final : public GitSession {
   std::string greeting_, answer_;
 };
 
+// Answers with a file between two words.
+class FileSession final : public GitSession {
+ public:
+  explicit FileSession(int fd) : input_(fd, 3, 5'000'000) {}
+  kj::Promise<void> advertise(kj::AsyncOutputStream& out, bool) override {
+    return out.write("begin", 5)
+        .then([this, &out]() { return input_.pumpTo(out, 5'000'000); })
+        .then([&out](uint64_t) { return out.write("end", 3); });
+  }
+  kj::Promise<void> serve(kj::AsyncInputStream&, kj::AsyncOutputStream& out) override {
+    return advertise(out, false);
+  }
+
+ private:
+  kernelio::FileInput input_;
+};
+
 class FakeFront final : public gitlayer::GitFront {
  public:
+  int file = -1;   // of repository "file"
   kj::Promise<OpenedSession> open(GitRequest request) override {
     OpenedSession opened;
     if (request.repository == "none") {
@@ -58,6 +82,10 @@ class FakeFront final : public gitlayer::GitFront {
     }
     if (request.repository == "away") {
       opened.refusal = {Refusal::Reason::kUnavailable, "No quorum."};
+      return kj::mv(opened);
+    }
+    if (request.repository == "file") {
+      opened.session = kj::Own<GitSession>(kj::heap<FileSession>(file));
       return kj::mv(opened);
     }
     std::string greeting = request.repository + " " +
@@ -71,11 +99,11 @@ class FakeFront final : public gitlayer::GitFront {
   std::string client;   // of the last request
 };
 
-class GitHttp : public testing::Test {
+class GitHttp : public ::testing::Test {
  protected:
   ~GitHttp() noexcept override {}
-  void start(GitHttpOptions options = {}) {
-    server = GitHttpServer::create(io.provider->getTimer(), front, options);
+  void start(GitHttpOptions options = {}, kj::UnixEventPort* events = nullptr) {
+    server = GitHttpServer::create(io.provider->getTimer(), front, options, events);
     auto port = io.provider->getNetwork().parseAddress("127.0.0.1:0").wait(io.waitScope)->listen();
     address = kj::str("127.0.0.1:", port->getPort());
     serving = server->serve(kj::mv(port)).eagerlyEvaluate(nullptr);
@@ -114,12 +142,48 @@ class GitHttp : public testing::Test {
     return got;
   }
 
+  static std::string withoutChunks(const std::string& body) {
+    std::string text;
+    for (size_t at = 0; at < body.size();) {
+      const size_t bytes = std::stoul(body.substr(at), nullptr, 16);
+      at = body.find("\r\n", at) + 2;
+      text += body.substr(at, bytes);
+      at += bytes + 2;
+    }
+    return text;
+  }
+
   kj::AsyncIoContext io = kj::setupAsyncIo();
   FakeFront front;
   kj::Own<GitHttpServer> server;
   kj::String address;
   kj::Promise<void> serving = nullptr;
 };
+
+// What lies in a file reaches the client whole, by the system's own hand or by copies.
+TEST_F(GitHttp, AnAnswerThatLiesInAFileArrivesWhole) {
+  std::string content;
+  for (int i = 0; content.size() < 5'000'003; ++i) content += std::to_string(i) + ",";
+  content.resize(5'000'003);
+  packmoor::testing::TempDir folder;
+  const std::string path = folder.path("content");
+  std::ofstream(path, std::ios::binary) << content;
+  kj::AutoCloseFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  front.file = fd;
+  for (kj::UnixEventPort* events : {static_cast<kj::UnixEventPort*>(nullptr), &io.unixEventPort}) {
+    start({}, events);
+    auto stream = connect();
+    send(*stream, "GET /file/info/refs?service=git-upload-pack HTTP/1.0\r\n\r\n");
+    stream->shutdownWrite();
+    const std::string answer = readAll(*stream, io.waitScope);
+    const size_t body = answer.find("begin");
+    ASSERT_NE(body, std::string::npos) << answer.substr(0, 200);
+    std::string unchunked = withoutChunks(answer.substr(answer.find("\r\n\r\n") + 4));
+    EXPECT_TRUE(unchunked == "begin" + content.substr(3) + "end") << unchunked.size();
+    serving = nullptr;
+    server = nullptr;
+  }
+}
 
 #define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
