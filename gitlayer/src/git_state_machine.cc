@@ -130,6 +130,8 @@ Co<void> GitStateMachine::waitForRoom(kj::Exception failure) {
   }
   problem_ = kj::str("what is committed cannot be applied yet: ", failure.getDescription()).cStr();
   co_await env_.timer.afterDelay(kRoomRetryMs * kj::MILLISECONDS);
+  auto resuming = store_->resume();
+  co_await kj::mv(resuming);
 }
 
 Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyRun(

@@ -1,4 +1,4 @@
-// The one file that knows RocksDB.
+// The state store on RocksDB; how that is set up is in rocks_options.cc, and nothing else knows it.
 //
 // RocksDB runs without its log: after a crash it holds what was flushed, and the journal has the
 // rest. All tables are in one column family, so that a flush is atomic across them, and each
@@ -9,18 +9,15 @@
 #include "durable_folders.h"
 #include "kernelio/co.h"
 #include "replicator/outcome.h"
+#include "rocks_options.h"
 #include "row_cache.h"
 
 #include <kj/debug.h>
 
-#include <rocksdb/cache.h>
 #include <rocksdb/db.h>
-#include <rocksdb/filter_policy.h>
 #include <rocksdb/file_checksum.h>
-#include <rocksdb/options.h>
 #include <rocksdb/slice.h>
 #include <rocksdb/sst_file_reader.h>
-#include <rocksdb/table.h>
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
@@ -29,15 +26,6 @@
 namespace packmoor::gitlayer {
 
 namespace {
-
-constexpr int kOpenFilesMax = 256;
-constexpr double kMemtableBloomShare = 0.05;  // of a write buffer
-constexpr int kBackgroundJobs = 2;
-constexpr int kBloomBitsPerKey = 10;
-constexpr size_t kInfoLogBytes = 1u << 20;
-constexpr size_t kInfoLogFiles = 2;
-constexpr size_t kManifestBytes = 4u << 20;
-constexpr uint64_t kBytesPerSync = 1u << 20;
 
 rocksdb::Slice slice(std::string_view text) { return {text.data(), text.size()}; }
 std::string_view view(const rocksdb::Slice& text) { return {text.data(), text.size()}; }
@@ -66,7 +54,7 @@ void require(const rocksdb::Status& status, std::string_view doing, const std::s
     damage.note(kj::str("the state store in ", folder.c_str(), " fails its checksums while ",
                         std::string(doing).c_str(), ": ", status.ToString().c_str()).cStr());
   } else if (status.IsNoSpace()) {
-    hint = " The disk is full: make room and start the node again.";
+    hint = " The disk is full: make room; it goes on by itself then.";
   } else if (status.ToString().find("lock") != std::string::npos) {
     hint = " Another process may have this data directory open.";
   }
@@ -251,11 +239,7 @@ class RocksStateStore final : public StateStore {
     rocksdb::WriteOptions options;
     options.disableWAL = true;
     database_->cache.beginWrite(rocks.changes, rocks.prefixes);
-    auto status = database_->db->Write(options, &rocks.batch);
-    // After a failed background flush (a full disk), writes are refused until it is resumed.
-    if (!status.ok() && database_->db->Resume().ok()) {
-      status = database_->db->Write(options, &rocks.batch);
-    }
+    const auto status = database_->db->Write(options, &rocks.batch);
     // When this throws, the cache stays as within a write: it learns nothing more.
     database_->require(status, "writing");
     database_->cache.endWrite(std::move(rocks.changes));
@@ -280,6 +264,10 @@ class RocksStateStore final : public StateStore {
           database->require(status, "being made durable");
         })
         .then([this, flushing]() { unflushedBytes_ -= flushing; });
+  }
+
+  kj::Promise<void> resume() override {
+    return workers_.run([database = database_]() { (void)database->db->Resume(); });
   }
 
   uint64_t unflushedBytes() const override { return unflushedBytes_; }
@@ -328,48 +316,6 @@ class RocksStateStore final : public StateStore {
   std::atomic<uint64_t> unflushedBytes_ = 0;  // written on workers, read on the loop
 };
 
-rocksdb::Options databaseOptions(const StateStoreOptions& options) {
-  rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(options.cacheBytes);
-  table.cache_index_and_filter_blocks = true;  // so that the cache bounds all of them
-  table.pin_l0_filter_and_index_blocks_in_cache = true;
-  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(kBloomBitsPerKey));
-  table.checksum = rocksdb::kXXH3;
-  table.format_version = 5;
-
-  rocksdb::Options result;
-  result.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
-  result.create_if_missing = true;
-  result.write_buffer_size = options.writeBufferBytes;
-  result.max_write_buffer_number = kWriteBuffersMax;
-  // Most look-ups are for objects that are not there: new ones of a push.
-  result.memtable_whole_key_filtering = true;
-  result.memtable_prefix_bloom_size_ratio = kMemtableBloomShare;
-  result.compression = rocksdb::kNoCompression;  // most bytes are deflated objects
-  result.level_compaction_dynamic_level_bytes = true;
-  result.max_background_jobs = kBackgroundJobs;
-  result.max_open_files = kOpenFilesMax;
-  result.bytes_per_sync = kBytesPerSync;
-  result.max_manifest_file_size = kManifestBytes;
-  // Closing writes nothing: a clean shutdown flushes first, and a kill is no different.
-  result.avoid_flush_during_shutdown = true;
-  result.info_log_level = rocksdb::WARN_LEVEL;
-  result.max_log_file_size = kInfoLogBytes;
-  result.keep_log_file_num = kInfoLogFiles;
-  result.stats_dump_period_sec = 0;
-  result.stats_persist_period_sec = 0;
-  // Of each table as a whole, kept in the manifest, for whoever reads it only to see that it is whole.
-  result.file_checksum_gen_factory = rocksdb::GetFileChecksumGenCrc32cFactory();
-  return result;
-}
-
-// RocksDB's notes about a database that is opened only to be looked at are not for its folder.
-class NoInfoLog final : public rocksdb::Logger {
- public:
-  using rocksdb::Logger::Logv;
-  void Logv(const char*, va_list) override {}
-};
-
 // Reads which tables there are as an opening does, beside the database that is open. A table may go
 // meanwhile: nothing is asked of the tables themselves.
 rocksdb::Status readCatalogue(const std::string& folder, const StateStoreOptions& options) {
@@ -377,7 +323,6 @@ rocksdb::Status readCatalogue(const std::string& folder, const StateStoreOptions
   look.create_if_missing = false;
   look.skip_checking_sst_file_sizes_on_db_open = true;
   look.skip_stats_update_on_db_open = true;
-  look.info_log = std::make_shared<NoInfoLog>();
   rocksdb::DB* db = nullptr;
   const auto status = rocksdb::DB::OpenForReadOnly(look, folder, &db);
   delete db;
@@ -387,7 +332,6 @@ rocksdb::Status readCatalogue(const std::string& folder, const StateStoreOptions
 rocksdb::Status readTable(const std::string& path, bool direct) {
   rocksdb::Options options = databaseOptions({});
   options.use_direct_reads = direct;
-  options.info_log = std::make_shared<NoInfoLog>();
   rocksdb::SstFileReader reader(options);
   const auto opened = reader.Open(path);
   return opened.ok() ? reader.VerifyChecksum() : opened;

@@ -77,6 +77,9 @@ class StateStore : public StateReader {
   virtual replicator::LogPosition position() const = 0;
   virtual std::shared_ptr<const StateReader> snapshot() const = 0;
   virtual kj::Promise<void> flush() = 0;
+  // After a write or a flush that a full disk refused: takes writes again, if there is room by now. Where
+  // the store looks for room by itself, it may go on a few seconds later.
+  virtual kj::Promise<void> resume() { return kj::READY_NOW; }
   virtual uint64_t unflushedBytes() const = 0;  // in batches written since the last flush
   // Writes what write() has written so far as files that never change into `folder` below the
   // disk's root, whose parent is there and which is not; openStateStore() opens it. Not durable.

@@ -6,8 +6,10 @@
 
 #include <kernelio/real_env.h>
 #include <kernelio/sim_env.h>
+#include <support/small_disk.h>
 #include <support/temp_dir.h>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace packmoor::gitlayer {
@@ -33,18 +35,19 @@ class Ground {
 
 class RocksGround final : public Ground {
  public:
-  RocksGround() {
+  explicit RocksGround(const std::string& folder = std::string()) {
+    const std::string root = folder.empty() ? folder_.path() : folder;
     kernelio::RealEnvOptions options;
-    options.dataFolder = folder_.path().c_str();
+    options.dataFolder = root.c_str();
     options.workerThreads = 2;
     env_ = kernelio::makeRealEnv(io_, options);
   }
   kj::WaitScope& scope() override { return io_.waitScope; }
   kj::Own<StateStore> open() override {
-    StateStoreOptions options;
     options.damage = damage;
     return openRocksStateStore(env_->env(), "volumes/v/state", options).wait(scope());
   }
+  StateStoreOptions options;
   // The names of files there that begin, and end, so.
   std::vector<std::string> filesNamed(std::string_view begin, std::string_view end) {
     std::vector<std::string> paths;
@@ -356,6 +359,50 @@ TEST(RocksStateStore, AFlippedBitIsNotServed) {
   }
   EXPECT_EQ(failed, 1);
   EXPECT_NE(ground.damage->text().find("while reading"), std::string::npos) << ground.damage->text();
+}
+
+// Also of what RocksDB writes for itself: whatever it meets, the process goes on.
+TEST(RocksStateStore, OnAFullDiskItRefusesUntilThereIsRoomAndGoesOn) {
+  testing::SmallDisk disk(64u << 20);
+  if (!disk.made()) GTEST_SKIP() << "making a file system needs root";
+  RocksGround ground(disk.path());
+  ground.options.writeBufferBytes = 1u << 20;
+  auto store = ground.open();
+  uint64_t written = 0;
+  // A row that becomes durable; or why it does not.
+  auto attempt = [&]() {
+    return kj::runCatchingExceptions([&]() {
+      auto batch = store->newBatch();
+      batch->put("k" + std::to_string(written + 1), std::string(100'000, 'x'));
+      store->write(kj::mv(batch), at(written + 1));
+      store->flush().wait(ground.scope());
+      ++written;
+    });
+  };
+  for (int round = 0; round < 2; ++round) {
+    for (int refusals = 0; refusals < 6;) {
+      disk.fill();   // again and again: files that are needed no more are removed meanwhile
+      auto refused = attempt();
+      KJ_IF_MAYBE(refusal, refused) {
+        ++refusals;
+        EXPECT_EQ(refusal->getType(), kj::Exception::Type::OVERLOADED);
+        EXPECT_THAT(refusal->getDescription().cStr(),
+                    ::testing::HasSubstr("The disk is full: make room"));
+        store->resume().wait(ground.scope());
+      }
+    }
+    disk.makeRoom();
+    while (attempt() != nullptr) {
+      ground.env().timer.afterDelay(100 * kj::MILLISECONDS).wait(ground.scope());
+      store->resume().wait(ground.scope());
+    }
+  }
+  EXPECT_EQ(ground.damage->text(), "");
+  store = nullptr;
+  store = ground.open();
+  EXPECT_EQ(store->position(), at(written));
+  std::string value;
+  for (uint64_t i = 1; i <= written; ++i) EXPECT_TRUE(store->get("k" + std::to_string(i), value));
 }
 
 TEST(MapStateStore, RefusesADamagedFile) {
