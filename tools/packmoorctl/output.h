@@ -1,6 +1,6 @@
 // What packmoorctl prints: tables and sentences for people, JSON for programs.
 //
-// JSON has the fields of rpc/schema/control.proto under their names, always all of them, with
+// JSON has the fields of rpc/schema/control*.proto under their names, always all of them, with
 // integers as integers and an absent message as null. It is one document on standard output.
 #pragma once
 
