@@ -24,6 +24,7 @@ ReplicatorImpl::ReplicatorImpl(NodeParts parts, ReplicatorOptions options,
       nodeQuery_(kj::mv(nodeQuery)), self_{parts.self, parts.journal.uuid()},
       recovered_(parts.recovered.volumes), mayMissVolumes_(parts.recovered.mayMissVolumes),
       exchange_(parts.env, parts.extents, parts.peers, options.proposeTimeoutMs),
+      room_(parts.env, options.diskReserveBytes),
       balancer_(options.autoBalanceQuietMs) {
   parts_.extents.setBlockSource(ExtentStore::BlockSource([this](ExtentId id, uint64_t block) {
     return canceler_.wrap(fetchBlock(id, block).promise());
@@ -119,7 +120,7 @@ Co<void> ReplicatorImpl::openVolume(VolumeRecord record) {
     }
     auto volume = std::make_unique<VolumeImpl>(
         VolumeParts{parts_.env, options_, self_, parts_.journal, parts_.extents, exchange_,
-                    parts_.coordinator, parts_.peers, coordinatorWanted_},
+                    parts_.coordinator, parts_.peers, room_, coordinatorWanted_},
         record, found, makeStateMachine_(record));
     auto failure = co_await outcomeOf(volume->open().promise());
     KJ_IF_MAYBE(exception, failure) {
@@ -146,6 +147,7 @@ Co<void> ReplicatorImpl::tickForever() {
   int64_t extentTickMs = 0, tickMs = monotonicMs(parts_.env.timer);
   for (;;) {
     co_await parts_.env.timer.afterDelay(options_.heartbeatMs * kj::MILLISECONDS);
+    room_.tick();
     for (auto& [name, volume] : volumes_) volume->tick();
     const int64_t now = monotonicMs(parts_.env.timer);
     const int64_t lateMs = now - tickMs - options_.heartbeatMs;

@@ -38,6 +38,7 @@ class ReplicatorImpl final : public Replicator {
                                          uint32_t writeQuorum, VolumeTraits traits) override;
   Peers& peers() override { return parts_.peers; }
   std::vector<RemovalStatus> removals() override;
+  RoomStatus room() override { return room_.status(); }
   kj::Promise<void> stop() override;
 
   // PeerService
@@ -113,6 +114,7 @@ class ReplicatorImpl final : public Replicator {
   std::map<VolumeId, RecoveredVolume> recovered_;
   const bool mayMissVolumes_;
   ExtentExchange exchange_;
+  DiskRoom room_;
   Signal coordinatorWanted_;
   Signal opened_;
 

@@ -61,14 +61,16 @@ Co<ProposeOutcome> VolumeImpl::proposeUntilDone(Proposal proposal) {
     }
     if (!reply.reason.empty()) reason = reply.reason;
     // Without an id it cannot be known whether the first attempt will still be applied.
-    const bool mayRetry = !mayBeWritten || !proposal.txn.isNull();
+    bool again = !mayBeWritten || !proposal.txn.isNull();
     const int64_t leftMs = deadlineMs - nowMs();
-    if (!mayRetry || leftMs <= 0) {
+    if (again && leftMs > 0) co_await moved_.waitFor(parts_.env.timer, std::min(retryMs, leftMs));
+    // What is sent at the deadline leaves no time for an answer, and so in doubt what is certain now.
+    again = again && nowMs() < deadlineMs;
+    if (!again) {
       KJ_REQUIRE(!mayBeWritten,
                  "whether the transaction was committed is unknown", reason);
       KJ_FAIL_REQUIRE("the transaction was not committed and will not be", reason);
     }
-    co_await moved_.waitFor(parts_.env.timer, std::min(retryMs, leftMs));
     retryMs = std::min(retryMs * 2, kRetryMsMax);
     if (!proposal.extents.empty()) co_await addHolders(proposal);
   }
@@ -156,10 +158,7 @@ Co<RecordIndex> VolumeImpl::readUntilConfirmed() {
       if (applier_->applied() >= index) co_return index;
       auto applied = co_await outcomeOf(applier_->whenApplied(index).exclusiveJoin(
           parts_.env.timer.afterDelay(std::max<int64_t>(1, leftMs) * kj::MILLISECONDS)
-              .then([]() -> kj::Promise<void> {
-                return KJ_EXCEPTION(OVERLOADED,
-                                    "this node did not catch up with the primary in time");
-              })));
+              .then([this]() -> kj::Promise<void> { return tooLate(); })));
       KJ_IF_MAYBE(exception, applied) { kj::throwFatalException(kj::mv(*exception)); }
       co_return index;
     }
@@ -169,6 +168,13 @@ Co<RecordIndex> VolumeImpl::readUntilConfirmed() {
     co_await moved_.waitFor(parts_.env.timer, std::max<int64_t>(1, std::min(retryMs, leftMs)));
     retryMs = std::min(retryMs * 2, kRetryMsMax);
   }
+}
+
+kj::Exception VolumeImpl::tooLate() {
+  const std::string why = stateMachine_->problem();
+  return kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
+                       kj::str("this node did not catch up with the primary in time",
+                               why.empty() ? "" : ": ", why.c_str()));
 }
 
 kj::Promise<RecordIndex> VolumeImpl::confirmOnce() {
@@ -241,6 +247,7 @@ Co<void> VolumeImpl::takeOverPlanned() {
   KJ_REQUIRE(!stopped_, "this node is stopping");
   KJ_REQUIRE(!mayNotLead() && !stateDamaged(),
              "this node's copy of the volume is damaged and may not lead", problem_, stateDamage_);
+  requireRoom();
   if (takeover_ == nullptr) {
     // Catching up first keeps the time short in which nobody leads. Without a primary there is
     // nothing to wait for.

@@ -289,6 +289,7 @@ void VolumeImpl::tick() {
   }
   tickMembers();
   tickLoss();
+  tickRoom();
   maybeLead();
   tickTransfer();
   if (member_.repairing() || !applier_->runs()) return;

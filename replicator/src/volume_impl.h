@@ -9,7 +9,8 @@
 // volume_members.cc (changes of members, pairs), volume_end.cc (deleting it, and leaving it),
 // volume_repair.cc (how a damaged member becomes whole again), volume_state_repair.cc (and how a damaged
 // state does), volume_loss.cc (losses that an operator accepts), volume_peers.cc (what other nodes ask),
-// volume_front.cc (what fronts ask), volume_transfer.cc (checkpoints from and to other nodes).
+// volume_front.cc (what fronts ask), volume_transfer.cc (checkpoints from and to other nodes),
+// volume_room.cc (a disk that is short of room).
 //
 // Lifetime: owned by the Replicator. What it returned to callers is cancelled when it goes.
 // Loop: the node's.
@@ -19,6 +20,7 @@
 #include "checkpoint_offers.h"
 #include "configuration_change.h"
 #include "consent.h"
+#include "disk_room.h"
 #include "extent_exchange.h"
 #include "primary.h"
 #include "primary_watch.h"
@@ -39,6 +41,7 @@ struct VolumeParts {
   ExtentExchange& exchange;
   Coordinator& coordinator;
   Peers& peers;
+  DiskRoom& room;
   Signal& coordinatorWanted;   // notify: the coordinator's record should be read again
 };
 
@@ -287,6 +290,14 @@ class VolumeImpl final : public Volume,
   Co<void> letGo(RecordIndex upTo);
   void stateReplaced();
 
+  // A disk that is short of room, in volume_room.cc
+  bool shortOfRoom();
+  bool waitsForRoom();
+  void tickRoom();
+  Co<void> giveAwayForRoom();
+  void requireRoom();
+  std::string roomProblem();
+
   void advanced();
   Co<void> pinRecovered(RecordIndex applied);
 
@@ -302,6 +313,7 @@ class VolumeImpl final : public Volume,
   Co<ProposeReply> proposeOnce(ProposeRequest request, int64_t deadlineMs);
   Co<ProposeReply> whenMoved(NodeId asked, int64_t deadlineMs);
   Co<RecordIndex> readUntilConfirmed();
+  kj::Exception tooLate();
   kj::Promise<RecordIndex> confirmOnce();
   Co<void> forwardReads();
   kj::Promise<ReadIndexReply> askReadIndex();
@@ -385,6 +397,9 @@ class VolumeImpl final : public Volume,
   NodeId repairSource_;                 // and from whom
   bool repairStuck_ = false;            // it gets on only by an operator's hand
   Signal repaired_;                     // records came while in repair
+
+  bool givingAway_ = false;             // the lead, for want of room
+  int64_t roomPauseMs_ = 0, roomRetryMs_ = 0;
 
   bool parked_ = false;                 // the applier does nothing any more
   std::string gone_;                    // a sentence: this node is not to have the volume any more

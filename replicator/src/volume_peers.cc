@@ -206,7 +206,9 @@ LogPosition VolumeImpl::handleCommonPrefix(const CommonPrefixRequest& request) {
 kj::Promise<ConsentReply> VolumeImpl::handleConsent(const NodeId& from,
                                                     const ConsentRequest& request) {
   if (!request.handOver || primary_ == nullptr) return consentTo(from, request);
-  return primary_->drain().then([this]() {
+  auto drained = primary_->drain();
+  if (waitsForRoom()) drained = kj::READY_NOW;  // nothing would be answered here; the fronts ask again
+  return drained.then([this]() {
     ConsentReply reply;
     reply.consents = true;
     reply.member = parts_.self;
@@ -245,6 +247,12 @@ ConsentReply VolumeImpl::consentTo(const NodeId& from, const ConsentRequest& req
 }
 
 kj::Promise<ProposeReply> VolumeImpl::handlePropose(ProposeRequest request) {
+  if ((primary_ != nullptr || isCandidate()) && waitsForRoom()) {
+    ProposeReply reply;
+    reply.outcome = ProposeReply::Outcome::kUnavailable;
+    reply.reason = roomProblem();
+    return reply;
+  }
   if (primary_ != nullptr) return primary_->propose(kj::mv(request));
   if (isCandidate()) return proposeWhenLeading(kj::mv(request));
   ProposeReply reply;

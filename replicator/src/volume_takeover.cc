@@ -51,7 +51,7 @@ int64_t VolumeImpl::staggerMs() {
     if (member.node != primaryNode_ && parts_.peers.peer(member.node).connected()) ++rank;
   }
   const auto& drained = record_.traits.drained;
-  if (stateDamaged() ||
+  if (stateDamaged() || shortOfRoom() ||
       std::find(drained.begin(), drained.end(), parts_.self.node) != drained.end()) {
     rank += kDrainedRanks;
   }

@@ -220,6 +220,7 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.bytes("segment", r.segmentBytes, kMiB, 4 * kGiB);
   reader.millis("extent_expiry_ms", r.extentExpiryMs, 10, 365 * kDayMs);
   reader.millis("removed_data_keep_ms", r.removedDataKeepMs, 0, 365 * kDayMs);
+  reader.bytes("disk_reserve", r.diskReserveBytes, 0, kTiB);
   reader.boolean("auto_balance", r.autoBalance);
   reader.millis("auto_balance_quiet_ms", r.autoBalanceQuietMs, 1000, kDayMs);
   reader.leave();

@@ -99,6 +99,17 @@ void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& stat
   }
 }
 
+void roomHealth(const replicator::RoomStatus& room, control::NodeStatus& status) {
+  if (!room.isShort) return;
+  addHealth(status, "DISK_FULL", "error",
+            "The disk of this node's data directory " + status.data() + " has " +
+                std::to_string(room.availableBytes >> 20) + " MiB left, and " +
+                std::to_string(room.reserveBytes >> 20) + " MiB are to be kept free "
+                "(replication.disk_reserve). This node gives its leads to members that have room, and takes "
+                "none while there are such; when nothing is left, what is pushed here fails. Make room, or "
+                "move its data directory to a larger disk.");
+}
+
 void removalHealth(const control::RemovalStatus& removal, control::NodeStatus& status) {
   const std::string volume = "Volume " + removal.name() + ": ";
   if (!removal.problem().empty()) {

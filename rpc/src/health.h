@@ -5,6 +5,7 @@
 // code apart (HealthLog). Pure: from one message to another.
 #pragma once
 
+#include <replicator/replicator.h>
 #include <rpc/control.pb.h>
 
 #include <string>
@@ -17,6 +18,8 @@ void addHealth(control::NodeStatus& status, std::string code, std::string severi
 // VOLUME_UNAVAILABLE, STATE_TRANSFER, MEMBER_LAGS, MEMBER_MISSING, NO_REDUNDANCY, NO_QUORUM, DATA_LOST,
 // MEMBER_DIVERGED, NO_CONSENT, and repairHealth(): of a volume as this node sees it.
 void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status);
+// DISK_FULL: the disk of the data directory is short of room.
+void roomHealth(const replicator::RoomStatus& room, control::NodeStatus& status);
 // REMOVED_DATA: data that goes unless somebody does something, or that cannot go.
 void removalHealth(const control::RemovalStatus& removal, control::NodeStatus& status);
 

@@ -260,6 +260,7 @@ void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
       volumeHealth(entry, status);
     }
     fillRemovals(*view.replicator, status);
+    roomHealth(view.replicator->room(), status);
     if (status.volumes_size() == 0 && view.phase == NodePhase::kServing) {
       addHealth(status, "NO_VOLUME", "warning", "This node is a member of no volume.");
     }

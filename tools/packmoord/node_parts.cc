@@ -59,6 +59,7 @@ replicator::ReplicatorOptions replicatorOptions(const rpc::NodeConfig& config) {
   options.lagBytesMax = config.replication.lagBytesMax;
   options.transferBytesPerSecond = config.replication.transferBytesPerSecond;
   options.removedDataKeepMs = config.replication.removedDataKeepMs;
+  options.diskReserveBytes = config.replication.diskReserveBytes;
   options.autoBalance = config.replication.autoBalance;
   options.autoBalanceQuietMs = config.replication.autoBalanceQuietMs;
   return options;

@@ -33,6 +33,8 @@ struct ReplicatorOptions {
   uint64_t transferBytesPerSecond = 1ull << 30;  // of one checkpoint that is fetched; 0: no bound
   // Of the log, that a counted member which gets on may lag before the primary slows down.
   uint64_t lagBytesMax = 128ull << 20;
+  // A node with less left on its disk gives leads to members that have more. 0: none does.
+  uint64_t diskReserveBytes = 256ull << 20;
   // A node that is no member of a volume any more keeps its data so long.
   int64_t removedDataKeepMs = 24 * 3'600'000;
   // Leads are spread over the members by themselves, once nothing has changed for so long.
@@ -48,6 +50,12 @@ struct RemovalStatus {
   bool discarding = false;                  // it is being removed
   int64_t leftMs = 0;                       // until it is
   std::string problem;                      // of the last attempt; empty: none
+};
+
+// Of this node's disk.
+struct RoomStatus {
+  bool isShort = false;                     // less than the reserve is left
+  uint64_t availableBytes = 0, reserveBytes = 0;
 };
 
 struct NodeParts {
@@ -112,6 +120,8 @@ class Replicator : public PeerService {
 
   // What this node still has and is to remove.
   virtual std::vector<RemovalStatus> removals() = 0;
+
+  virtual RoomStatus room() = 0;
 
   // Checkpoints every volume and stops proposing. For a clean shutdown.
   virtual kj::Promise<void> stop() = 0;

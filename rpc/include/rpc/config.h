@@ -84,6 +84,7 @@ struct NodeConfig {
     uint64_t segmentBytes = 64ull << 20;
     int64_t extentExpiryMs = 3'600'000;
     int64_t removedDataKeepMs = 24 * 3'600'000;
+    uint64_t diskReserveBytes = 256ull << 20;      // 0: none
     bool autoBalance = true;
     int64_t autoBalanceQuietMs = 60'000;
   } replication;

@@ -185,6 +185,7 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
     no();
   }
   std::vector<replicator::RemovalStatus> removals() override { return {}; }
+  replicator::RoomStatus room() override { return {}; }
   kj::Promise<void> stop() override { return kj::READY_NOW; }
 
   const Node& self() override { return self_; }

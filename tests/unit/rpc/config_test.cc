@@ -57,6 +57,7 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.replication.segmentBytes, defaults.replication.segmentBytes);
   EXPECT_EQ(example.config.replication.extentExpiryMs, defaults.replication.extentExpiryMs);
   EXPECT_EQ(example.config.replication.removedDataKeepMs, defaults.replication.removedDataKeepMs);
+  EXPECT_EQ(example.config.replication.diskReserveBytes, defaults.replication.diskReserveBytes);
   EXPECT_EQ(example.config.replication.autoBalance, defaults.replication.autoBalance);
   EXPECT_EQ(example.config.replication.autoBalanceQuietMs, defaults.replication.autoBalanceQuietMs);
   EXPECT_EQ(example.config.git.inlinePackBytesMax, defaults.git.inlinePackBytesMax);

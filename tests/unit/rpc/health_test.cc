@@ -118,5 +118,23 @@ TEST(Health, DataThatGoes) {
   EXPECT_EQ(status.health_size(), 2);
 }
 
+TEST(Health, ADiskThatIsShortOfRoom) {
+  replicator::RoomStatus room;
+  room.availableBytes = 12u << 20;
+  room.reserveBytes = 256u << 20;
+  control::NodeStatus status;
+  status.set_data("/var/lib/packmoor");
+  roomHealth(room, status);
+  EXPECT_EQ(status.health_size(), 0);
+  room.isShort = true;
+  roomHealth(room, status);
+  ASSERT_EQ(status.health_size(), 1);
+  EXPECT_EQ(status.health(0).code(), "DISK_FULL");
+  EXPECT_EQ(status.health(0).severity(), "error");
+  EXPECT_NE(status.health(0).message().find("/var/lib/packmoor has 12 MiB left, and 256 MiB are to be kept free"),
+            std::string::npos) << status.health(0).message();
+  EXPECT_NE(status.health(0).message().find("Make room"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace packmoor::rpc
