@@ -91,6 +91,11 @@ VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
   auto broken = brokenLinks(*this, view_->objects(), links);
   verifyTips(broken, commands, result);
   if (!broken.empty()) unpacked_ = {};
+  // What lies in a pack would come to lie in two. Leaving it out rests on the view as connectivity
+  // does: a prune since then makes the push be verified again (rule 21).
+  for (UnpackedObject& object : unpacked_.objects) {
+    object.known = view_->objects().exists(object.id);
+  }
   return result;
 }
 

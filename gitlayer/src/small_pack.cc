@@ -281,6 +281,7 @@ std::vector<NewObject> toNewObjects(const UnpackedPack& unpacked) {
   result.reserve(unpacked.objects.size());
   kj::Maybe<Deflater> deflater;
   for (const UnpackedObject& object : unpacked.objects) {
+    if (object.known) continue;
     NewObject made;
     made.id = object.id;
     made.type = object.type;

@@ -4,6 +4,8 @@
 
 #include <kj/debug.h>
 
+#include <algorithm>
+
 namespace packmoor::gitlayer {
 
 namespace {
@@ -14,15 +16,31 @@ bool found(const kj::Maybe<T>& answer) {
 }
 }  // namespace
 
+StateObjects::StateObjects(std::shared_ptr<const StateReader> state,
+                           const RepositoryId& repository, bool hasHot,
+                           std::vector<std::shared_ptr<PackFile>> packs)
+    : state_(std::move(state)),
+      repository_(repository),
+      hasHot_(hasHot),
+      packs_(std::move(packs)) {
+  for (const auto& pack : packs_) bySize_.push_back(pack.get());
+  std::stable_sort(bySize_.begin(), bySize_.end(), [](PackFile* a, PackFile* b) {
+    return a->objectCount() > b->objectCount();
+  });
+}
+
 template <typename F>
 auto StateObjects::firstOf(F ask) -> decltype(ask(*std::declval<PackFile*>())) {
-  const size_t count = packs_.size();
-  const size_t start = lastHit_.load(std::memory_order_relaxed);
-  for (size_t i = 0; i < count; ++i) {
-    const size_t at = (start + i) % count;
-    auto answer = ask(*packs_[at]);
+  PackFile* const last = lastHit_.load(std::memory_order_relaxed);
+  if (last != nullptr) {
+    auto answer = ask(*last);
+    if (found(answer)) return answer;
+  }
+  for (PackFile* pack : bySize_) {
+    if (pack == last) continue;
+    auto answer = ask(*pack);
     if (found(answer)) {
-      if (i > 0) lastHit_.store(at, std::memory_order_relaxed);
+      lastHit_.store(pack, std::memory_order_relaxed);
       return answer;
     }
   }

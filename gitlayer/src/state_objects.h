@@ -13,11 +13,7 @@ class StateObjects final : public ObjectSource {
  public:
   // `hasHot`: false when the repository is known to have no hot objects.
   StateObjects(std::shared_ptr<const StateReader> state, const RepositoryId& repository,
-               bool hasHot, std::vector<std::shared_ptr<PackFile>> packs)
-      : state_(std::move(state)),
-        repository_(repository),
-        hasHot_(hasHot),
-        packs_(std::move(packs)) {}
+               bool hasHot, std::vector<std::shared_ptr<PackFile>> packs);
 
   bool exists(const ObjectId& id) override;
   kj::Maybe<ObjectHeader> header(const ObjectId& id) override;
@@ -28,7 +24,8 @@ class StateObjects final : public ObjectSource {
 
  private:
   bool getHot(const ObjectId& id, std::string& row) const;
-  // Asks the packs, beginning with the one that had the last answer, until one has it.
+  // Asks the packs until one has it: first the one that had the last answer, since neighbours are
+  // mostly asked for together, then the larger before the smaller.
   template <typename F>
   auto firstOf(F ask) -> decltype(ask(*std::declval<PackFile*>()));
 
@@ -36,7 +33,8 @@ class StateObjects final : public ObjectSource {
   RepositoryId repository_;
   const bool hasHot_;
   const std::vector<std::shared_ptr<PackFile>> packs_;
-  std::atomic<size_t> lastHit_{0};
+  std::vector<PackFile*> bySize_;        // largest first
+  std::atomic<PackFile*> lastHit_{nullptr};
 };
 
 }  // namespace packmoor::gitlayer

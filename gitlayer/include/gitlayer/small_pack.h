@@ -34,6 +34,7 @@ struct UnpackedObject {
   kj::ArrayPtr<const kj::byte> data;      // inflated, deltas resolved
   kj::ArrayPtr<const kj::byte> deflated;  // as it came; empty when it came as a delta
   uint32_t linksBegin = 0, linksEnd = 0;  // in UnpackedPack::links
+  bool known = false;                     // the repository has it already
 };
 
 struct UnpackedPack {
@@ -50,7 +51,8 @@ struct UnpackedPack {
 UnpackedPack unpackSmallPack(kj::ArrayPtr<const kj::byte> pack, ObjectSource& source,
                              size_t inflatedBytesMax);
 
-// The objects as they go into the state; those that came as deltas are deflated.
+// The objects as they go into the state, without those that are known; those that came as deltas
+// are deflated.
 std::vector<NewObject> toNewObjects(const UnpackedPack& unpacked);
 
 }  // namespace packmoor::gitlayer

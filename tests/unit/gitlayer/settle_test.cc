@@ -5,9 +5,11 @@
 #include "settle.h"
 
 #include "digest_keeper.h"
+#include "push_verifier.h"
 #include "record_codec.h"
 #include "settler.h"
 #include "test_cluster.h"
+#include "test_import.h"
 #include "test_log.h"
 
 #include <support/git_process.h>
@@ -312,6 +314,31 @@ TEST(Settling, TakesWhatFitsTheBound) {
   const uint64_t least = settleUpto(*state, repository.id, 1);
   EXPECT_EQ(settledObjects(*state, repository.id, least).size(), 4u) << "at least one push";
   EXPECT_EQ(settleUpto(*state, repositoryId(1), 1), 0u);
+}
+
+// A client that does not look sends again what the repository has; it is not kept in two places.
+TEST(Settling, LeavesOutWhatAPackHas) {
+  TestCluster cluster(simGround(), 1);
+  const auto repository = cluster.create("project");
+  packmoor::test::TestGit git;
+  git.commit("a", "first");
+  importHot(cluster, repository, git);
+  EXPECT_TRUE(settle(cluster, repository));
+  auto newOf = [&](const std::vector<std::string>& revisions) {
+    const std::string pack = git.pack(revisions);
+    const auto bytes = bytesOf(pack);
+    SmallPush push(kj::heapArray<const kj::byte>(bytes.begin(), bytes.size()),
+                   shareView(cluster.view("project")));
+    std::vector<ReceiveCommand> commands;
+    EXPECT_FALSE(push.verify(commands).refusal.has_value());
+    EXPECT_TRUE(push.connected());
+    PushTransaction txn;
+    push.addTo(txn);
+    return txn.objects.size();
+  };
+  EXPECT_EQ(newOf({"HEAD"}), 0u);
+  git.commit("b", "second");
+  EXPECT_EQ(newOf({"HEAD"}), 3u) << "a commit, its tree and a file; not what came before";
 }
 
 TEST(Settling, HappensByItself) {
