@@ -2,6 +2,7 @@
 
 #include "gitlayer/zlib_codec.h"
 #include "kernelio/check.h"
+#include "record_applier.h"
 #include "sha1_stream.h"
 #include "state_objects.h"
 
@@ -78,14 +79,7 @@ class Computation {
     });
     return step;
   }
-  std::vector<PackRow> packsOf(const RepositoryId& id) {
-    std::vector<PackRow> rows;
-    state_->scan(packPrefix(id), {}, [&](std::string_view key, std::string_view value) {
-      rows.push_back(PackRow::decode(key, value));
-      return true;
-    });
-    return rows;
-  }
+  std::vector<PackRow> packsOf(const RepositoryId& id) { return packRows(*state_, id); }
 
   void add(Repository& repository) {
     const RepositoryId& id = repository.row.info.id;

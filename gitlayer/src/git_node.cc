@@ -24,7 +24,11 @@ constexpr int64_t kReadyTimeoutMs = 10'000;
 class GitNodeImpl final : public GitNode {
  public:
   GitNodeImpl(kernelio::Env& env, replicator::ExtentStore& extents, GitOptions options)
-      : env_(env), extents_(extents), options_(options), packs_(env, extents), maintenance_(env, extents) {}
+      : env_(env),
+        extents_(extents),
+        options_(options),
+        packs_(env, extents),
+        maintenance_(*this, extents) {}
 
   kj::Own<replicator::StateMachine> makeStateMachine(
       const replicator::VolumeRecord& volume) override {
@@ -32,7 +36,8 @@ class GitNodeImpl final : public GitNode {
                                      [this]() { maintenance_.wake(); });
   }
   void attach(replicator::Replicator& replicator) override { replicator_ = replicator; }
-  kj::Promise<void> run() override { return maintenance_.run(replicator()); }
+  kj::Promise<void> run() override { return maintenance_.run(); }
+  MaintenanceStatus maintenance() override { return maintenance_.status(); }
 
   kj::Promise<kj::Maybe<kj::Own<RepositoryView>>> view(std::string name, bool fresh) override {
     return viewOf(std::move(name), fresh);

@@ -107,11 +107,12 @@ Co<std::vector<PackLink>> GitStateMachine::useStore(std::shared_ptr<StateStore> 
   applied_ = store_->position();
   repositoryCount_ = 0;
   settleCandidates_.clear();
+  repackCandidates_.clear();
   ahead_.reset();
   store_->scan(kRepositoryPrefix, {}, [this](std::string_view key, std::string_view value) {
     ++repositoryCount_;
     const auto row = RepositoryRow::decode(uuidOf(key.substr(1)), value);
-    noteHot(row.info.id, row.statistics);
+    noteWork(row.info.id, row.statistics);
     return true;
   });
   std::vector<PackLink> present;

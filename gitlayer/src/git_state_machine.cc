@@ -52,9 +52,16 @@ void requireRoot(replicator::ExtentStore& extents, const replicator::ExtentId& i
                  const replicator::Hash128& root) {
   auto info = extents.info(id);
   KJ_IF_MAYBE(found, info) {
-    KJ_REQUIRE(found->root == root, "A settled pack's extent has another root than its record.",
-               id);
+    KJ_REQUIRE(found->root == root, "A pack's extent has another root than the record says.", id);
   }
+}
+
+// What takes the place of other packs is what was ordered, on every member. Not sealed here: the record
+// was applied before, and another repack has let the pack go since.
+void requireRepackRoots(replicator::ExtentStore& extents, kj::ArrayPtr<const kj::byte> payload) {
+  const RepackRecord repack = decodeRepack(payload);
+  requireRoot(extents, repack.pack.pack, repack.packRoot);
+  requireRoot(extents, repack.pack.index, repack.indexRoot);
 }
 
 }  // namespace
@@ -62,7 +69,7 @@ void requireRoot(replicator::ExtentStore& extents, const replicator::ExtentId& i
 GitStateMachine::GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents,
                                  PackStore& packs, const GitOptions& options,
                                  replicator::VolumeId volume,
-                                 kj::Function<void()> settleWanted)
+                                 kj::Function<void()> maintenanceWanted)
     : env_(env),
       extents_(extents),
       packs_(packs),
@@ -71,7 +78,7 @@ GitStateMachine::GitStateMachine(kernelio::Env& env, replicator::ExtentStore& ex
       folder_(kj::str("volumes/", volume).cStr()),
       links_(env.disk, extents, folder_ + "/repositories"),
       digests_(env, packs),
-      settleWanted_(kj::mv(settleWanted)) {}
+      maintenanceWanted_(kj::mv(maintenanceWanted)) {}
 
 GitStateMachine::~GitStateMachine() noexcept(false) {}
 
@@ -100,6 +107,9 @@ Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyAll(
         auto waiting = waitForRoom(kj::mv(*failure));
         co_await kj::mv(waiting);
       }
+    }
+    for (size_t i = begin; i < end; ++i) {
+      if (records[i]->kind == kRepack) requireRepackRoots(extents_, records[i]->payload);
     }
     const std::vector<replicator::RecordRef> run(records.begin() + begin, records.begin() + end);
     for (;;) {
@@ -227,8 +237,8 @@ Co<void> GitStateMachine::follow(ApplyEffects effects) {
             std::back_inserter(dropped_.packsDropped));
   std::move(effects.repositoriesDeleted.begin(), effects.repositoriesDeleted.end(),
             std::back_inserter(dropped_.repositoriesDeleted));
-  for (const auto& [id, statistics] : effects.hotChanged) noteHot(id, statistics);
-  for (const auto& id : effects.repositoriesDeleted) settleCandidates_.erase(id);
+  for (const auto& [id, statistics] : effects.changed) noteWork(id, statistics);
+  for (const auto& id : effects.repositoriesDeleted) noteWork(id, {});
   for (const auto& pack : effects.packsAdded) {
     extents_.link(pack.row.pack);
     extents_.link(pack.row.index);
@@ -237,13 +247,18 @@ Co<void> GitStateMachine::follow(ApplyEffects effects) {
   for (const auto& pack : effects.packsAdded) co_await packs_.load(pack.row);
 }
 
-void GitStateMachine::noteHot(const RepositoryId& id, const RepositoryStatistics& statistics) {
-  if (statistics.hotObjects < options_.settleObjects &&
-      statistics.hotBytes < options_.settleBytes) {
-    settleCandidates_.erase(id);
-  } else if (settleCandidates_.insert(id).second) {
-    settleWanted_();
-  }
+void GitStateMachine::noteWork(const RepositoryId& id, const RepositoryStatistics& statistics) {
+  auto note = [&](std::set<RepositoryId>& candidates, bool wanted) {
+    if (!wanted) {
+      candidates.erase(id);
+    } else if (candidates.insert(id).second) {
+      maintenanceWanted_();
+    }
+  };
+  note(settleCandidates_, statistics.hotObjects >= options_.settleObjects ||
+                              statistics.hotBytes >= options_.settleBytes);
+  note(repackCandidates_,
+       options_.repackPacks > 0 && statistics.packs >= options_.repackPacks);
 }
 
 void GitStateMachine::letGo(const ApplyEffects& dropped) {
@@ -318,12 +333,16 @@ kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name,
   PACKMOOR_CHECK(row.has_value(), "a repository's name without its row", *id);
   std::vector<std::shared_ptr<PackFile>> packs;
   if (row->statistics.packs > 0) {
-    state->scan(packPrefix(*id), {}, [&](std::string_view key, std::string_view value) {
-      packs.push_back(packs_.get(PackRow::decode(key, value)));
-      return true;
-    });
+    packs = openPacks(packRows(*state, *id));
   }
   return makeRepositoryView(std::move(state), std::move(*row), std::move(packs));
+}
+
+std::vector<std::shared_ptr<PackFile>> GitStateMachine::openPacks(
+    const std::vector<PackRow>& rows) {
+  std::vector<std::shared_ptr<PackFile>> packs;
+  for (const auto& row : rows) packs.push_back(packs_.get(row));
+  return packs;
 }
 
 std::shared_ptr<const StateReader> GitStateMachine::snapshot() { return openedStore().snapshot(); }

@@ -29,10 +29,10 @@ namespace packmoor::gitlayer {
 
 class GitStateMachine final : public replicator::StateMachine {
  public:
-  // `settleWanted` is called when a repository has come to have many hot objects.
+  // `maintenanceWanted` is called when a repository has come to have many hot objects or packs.
   GitStateMachine(kernelio::Env& env, replicator::ExtentStore& extents, PackStore& packs,
                   const GitOptions& options, replicator::VolumeId volume,
-                  kj::Function<void()> settleWanted);
+                  kj::Function<void()> maintenanceWanted);
   ~GitStateMachine() noexcept(false);
 
   kj::Promise<replicator::LogPosition> open() override;
@@ -78,6 +78,12 @@ class GitStateMachine final : public replicator::StateMachine {
   std::vector<RepositoryId> settleCandidates() const {
     return {settleCandidates_.begin(), settleCandidates_.end()};
   }
+  // Repositories with so many packs that some may be worth merging.
+  std::vector<RepositoryId> repackCandidates() const {
+    return {repackCandidates_.begin(), repackCandidates_.end()};
+  }
+  // The packs of a repository in a state, for reading.
+  std::vector<std::shared_ptr<PackFile>> openPacks(const std::vector<PackRow>& rows);
   PackLinks& links() { return links_; }
   // The pack of a settle record that this node is about to propose holds these objects: spares
   // looking for them again when the record comes back.
@@ -128,7 +134,7 @@ class GitStateMachine final : public replicator::StateMachine {
   Co<Settling> prepareSettle(replicator::RecordRef record);
   // The disk is full: says so, and waits before the next attempt. Anything else is thrown on.
   Co<void> waitForRoom(kj::Exception failure);
-  void noteHot(const RepositoryId& id, const RepositoryStatistics& statistics);
+  void noteWork(const RepositoryId& id, const RepositoryStatistics& statistics);
   Co<void> follow(ApplyEffects effects);
   void letGo(const ApplyEffects& dropped);
   Co<replicator::LogPosition> flushStore();
@@ -150,13 +156,13 @@ class GitStateMachine final : public replicator::StateMachine {
   ApplyEffects dropped_;                     // packs and repositories to let go after a flush
   PackLinks links_;
   DigestKeeper digests_;
-  std::set<RepositoryId> settleCandidates_;
+  std::set<RepositoryId> settleCandidates_, repackCandidates_;
   struct Ahead {
     replicator::ExtentId pack;
     std::vector<ObjectId> objects;
   };
   std::optional<Ahead> ahead_;
-  kj::Function<void()> settleWanted_;
+  kj::Function<void()> maintenanceWanted_;
 };
 
 }  // namespace packmoor::gitlayer

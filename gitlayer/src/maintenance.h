@@ -1,15 +1,18 @@
-// Maintenance: what a node does to its volumes' states without being asked: for the volumes that
-// it leads, it settles repositories that have many hot objects.
+// Maintenance: what a node does to its volumes' states without being asked, for the volumes that it
+// leads: it settles repositories that have many hot objects, and merges the packs of those that have
+// many.
 //
-// One repository at a time, so that its memory and disk traffic are bounded. It wakes when a
-// state machine asks for it, and from time to time, for candidates of a volume whose lead came
-// to this node and for what failed before. Loop: the node's.
+// Two lanes, since a merge may take minutes: in each one repository at a time, so that its memory and
+// disk traffic are bounded. A lane wakes when a state machine asks for it, and from time to time, for
+// candidates of a volume whose lead came to this node and for what failed before. A repository that
+// fails again and again is tried less and less often. Loop: the node's.
 #pragma once
 
-#include <kernelio/co.h>
-#include <kernelio/env.h>
-#include <replicator/replicator.h>
+#include "gitlayer/git_node.h"
 
+#include <kernelio/co.h>
+
+#include <map>
 #include <string>
 
 namespace packmoor::gitlayer {
@@ -17,26 +20,39 @@ namespace packmoor::gitlayer {
 class Maintenance {
  public:
   static constexpr kj::Duration kInterval = 5 * kj::SECONDS;
+  // After a failure, doubled for each in a row.
+  static constexpr kj::Duration kRetryMin = 5 * kj::SECONDS, kRetryMax = 10 * kj::MINUTES;
 
-  Maintenance(kernelio::Env& env, replicator::ExtentStore& extents)
-      : env_(env), extents_(extents) {}
+  Maintenance(GitNode& node, replicator::ExtentStore& extents);
 
   void wake();
-  kj::Promise<void> run(replicator::Replicator& replicator);  // until dropped
+  kj::Promise<void> run();               // until dropped
 
-  uint64_t settled() const { return settled_; }
-  const std::string& lastError() const { return lastError_; }
+  GitNode::MaintenanceStatus status() const;
 
  private:
-  Co<void> loop(replicator::Replicator& replicator);
-  Co<void> settleVolume(replicator::Volume& volume);
+  struct Lane {
+    // Of one repository. True: something was done.
+    kj::Function<kj::Promise<bool>(replicator::Volume&, RepositoryId)> work;
+    kj::Function<std::vector<RepositoryId>(replicator::Volume&)> candidates;
+    bool wanted = true;
+    kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> sleeping;
+    GitNode::MaintenanceLane status;
+    struct Failing {
+      uint32_t times = 0;                // in a row
+      kj::TimePoint notBefore = kj::origin<kj::TimePoint>();
+      bool candidate = true;             // in the newest round
+    };
+    std::map<RepositoryId, Failing> failing;
+  };
+  Co<void> loop(Lane& lane);
+  Co<void> round(Lane& lane);
+  Co<void> ofVolume(Lane& lane, std::string volumeName);
+  Co<void> attempt(Lane& lane, replicator::Volume& volume, RepositoryId repository);
+  void noteFailure(Lane& lane, const RepositoryId& repository, const kj::Exception& failure);
 
-  kernelio::Env& env_;
-  replicator::ExtentStore& extents_;
-  bool wanted_ = true;
-  kj::Maybe<kj::Own<kj::PromiseFulfiller<void>>> sleeping_;
-  uint64_t settled_ = 0;
-  std::string lastError_;
+  GitNode& node_;
+  Lane settling_, repacking_;
 };
 
 }  // namespace packmoor::gitlayer

@@ -75,6 +75,15 @@ std::optional<RepositoryId> findRepositoryId(const StateReader& state, std::stri
   return uuidOf(row);
 }
 
+std::vector<PackRow> packRows(const StateReader& state, const RepositoryId& id) {
+  std::vector<PackRow> rows;
+  state.scan(packPrefix(id), {}, [&](std::string_view key, std::string_view value) {
+    rows.push_back(PackRow::decode(key, value));
+    return true;
+  });
+  return rows;
+}
+
 ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle) {
   auto row = findRepository(state, settle.repository);
   if (!row.has_value()) {
@@ -99,6 +108,20 @@ ApplyResult pruneVerdict(const replicator::PruneGuard* guard, const PruneRecord&
 
 bool mustVerifyAgain(const replicator::PruneGuard& guard, uint64_t lastSettings, uint64_t verifiedAt) {
   return guard.mustVerifyAgain(replicator::RecordIndex(verifiedAt)) || lastSettings > verifiedAt;
+}
+
+ApplyResult repackVerdict(const StateReader& state, const RepackRecord& repack) {
+  if (!state.exists(repositoryKey(repack.repository))) {
+    return refused(ApplyResult::Status::kNotFound, "the repository is gone");
+  }
+  for (const auto& id : repack.replaced) {
+    if (state.exists(packKey(repack.repository, id))) continue;
+    return refused(ApplyResult::Status::kVoid, "one of the packs was dropped meanwhile");
+  }
+  if (state.exists(packKey(repack.repository, repack.pack.pack))) {
+    return refused(ApplyResult::Status::kRefused, "the repository has the pack already");
+  }
+  return {};
 }
 
 kj::Array<const kj::byte> RecordApplier::apply(const replicator::Record& record,
@@ -130,6 +153,7 @@ ApplyResult RecordApplier::applyKind(const replicator::Record& record,
   if (record.kind == kVerify) return {};
   if (record.kind == kSettle) return settle(record, settled);
   if (record.kind == kPrune) return prune(record);
+  if (record.kind == kRepack) return repack(record);
   KJ_FAIL_REQUIRE(
       "The log has a record of a kind that this version does not know. Install the version that "
       "the other nodes run.",
@@ -177,10 +201,10 @@ void RecordApplier::addObjects(const RefTransactionView& txn, uint64_t index, Re
     ++row.statistics.hotObjects;
     row.statistics.hotBytes += object.deflated.size();
   }
-  if (!txn.objects.empty()) effects_.hotChanged[txn.repository] = row.statistics;
+  if (!txn.objects.empty()) effects_.changed[txn.repository] = row.statistics;
 }
 
-void RecordApplier::addPack(const PackExtents& pack, uint64_t index, RepositoryRow& row) {
+void RecordApplier::addPack(const PackExtents& pack, uint64_t addedAt, RepositoryRow& row) {
   const std::string key = packKey(row.info.id, pack.pack);
   if (draft_.exists(key)) return;
   PackRow added;
@@ -188,12 +212,13 @@ void RecordApplier::addPack(const PackExtents& pack, uint64_t index, RepositoryR
   added.index = pack.index;
   added.packBytes = pack.packBytes;
   added.objectCount = pack.objectCount;
-  added.addedAt = index;
+  added.addedAt = addedAt;
   draft_.put(key, added.encode());
   ++row.statistics.packs;
   row.statistics.packBytes += pack.packBytes;
   row.statistics.packedObjects += pack.objectCount;
   effects_.packsAdded.push_back({row.info.id, added});
+  effects_.changed[row.info.id] = row.statistics;
 }
 
 void RecordApplier::changeRefs(const RefTransactionView& txn, const RefDecision& decision,
@@ -265,16 +290,13 @@ ApplyResult RecordApplier::repositoryDelete(const replicator::Record& record) {
                    "there is no repository with the name '" + remove.name + "'");
   }
   const RepositoryId& id = remove.repository;
-  draft_.scan(packPrefix(id), {}, [&](std::string_view key, std::string_view value) {
-    effects_.packsDropped.push_back({id, PackRow::decode(key, value)});
-    return true;
-  });
+  for (const auto& pack : packRows(draft_, id)) effects_.packsDropped.push_back({id, pack});
   draft_.erase(repositoryNameKey(row->info.name));
   draft_.erase(repositoryKey(id));
   for (const auto& prefix : {refPrefix(id), hotPrefix(id), packPrefix(id), reflogPrefix(id)}) {
     draft_.erasePrefix(prefix);
   }
-  effects_.hotChanged.erase(id);
+  effects_.changed.erase(id);
   effects_.repositoriesDeleted.push_back(id);
   return {};
 }
@@ -325,7 +347,7 @@ ApplyResult RecordApplier::settle(const replicator::Record& record,
   pack.packBytes = settle.packBytes;
   pack.objectCount = settle.objectCount;
   addPack(pack, record.index.value, *row);
-  effects_.hotChanged[settle.repository] = row->statistics;
+  effects_.changed[settle.repository] = row->statistics;
   row->lastSettle = record.index.value;
   draft_.put(repositoryKey(settle.repository), row->encode());
   return {};
@@ -348,19 +370,44 @@ ApplyResult RecordApplier::prune(const replicator::Record& record) {
     --statistics.hotObjects;
     draft_.erase(key);
   }
-  for (const auto& id : prune.packs) {
-    const std::string key = packKey(prune.repository, id);
-    if (!draft_.get(key, value)) continue;
-    const PackRow pack = PackRow::decode(key, value);
-    --statistics.packs;
-    statistics.packBytes -= pack.packBytes;
-    statistics.packedObjects -= pack.objectCount;
-    effects_.packsDropped.push_back({prune.repository, pack});
-    draft_.erase(key);
-  }
+  for (const auto& id : prune.packs) dropPack(id, *row);
   row->lastPrune = record.index.value;
-  effects_.hotChanged[prune.repository] = statistics;
+  effects_.changed[prune.repository] = statistics;
   draft_.put(repositoryKey(prune.repository), row->encode());
+  return {};
+}
+
+std::optional<PackRow> RecordApplier::dropPack(const replicator::ExtentId& id,
+                                               RepositoryRow& row) {
+  const std::string key = packKey(row.info.id, id);
+  std::string value;
+  if (!draft_.get(key, value)) return std::nullopt;
+  const PackRow pack = PackRow::decode(key, value);
+  --row.statistics.packs;
+  row.statistics.packBytes -= pack.packBytes;
+  row.statistics.packedObjects -= pack.objectCount;
+  effects_.packsDropped.push_back({row.info.id, pack});
+  draft_.erase(key);
+  return pack;
+}
+
+// What is in the new pack is as old as it was: a prune with a grace period goes by that.
+ApplyResult RecordApplier::repack(const replicator::Record& record) {
+  const RepackRecord repack = decodeRepack(record.payload);
+  const ApplyResult verdict = repackVerdict(draft_, repack);
+  if (verdict.status != ApplyResult::Status::kDone) return verdict;
+  auto row = findRepository(draft_, repack.repository);
+  uint64_t youngest = 0;
+  for (const auto& id : repack.replaced) {
+    const auto dropped = dropPack(id, *row);
+    PACKMOOR_CHECK(dropped.has_value(), "replacing a pack that is not there", id);
+    youngest = std::max(youngest, dropped->addedAt);
+  }
+  addPack(repack.pack, youngest, *row);
+  row->statistics.lastRepack = record.index.value;
+  row->statistics.lastRepackMs = repack.timeMs;
+  effects_.changed[repack.repository] = row->statistics;
+  draft_.put(repositoryKey(repack.repository), row->encode());
   return {};
 }
 

@@ -18,8 +18,8 @@ namespace packmoor::gitlayer {
 struct ApplyEffects {
   std::vector<PackLink> packsAdded, packsDropped;
   std::vector<RepositoryId> repositoriesCreated, repositoriesDeleted;
-  // Repositories whose hot objects changed, with their counts after the batch.
-  std::map<RepositoryId, RepositoryStatistics> hotChanged;
+  // Repositories whose hot objects or packs changed, with their counts after the batch.
+  std::map<RepositoryId, RepositoryStatistics> changed;
 };
 
 // The refs of one repository in a state.
@@ -39,6 +39,8 @@ class StateRefs final : public RefsBefore {
 
 std::optional<RepositoryRow> findRepository(const StateReader& state, const RepositoryId& id);
 std::optional<RepositoryId> findRepositoryId(const StateReader& state, std::string_view name);
+// The packs of a repository, in order of their ids.
+std::vector<PackRow> packRows(const StateReader& state, const RepositoryId& id);
 
 // True when the result of a transaction with this id may be forgotten at the index, so that it
 // must be refused (rule 20).
@@ -52,6 +54,8 @@ ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle);
 
 // Whether a prune counts (rule 21), and why not. `guard`: of its repository, nullptr when that is gone.
 ApplyResult pruneVerdict(const replicator::PruneGuard* guard, const PruneRecord& prune);
+// Whether a repack counts: all packs that it replaces are there.
+ApplyResult repackVerdict(const StateReader& state, const RepackRecord& repack);
 // Whether a push that was checked at `verifiedAt` must be checked again: what it rests on may have been
 // pruned since (rule 21), or it was judged by other settings.
 bool mustVerifyAgain(const replicator::PruneGuard& guard, uint64_t lastSettings, uint64_t verifiedAt);
@@ -72,7 +76,9 @@ class RecordApplier {
   ApplyResult applyKind(const replicator::Record& record, const std::vector<ObjectId>& settled);
   ApplyResult refTransaction(const replicator::Record& record);
   void addObjects(const RefTransactionView& txn, uint64_t index, RepositoryRow& row);
-  void addPack(const PackExtents& pack, uint64_t index, RepositoryRow& row);
+  void addPack(const PackExtents& pack, uint64_t addedAt, RepositoryRow& row);
+  // Nothing where it is gone already.
+  std::optional<PackRow> dropPack(const replicator::ExtentId& pack, RepositoryRow& row);
   void changeRefs(const RefTransactionView& txn, const RefDecision& decision, RepositoryRow& row);
   void addReflog(const RefTransactionView& txn, const RefDecision& decision, uint64_t index,
                  RepositoryRow& row);
@@ -81,6 +87,7 @@ class RecordApplier {
   ApplyResult repositorySet(const replicator::Record& record);
   ApplyResult settle(const replicator::Record& record, const std::vector<ObjectId>& settled);
   ApplyResult prune(const replicator::Record& record);
+  ApplyResult repack(const replicator::Record& record);
   void expireResults(uint64_t index);
 
   StateDraft& draft_;

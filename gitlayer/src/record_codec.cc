@@ -196,6 +196,16 @@ std::string pbHash(const replicator::Hash128& hash) {
   static_assert(sizeof hash == 16);
   return {reinterpret_cast<const char*>(&hash), sizeof hash};
 }
+std::vector<replicator::ExtentId> idList(std::string_view bytes) {
+  constexpr size_t kIdBytes = sizeof(replicator::Uuid);
+  KJ_REQUIRE(bytes.size() % kIdBytes == 0, "malformed record: packs", bytes.size());
+  std::vector<replicator::ExtentId> ids;
+  for (size_t at = 0; at < bytes.size(); at += kIdBytes) {
+    ids.push_back(uuidOf(bytes.substr(at, kIdBytes)));
+  }
+  return ids;
+}
+
 replicator::Hash128 hashField(const std::string& bytes) {
   replicator::Hash128 hash;
   KJ_REQUIRE(bytes.size() == sizeof hash, "malformed record: root", bytes.size());
@@ -366,16 +376,12 @@ PruneRecord decodePrune(kj::ArrayPtr<const kj::byte> payload) {
   record.repository = uuidField(message.repository());
   record.computedAt = message.computed_at();
   KJ_REQUIRE(!record.repository.isNull(), "malformed record: no repository");
-  const std::string_view objects = message.objects(), packs = message.packs();
-  constexpr size_t kIdBytes = sizeof(replicator::Uuid);
-  KJ_REQUIRE(objects.size() % kOidBytes == 0 && packs.size() % kIdBytes == 0,
-             "malformed record: what is pruned", objects.size(), packs.size());
+  const std::string_view objects = message.objects();
+  KJ_REQUIRE(objects.size() % kOidBytes == 0, "malformed record: what is pruned", objects.size());
   for (size_t at = 0; at < objects.size(); at += kOidBytes) {
     record.objects.push_back(ObjectId::fromBytes(objects.data() + at));
   }
-  for (size_t at = 0; at < packs.size(); at += kIdBytes) {
-    record.packs.push_back(uuidOf(packs.substr(at, kIdBytes)));
-  }
+  record.packs = idList(message.packs());
   return record;
 }
 
@@ -386,6 +392,50 @@ kj::Array<const kj::byte> encodePrune(const PruneRecord& record) {
   message.set_computed_at(record.computedAt);
   for (const auto& id : record.objects) message.mutable_objects()->append(textOf(id));
   for (const auto& id : record.packs) message.mutable_packs()->append(textOf(id));
+  return serialize(message);
+}
+
+RepackRecord decodeRepack(kj::ArrayPtr<const kj::byte> payload) {
+  auto message = parse<pb::Repack>(payload, "repack");
+  RepackRecord record;
+  record.txn = uuidField(message.txn());
+  record.repository = uuidField(message.repository());
+  record.replaced = idList(message.replaced());
+  record.pack.pack = uuidField(message.pack().pack());
+  record.pack.index = uuidField(message.pack().index());
+  record.pack.packBytes = message.pack().pack_bytes();
+  record.pack.objectCount = message.pack().object_count();
+  record.packRoot = hashField(message.pack_root());
+  record.indexRoot = hashField(message.index_root());
+  record.computedAt = message.computed_at();
+  record.timeMs = message.time_ms();
+  KJ_REQUIRE(!record.repository.isNull() && !record.pack.pack.isNull() &&
+                 !record.pack.index.isNull(),
+             "malformed record: repack without ids");
+  const auto& replaced = record.replaced;
+  KJ_REQUIRE(!replaced.empty() && replaced.size() <= kRepackPacksMax,
+             "malformed record: number of packs", replaced.size());
+  for (size_t i = 0; i < replaced.size(); ++i) {
+    KJ_REQUIRE((i == 0 || replaced[i - 1] < replaced[i]) && replaced[i] != record.pack.pack,
+               "malformed record: packs that are replaced", i);
+  }
+  return record;
+}
+
+kj::Array<const kj::byte> encodeRepack(const RepackRecord& record) {
+  pb::Repack message;
+  message.set_txn(pbBytes(record.txn));
+  message.set_repository(pbBytes(record.repository));
+  for (const auto& id : record.replaced) message.mutable_replaced()->append(textOf(id));
+  auto& pack = *message.mutable_pack();
+  pack.set_pack(pbBytes(record.pack.pack));
+  pack.set_index(pbBytes(record.pack.index));
+  pack.set_pack_bytes(record.pack.packBytes);
+  pack.set_object_count(record.pack.objectCount);
+  message.set_pack_root(pbHash(record.packRoot));
+  message.set_index_root(pbHash(record.indexRoot));
+  message.set_computed_at(record.computedAt);
+  message.set_time_ms(record.timeMs);
   return serialize(message);
 }
 

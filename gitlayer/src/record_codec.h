@@ -24,6 +24,7 @@ constexpr replicator::RecordKind kSettle{19};
 constexpr replicator::RecordKind kVerify{20};
 constexpr replicator::RecordKind kPrune{21};
 constexpr replicator::RecordKind kRepositorySet{22};
+constexpr replicator::RecordKind kRepack{24};
 
 struct RefUpdateView {
   std::string_view name;
@@ -112,6 +113,21 @@ struct PruneRecord {
 };
 PruneRecord decodePrune(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<const kj::byte> encodePrune(const PruneRecord& record);
+
+// What one repack replaces at most, for the same reason.
+constexpr size_t kRepackPacksMax = 10'000;
+
+struct RepackRecord {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  std::vector<replicator::ExtentId> replaced;   // ascending, none twice
+  PackExtents pack;
+  replicator::Hash128 packRoot, indexRoot;
+  uint64_t computedAt = 0;
+  int64_t timeMs = 0;
+};
+RepackRecord decodeRepack(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeRepack(const RepackRecord& record);
 
 kj::Array<const kj::byte> encodeVerify(const replicator::TxnId& txn);
 // The txn id of any record of the state machine, null when it has none.

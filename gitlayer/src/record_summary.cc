@@ -52,6 +52,9 @@ RecordSummary read(const replicator::Record& record) {
   } else if (record.kind == kSettle) {
     summary.what = "objects settled";
     summary.repository = decodeSettle(record.payload).repository;
+  } else if (record.kind == kRepack) {
+    summary.what = "packs merged";
+    summary.repository = decodeRepack(record.payload).repository;
   } else if (record.kind == kVerify) {
     summary.what = "verification";
   } else {

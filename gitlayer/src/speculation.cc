@@ -15,6 +15,14 @@ ApplyResult refusal(ApplyResult::Status status, std::string message) {
   return result;
 }
 
+// Rule 22 rests on it.
+void requireNamed(const replicator::Proposal& proposal, const PackExtents& pack) {
+  for (const auto& extent : {pack.pack, pack.index}) {
+    KJ_REQUIRE(std::count(proposal.extents.begin(), proposal.extents.end(), extent) == 1,
+               "malformed record: it does not name the extents of its pack", extent);
+  }
+}
+
 }  // namespace
 
 // The refs of a repository behind everything in flight.
@@ -78,6 +86,7 @@ Speculation::Judgement Speculation::judge(const replicator::Proposal& proposal, 
   if (proposal.kind == kRepositorySet) return judgeSet(proposal, index);
   if (proposal.kind == kSettle) return judgeSettle(proposal, index);
   if (proposal.kind == kPrune) return judgePrune(proposal, index);
+  if (proposal.kind == kRepack) return judgeRepack(proposal, index);
   Judgement judgement;
   judgement.accepted = proposal.kind == kVerify;
   if (!judgement.accepted) {
@@ -99,12 +108,7 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
     KJ_REQUIRE(isValidRefName(update.name), "malformed record: ref name",
                std::string(update.name).c_str());
   }
-  if (txn.pack.has_value()) {
-    for (const auto& extent : {txn.pack->pack, txn.pack->index}) {
-      KJ_REQUIRE(std::count(proposal.extents.begin(), proposal.extents.end(), extent) == 1,
-                 "malformed record: it does not name the extents of its pack", extent);
-    }
-  }
+  if (txn.pack.has_value()) requireNamed(proposal, *txn.pack);
   auto row = findRepository(state_, txn.repository);
   if (mustVerifyAgain(guardOf(txn.repository, row), lastSettingsOf(txn.repository, row),
                       txn.verifiedAt)) {
@@ -235,6 +239,32 @@ Speculation::Judgement Speculation::judgeSettle(const replicator::Proposal& prop
   return judgement;
 }
 
+// It goes by packs alone, which only prunes and other repacks drop; a settle or a push adds some.
+Speculation::Judgement Speculation::judgeRepack(const replicator::Proposal& proposal,
+                                                uint64_t index) {
+  const RepackRecord repack = decodeRepack(proposal.payload);
+  requireNamed(proposal, repack.pack);
+  Judgement judgement;
+  judgement.repository = repack.repository;
+  if (!repositoryExists(repack.repository)) {
+    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository is gone");
+    return judgement;
+  }
+  auto known = repositories_.find(repack.repository);
+  if (known != repositories_.end() &&
+      (known->second.repacking != 0 || known->second.pruning > repack.computedAt)) {
+    judgement.result = refusal(ApplyResult::Status::kVoid, "its packs are being dropped");
+    return judgement;
+  }
+  judgement.result = repackVerdict(state_, repack);
+  if (judgement.result.status != ApplyResult::Status::kDone) return judgement;
+  Repository& repository = repositories_[repack.repository];
+  repository.lastIndex = repository.changing = repository.repacking = index;
+  flights_[index].repository = repack.repository;
+  judgement.accepted = true;
+  return judgement;
+}
+
 Speculation::Judgement Speculation::judgePrune(const replicator::Proposal& proposal,
                                                uint64_t index) {
   const PruneRecord prune = decodePrune(proposal.payload);
@@ -294,6 +324,7 @@ void Speculation::applied(uint64_t index) {
         if (ref != refs.end() && ref->second.index == at) refs.erase(ref);
       }
       if (repository->second.settling == at) repository->second.settling = 0;
+      if (repository->second.repacking == at) repository->second.repacking = 0;
       if (repository->second.lastIndex == at) repositories_.erase(repository);
     }
     auto name = names_.find(flight.name);

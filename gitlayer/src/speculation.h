@@ -33,7 +33,8 @@ class Speculation {
   struct Repository {
     uint64_t lastIndex = 0;   // newest proposal that touches it
     uint64_t settling = 0;    // index of a settle in flight
-    uint64_t changing = 0;    // newest transaction or settle in flight
+    uint64_t repacking = 0;   // index of a repack in flight
+    uint64_t changing = 0;    // newest transaction, settle or repack in flight
     uint64_t pruning = 0;     // newest prune in flight
     uint64_t setting = 0;     // newest change of settings in flight
     std::optional<bool> exists;  // created or deleted in flight
@@ -65,6 +66,7 @@ class Speculation {
   Judgement judgeDelete(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSet(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSettle(const replicator::Proposal& proposal, uint64_t index);
+  Judgement judgeRepack(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgePrune(const replicator::Proposal& proposal, uint64_t index);
   // Rule 21, behind everything in flight. `row`: the repository's where it is applied.
   replicator::PruneGuard guardOf(const RepositoryId& id,

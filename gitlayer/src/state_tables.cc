@@ -89,6 +89,8 @@ std::string RepositoryRow::encode() const {
     stored.set_key(setting.key);
     for (const std::string& value : setting.values) stored.add_values(value);
   }
+  row.set_last_repack(statistics.lastRepack);
+  row.set_last_repack_ms(statistics.lastRepackMs);
   return row.SerializeAsString();
 }
 
@@ -122,6 +124,8 @@ RepositoryRow RepositoryRow::decode(const RepositoryId& id, std::string_view byt
     }
     result.info.settings = RepositorySettings::of(std::move(stored));
   }
+  result.statistics.lastRepack = row.last_repack();
+  result.statistics.lastRepackMs = row.last_repack_ms();
   return result;
 }
 

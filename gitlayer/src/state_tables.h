@@ -54,11 +54,12 @@ struct RepositoryRow {
   RepositoryStatistics statistics;
   uint64_t lastTransaction = 0, lastPrune = 0, lastSettle = 0, lastSettings = 0, reflogNext = 0;
 
-  // Rule 21. A settle counts as a change: it would put into a pack what a prune that does not know of
-  // it means to drop, while what those objects name goes.
+  // Rule 21. A settle counts as a change, and so does a repack: it would put into another pack what a
+  // prune that does not know of it means to drop, while what those objects name goes.
   replicator::PruneGuard pruneGuard() const {
     return {replicator::RecordIndex(lastPrune),
-            replicator::RecordIndex(std::max(lastTransaction, lastSettle))};
+            replicator::RecordIndex(
+                std::max({lastTransaction, lastSettle, statistics.lastRepack}))};
   }
 
   std::string encode() const;
@@ -84,7 +85,7 @@ struct PackRow {
   replicator::ExtentId pack, index;
   uint64_t packBytes = 0;
   uint32_t objectCount = 0;
-  uint64_t addedAt = 0;    // index of the record that brought it
+  uint64_t addedAt = 0;    // index of the record that brought the newest of it
 
   std::string encode() const;
   static PackRow decode(std::string_view key, std::string_view row);

@@ -32,6 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 4: kj::runCatchingExceptions([&]() { decodeResult(payload); }); break;
     case 6: kj::runCatchingExceptions([&]() { decodePrune(payload); }); break;
     case 7: kj::runCatchingExceptions([&]() { decodeRepositorySet(payload); }); break;
+    case 8: kj::runCatchingExceptions([&]() { decodeRepack(payload); }); break;
     default:
       kj::runCatchingExceptions([&]() { HotRow::decode(textOf(payload)); });
       kj::runCatchingExceptions([&]() { TxnRow::decode(textOf(payload)); });

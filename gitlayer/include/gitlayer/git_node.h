@@ -23,6 +23,9 @@ struct GitOptions {
   uint64_t settleBytes = 32ull << 20;
   uint32_t packBuildsMax = 2;                 // at once; more wait in a queue
   uint64_t fetchCacheBytes = 0;               // of packs kept for later requests; 0: none
+  uint32_t repackPacks = 8;                   // as many small packs are merged at once; 0: never
+  uint64_t repackBytesMax = 4ull << 30;       // that one merge takes; larger packs stay as they are
+  uint64_t repackBytesPerSecond = 32ull << 20;  // at which a merge reads; 0: as fast as it can
 };
 
 struct PackExtents {
@@ -83,6 +86,17 @@ class GitNode {
       const replicator::VolumeRecord& volume) = 0;
   virtual void attach(replicator::Replicator& replicator) = 0;
   virtual kj::Promise<void> run() = 0;        // maintenance; until dropped
+
+  struct MaintenanceLane {
+    uint64_t done = 0;                        // since this node started
+    uint32_t failures = 0;                    // in a row, of the repository with most of them
+    std::string lastError;                    // a sentence; may be of one that succeeded since
+    RepositoryId repository;                  // that is worked on; null: none
+  };
+  struct MaintenanceStatus {
+    MaintenanceLane settling, repacking;
+  };
+  virtual MaintenanceStatus maintenance() { return {}; }
 
   // The repository as of a linearizable read (`fresh`), or as this node has it now.
   // nullptr: no such repository. `name` without ".git".

@@ -44,6 +44,8 @@ struct RepositoryInfo {
 
 struct RepositoryStatistics {
   uint64_t refs = 0, hotObjects = 0, hotBytes = 0, packs = 0, packBytes = 0, packedObjects = 0;
+  uint64_t lastRepack = 0;      // index of the record that merged packs last; 0: none did
+  int64_t lastRepackMs = 0;     // by the clock of the node that ordered it
 };
 
 struct Ref {

@@ -1,11 +1,12 @@
-// Goal: whatever the order of views, pushes, prunes, settles, deletions and crashes, no ref names what is
-// not there, and nothing that is there does (invariant 10). Method: fronts that verify against views
+// Goal: whatever the order of views, pushes, prunes, settles, repacks, deletions and crashes, no ref names
+// what is not there, and nothing that is there does (invariant 10). Method: fronts that verify against views
 // of different ages and propose later, as receive-pack does; everything follows from the seed.
 #include "prune_plan.h"
 
 #include "gitlayer/connectivity.h"
 #include "gitlayer/zlib_codec.h"
 #include "push_verifier.h"
+#include "repacker.h"
 #include "settle.h"
 #include "test_cluster.h"
 #include "test_log.h"
@@ -22,7 +23,7 @@ using replicator::RecordIndex;
 
 struct Counts {
   size_t pushed = 0, again = 0, refused = 0, pruned = 0, dropped = 0, voided = 0, settled = 0,
-         settleVoided = 0;
+         settleVoided = 0, repacked = 0, repackVoided = 0;
 };
 
 // The objects of one push, as a front has them in memory.
@@ -69,7 +70,8 @@ class Parcel final : public NewObjects {
 
 class Scene {
  public:
-  Scene(uint64_t seed, Counts& counts) : random_(seed), counts_(counts), cluster_(simGround(seed), 2) {
+  Scene(uint64_t seed, Counts& counts)
+      : random_(seed), counts_(counts), cluster_(simGround(seed), 2, eager()) {
     repository_ = cluster_.create("project");
   }
 
@@ -90,10 +92,15 @@ class Scene {
     RefUpdate update;
   };
 
+  static GitOptions eager() {
+    GitOptions options;
+    options.repackPacks = 2;
+    return options;
+  }
   size_t below(size_t bound) { return random_() % bound; }
 
   void step() {
-    switch (below(12)) {
+    switch (below(14)) {
       case 0: case 1: case 2: beginPush(); break;
       case 3: case 4: case 5: endPush(); break;
       case 6: deleteRef(); break;
@@ -101,10 +108,13 @@ class Scene {
       case 8: endPrune(); break;
       case 9: beginSettle(); break;
       case 10: endSettle(); break;
+      case 11: beginRepack(); break;
+      case 12: endRepack(); break;
       default:
         if (below(3) == 0) cluster_.machine(below(2)).flush().wait(cluster_.scope());
         if (below(4) == 0 && fronts_.empty()) {
           job_ = nullptr;
+          repacks_.clear();
           cluster_.restart(below(2));
         }
         break;
@@ -246,6 +256,20 @@ class Scene {
     ++(status == ApplyResult::Status::kDone ? counts_.settled : counts_.settleVoided);
   }
 
+  // Built from packs that prunes and other repacks may drop until it is proposed.
+  void beginRepack() {
+    auto repacker = kj::heap<Repacker>(cluster_.node(), cluster_.extents(), "main", repository_.id);
+    if (repacker->build().promise().wait(cluster_.scope())) repacks_.push_back(kj::mv(repacker));
+  }
+  void endRepack() {
+    if (repacks_.empty()) return;
+    const size_t at = below(repacks_.size());
+    auto repacker = kj::mv(repacks_[at]);
+    repacks_.erase(repacks_.begin() + static_cast<ptrdiff_t>(at));
+    const bool done = repacker->propose().promise().wait(cluster_.scope());
+    ++(done ? counts_.repacked : counts_.repackVoided);
+  }
+
   ApplyResult::Status propose(replicator::RecordKind kind, const replicator::TxnId& txn,
                               kj::Array<const kj::byte> payload) {
     replicator::Proposal proposal;
@@ -265,11 +289,12 @@ class Scene {
   std::unique_ptr<PruneJob> job_;   // of the newest plan
   std::vector<PrunePlan> plans_;
   std::optional<SettleRecord> settle_;
+  std::vector<kj::Own<Repacker>> repacks_;
 };
 
 TEST(PruneRandomTest, NothingThatIsThereNamesWhatIsNot) {
   Counts counts;
-  for (uint64_t seed = 1; seed <= 150 && !::testing::Test::HasFailure(); ++seed) {
+  for (uint64_t seed = 1; seed <= 400 && !::testing::Test::HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     Scene(seed, counts).run(80);
   }
@@ -282,6 +307,8 @@ TEST(PruneRandomTest, NothingThatIsThereNamesWhatIsNot) {
   EXPECT_GT(counts.voided, 50u);
   EXPECT_GT(counts.settled, 50u);
   EXPECT_GT(counts.settleVoided, 20u);
+  EXPECT_GT(counts.repacked, 20u);
+  EXPECT_GT(counts.repackVoided, 5u);
 }
 
 }  // namespace

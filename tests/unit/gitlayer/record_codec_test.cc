@@ -166,5 +166,40 @@ TEST(RecordCodec, Prunes) {
   EXPECT_ANY_THROW(decodePrune(nullptr)) << "no repository";
 }
 
+TEST(RecordCodec, Repacks) {
+  RepackRecord repack;
+  repack.txn = txnId(9);
+  repack.repository = repositoryId(1);
+  repack.replaced = {txnId(70), txnId(71)};
+  repack.pack = {txnId(80), txnId(81), 12'345, 17};
+  repack.packRoot = replicator::hashBytes(bytesOf("pack"));
+  repack.indexRoot = replicator::hashBytes(bytesOf("index"));
+  repack.computedAt = 77;
+  repack.timeMs = 1'700'000'000'000;
+  const auto read = decodeRepack(encodeRepack(repack));
+  EXPECT_EQ(read.txn, repack.txn);
+  EXPECT_EQ(read.repository, repack.repository);
+  EXPECT_EQ(read.replaced, repack.replaced);
+  EXPECT_EQ(read.pack.pack, repack.pack.pack);
+  EXPECT_EQ(read.pack.index, repack.pack.index);
+  EXPECT_EQ(read.pack.packBytes, 12'345u);
+  EXPECT_EQ(read.pack.objectCount, 17u);
+  EXPECT_EQ(read.packRoot, repack.packRoot);
+  EXPECT_EQ(read.indexRoot, repack.indexRoot);
+  EXPECT_EQ(read.computedAt, 77u);
+  EXPECT_EQ(read.timeMs, 1'700'000'000'000);
+  auto broken = [&](auto change) {
+    RepackRecord other = repack;
+    change(other);
+    EXPECT_ANY_THROW(decodeRepack(encodeRepack(other)));
+  };
+  broken([](RepackRecord& r) { r.repository = {}; });
+  broken([](RepackRecord& r) { r.replaced.clear(); });
+  broken([](RepackRecord& r) { r.replaced = {txnId(71), txnId(70)}; });
+  broken([](RepackRecord& r) { r.replaced = {txnId(70), txnId(70)}; });   // it would be dropped twice
+  broken([](RepackRecord& r) { r.replaced = {txnId(80)}; });              // itself
+  broken([](RepackRecord& r) { r.pack.index = {}; });
+}
+
 }  // namespace
 }  // namespace packmoor::gitlayer

@@ -156,6 +156,55 @@ class TestCluster::FakePeer final : public replicator::Peer {
   replicator::NodeId node_;
 };
 
+// An extent on every member that is up.
+class TestCluster::FakeExtent final : public replicator::ReplicatedExtentWriter {
+ public:
+  FakeExtent(TestCluster& cluster, replicator::ExtentId id) : cluster_(cluster), id_(id) {}
+  ~FakeExtent() noexcept(false) {
+    if (sealed_.info.id.isNull()) return;
+    for (size_t i = 0; i < cluster_.members_.size(); ++i) {
+      if (cluster_.members_[i].get() != nullptr) cluster_.extents(i).unpin(id_);
+    }
+  }
+
+  Co<void> begin() {
+    for (size_t i = 0; i < cluster_.members_.size(); ++i) {
+      if (cluster_.members_[i].get() == nullptr) continue;
+      auto beginning = cluster_.extents(i).begin(id_);
+      auto writer = co_await kj::mv(beginning);
+      writers_.add(kj::mv(writer));
+      sealed_.sealedOn.push_back("node" + std::to_string(i));
+    }
+  }
+  replicator::ExtentId id() override { return id_; }
+  kj::Promise<void> writeBlock(uint64_t block, kernelio::IoBuffer data) override {
+    return writeAll(block, kj::mv(data));
+  }
+  kj::Promise<Sealed> seal(uint64_t bytes) override { return sealAll(bytes); }
+
+ private:
+  Co<void> writeAll(uint64_t block, kernelio::IoBuffer data) {
+    const auto checksum = replicator::hashBytes(data.bytes());
+    for (auto& writer : writers_) {
+      auto writing = writer->writeBlock(block, data, checksum);
+      co_await kj::mv(writing);
+    }
+  }
+  Co<Sealed> sealAll(uint64_t bytes) {
+    for (auto& writer : writers_) {
+      auto sealing = writer->seal(bytes, nullptr);
+      auto info = co_await kj::mv(sealing);
+      sealed_.info = info;
+    }
+    co_return sealed_;
+  }
+
+  TestCluster& cluster_;
+  replicator::ExtentId id_;
+  kj::Vector<kj::Own<replicator::ExtentWriter>> writers_;
+  Sealed sealed_;
+};
+
 class TestCluster::FakeReplicator final : public replicator::Replicator,
                                           private replicator::Peers {
  public:
@@ -178,7 +227,7 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
   kj::Promise<void> whenOpen(std::string, int64_t) override { return kj::READY_NOW; }
   kj::Promise<kj::Own<replicator::ReplicatedExtentWriter>> beginExtent(
       replicator::Volume&) override {
-    no();
+    return beginEverywhere();
   }
   kj::Promise<replicator::VolumeRecord> createVolume(std::string, std::vector<Node>, uint32_t,
                                                      replicator::VolumeTraits) override {
@@ -241,6 +290,14 @@ class TestCluster::FakeReplicator final : public replicator::Replicator,
 
  private:
   [[noreturn]] static void no() { KJ_FAIL_REQUIRE("there is no network here"); }
+  Co<kj::Own<replicator::ReplicatedExtentWriter>> beginEverywhere() {
+    auto extent = kj::heap<FakeExtent>(cluster_, cluster_.newExtent());
+    auto beginning = extent->begin();
+    co_await kj::mv(beginning);
+    kj::Own<replicator::ReplicatedExtentWriter> writer = kj::mv(extent);
+    co_return kj::mv(writer);
+  }
+
   TestCluster& cluster_;
   Node self_;
   size_t member_;
@@ -321,11 +378,16 @@ kj::Own<RepositoryView> TestCluster::view(const std::string& name, size_t member
   return kj::mv(KJ_ASSERT_NONNULL(found, "no such repository", name.c_str()));
 }
 
-replicator::ExtentId TestCluster::seal(kj::ArrayPtr<const kj::byte> content) {
+replicator::ExtentId TestCluster::newExtent() {
   replicator::ExtentId id;
   id.bytes[0] = 0xee;
   for (size_t i = 0; i < 8; ++i) id.bytes[15 - i] = static_cast<uint8_t>(nextExtent_ >> (8 * i));
   ++nextExtent_;
+  return id;
+}
+
+replicator::ExtentId TestCluster::seal(kj::ArrayPtr<const kj::byte> content) {
+  const auto id = newExtent();
   for (size_t i = 0; i < members_.size(); ++i) {
     auto writer = extents(i).begin(id).wait(scope());
     for (uint64_t at = 0, block = 0; at < content.size(); ++block) {

@@ -67,6 +67,7 @@ class TestCluster {
  private:
   class FakeVolume;
   class FakePeer;
+  class FakeExtent;
   class FakeReplicator;
   struct Member {
     kj::Own<replicator::ExtentStore> extents;
@@ -74,6 +75,7 @@ class TestCluster {
     kj::Own<FakeReplicator> replicator;
     kj::Own<FakeVolume> volume;
   };
+  replicator::ExtentId newExtent();
   Co<replicator::ProposeOutcome> order(replicator::Proposal proposal);
 
   std::vector<kj::Own<Member>> members_;
