@@ -233,6 +233,9 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.bytes("state_cache", git.stateCacheBytes, 0, kTiB);
   reader.count("settle_objects", git.settleObjects, 1, 100'000'000);
   reader.bytes("settle_bytes", git.settleBytes, kKiB, kTiB);
+  reader.count("repack_packs", git.repackPacks, 0, 10'000);
+  reader.bytes("repack_max", git.repackBytesMax, kMiB, kTiB);
+  reader.bytes("repack_rate", git.repackBytesPerSecond, 0, kTiB);
   reader.count("pack_builds_max", git.packBuildsMax, 1, 1024);
   reader.bytes("fetch_cache", git.fetchCacheBytes, 0, kTiB);
   reader.leave();

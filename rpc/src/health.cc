@@ -43,6 +43,8 @@ void lossHealth(const control::VolumeStatus& volume, control::NodeStatus& status
   }
 }
 
+constexpr uint32_t kMaintenanceFailuresShown = 3;   // one may be a change of the lead
+
 }  // namespace
 
 void addHealth(control::NodeStatus& status, std::string code, std::string severity,
@@ -108,6 +110,21 @@ void roomHealth(const replicator::RoomStatus& room, control::NodeStatus& status)
                 "(replication.disk_reserve). This node gives its leads to members that have room, and takes "
                 "none while there are such; when nothing is left, what is pushed here fails. Make room, or "
                 "move its data directory to a larger disk.");
+}
+
+void maintenanceHealth(const control::MaintenanceStatus& maintenance, control::NodeStatus& status) {
+  const auto tell = [&](const control::MaintenanceStatus::Lane& lane, const char* what,
+                        const char* subject) {
+    if (lane.failures() < kMaintenanceFailuresShown) return;
+    addHealth(status, "MAINTENANCE_FAILS", "warning",
+              std::string("On this node ") + what + " failed " + std::to_string(lane.failures()) +
+                  " times in a row: " + lane.last_error() +
+                  " It is tried again by and by; pushes and fetches are served meanwhile.",
+              subject);
+  };
+  tell(maintenance.settling(), "the settling of a repository's small objects into a pack",
+       "settling");
+  tell(maintenance.repacking(), "the merging of a repository's packs", "repacking");
 }
 
 void removalHealth(const control::RemovalStatus& removal, control::NodeStatus& status) {

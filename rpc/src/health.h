@@ -20,6 +20,8 @@ void addHealth(control::NodeStatus& status, std::string code, std::string severi
 void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status);
 // DISK_FULL: the disk of the data directory is short of room.
 void roomHealth(const replicator::RoomStatus& room, control::NodeStatus& status);
+// MAINTENANCE_FAILS: a repository cannot be settled, or its packs not be merged, again and again.
+void maintenanceHealth(const control::MaintenanceStatus& maintenance, control::NodeStatus& status);
 // REMOVED_DATA: data that goes unless somebody does something, or that cannot go.
 void removalHealth(const control::RemovalStatus& removal, control::NodeStatus& status);
 

@@ -342,6 +342,8 @@ class Control final : public NodeControl {
       to.set_packs(from.packs);
       to.set_pack_bytes(from.packBytes);
       to.set_packed_objects(from.packedObjects);
+      to.set_last_repack(from.lastRepack);
+      to.set_last_repack_ms(from.lastRepackMs);
       addSettings(repository.info(), reply);
     } else {
       fail(response, control::ERROR_REFUSED, "There is no repository " + request.name() + ".", "",

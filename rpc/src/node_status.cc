@@ -90,6 +90,19 @@ void fillRemovals(replicator::Replicator& replicator, control::NodeStatus& statu
   }
 }
 
+void fillMaintenance(const gitlayer::GitNode::MaintenanceStatus& from,
+                     control::MaintenanceStatus& to) {
+  const auto fill = [](const gitlayer::GitNode::MaintenanceLane& lane,
+                       control::MaintenanceStatus::Lane& entry) {
+    entry.set_done(lane.done);
+    entry.set_failures(lane.failures);
+    entry.set_last_error(lane.lastError);
+    if (!lane.repository.isNull()) entry.set_repository(text(lane.repository.text()));
+  };
+  fill(from.settling, *to.mutable_settling());
+  fill(from.repacking, *to.mutable_repacking());
+}
+
 kj::StringPtr phaseName(NodePhase phase) {
   switch (phase) {
     case NodePhase::kStarting: return "starting"_kj;
@@ -251,7 +264,11 @@ void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
     fillScrub(view.scrubber->status(), config.replication.scrubIntervalMs, scrub);
     scrubHealth(scrub, view.env->clock.nowMs(), status);
   }
-  if (view.git != nullptr) status.set_repositories(view.git->repositoryCount());
+  if (view.git != nullptr) {
+    status.set_repositories(view.git->repositoryCount());
+    fillMaintenance(view.git->maintenance(), *status.mutable_maintenance());
+    maintenanceHealth(status.maintenance(), status);
+  }
   fillFront(view, status);
   if (view.replicator != nullptr) {
     for (replicator::Volume* volume : view.replicator->volumes()) {

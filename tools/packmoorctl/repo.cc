@@ -242,6 +242,11 @@ int repoShow(const Session& session, const std::string& name, bool plainLines) {
               bytesText(numbers.hot_bytes()).c_str());
   std::printf("  packs        %s, %s objects, %s\n", countText(numbers.packs()).c_str(),
               countText(numbers.packed_objects()).c_str(), bytesText(numbers.pack_bytes()).c_str());
+  std::printf("  repacked     %s\n",
+              numbers.last_repack() == 0
+                  ? "never"
+                  : (timeText(numbers.last_repack_ms()) + ", record " +
+                     countText(numbers.last_repack())).c_str());
   printSettings(response.repo());
   return kDone;
 }

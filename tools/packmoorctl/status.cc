@@ -71,6 +71,13 @@ void printNode(const NodeStatus& node) {
   }
   std::printf("  memory      %s, %s repositories\n", bytesText(node.resident_bytes()).c_str(),
               countText(node.repositories()).c_str());
+  const auto& maintenance = node.maintenance();
+  std::printf("  maintained  %s settled, %s repacked%s\n",
+              countText(maintenance.settling().done()).c_str(),
+              countText(maintenance.repacking().done()).c_str(),
+              maintenance.repacking().repository().empty()
+                  ? ""
+                  : (", now repository " + maintenance.repacking().repository()).c_str());
   printRemovals(node);
 }
 

@@ -40,6 +40,9 @@ gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config) {
   options.stateCacheBytes = config.git.stateCacheBytes;
   options.settleObjects = config.git.settleObjects;
   options.settleBytes = config.git.settleBytes;
+  options.repackPacks = static_cast<uint32_t>(config.git.repackPacks);
+  options.repackBytesMax = config.git.repackBytesMax;
+  options.repackBytesPerSecond = config.git.repackBytesPerSecond;
   options.packBuildsMax = static_cast<uint32_t>(config.git.packBuildsMax);
   options.fetchCacheBytes = config.git.fetchCacheBytes;
   return options;

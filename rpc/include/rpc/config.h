@@ -96,6 +96,9 @@ struct NodeConfig {
     uint64_t stateCacheBytes = 64ull << 20;
     uint64_t settleObjects = 8000;
     uint64_t settleBytes = 32ull << 20;
+    uint64_t repackPacks = 8;              // 0: never
+    uint64_t repackBytesMax = 4ull << 30;
+    uint64_t repackBytesPerSecond = 32ull << 20;
     uint64_t packBuildsMax = 2;
     uint64_t fetchCacheBytes = 4ull << 30;   // 0: none
   } git;

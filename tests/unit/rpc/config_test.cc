@@ -66,6 +66,9 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.git.stateCacheBytes, defaults.git.stateCacheBytes);
   EXPECT_EQ(example.config.git.settleObjects, defaults.git.settleObjects);
   EXPECT_EQ(example.config.git.settleBytes, defaults.git.settleBytes);
+  EXPECT_EQ(example.config.git.repackPacks, defaults.git.repackPacks);
+  EXPECT_EQ(example.config.git.repackBytesMax, defaults.git.repackBytesMax);
+  EXPECT_EQ(example.config.git.repackBytesPerSecond, defaults.git.repackBytesPerSecond);
   EXPECT_EQ(example.config.git.packBuildsMax, defaults.git.packBuildsMax);
   EXPECT_EQ(example.config.git.fetchCacheBytes, defaults.git.fetchCacheBytes);
   EXPECT_EQ(example.config.coordinator.prefix, defaults.coordinator.prefix);

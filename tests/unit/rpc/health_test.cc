@@ -136,5 +136,23 @@ TEST(Health, ADiskThatIsShortOfRoom) {
   EXPECT_NE(status.health(0).message().find("Make room"), std::string::npos);
 }
 
+TEST(Health, MaintenanceThatFailsAgainAndAgain) {
+  control::MaintenanceStatus maintenance;
+  control::NodeStatus status;
+  auto& lane = *maintenance.mutable_repacking();
+  lane.set_failures(2);
+  lane.set_last_error("The pack 7 is damaged at offset 12.");
+  maintenanceHealth(maintenance, status);
+  EXPECT_EQ(status.health_size(), 0) << "the lead may have moved";
+  lane.set_failures(3);
+  maintenanceHealth(maintenance, status);
+  ASSERT_EQ(status.health_size(), 1);
+  EXPECT_EQ(status.health(0).code(), "MAINTENANCE_FAILS");
+  EXPECT_EQ(status.health(0).severity(), "warning");
+  EXPECT_EQ(status.health(0).subject(), "repacking");
+  EXPECT_NE(status.health(0).message().find("3 times in a row: The pack 7 is damaged at offset 12."),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace packmoor::rpc
