@@ -26,7 +26,7 @@ constexpr size_t kComplaintBytesMax = 500;
 constexpr const char* kArguments[] = {
     "git", "-c", "pack.threads=1", "-c", "pack.windowMemory=64m", "-c", "pack.deltaCacheSize=16m",
     "-c", "core.bigFileThreshold=8m", "-c", "core.packedGitLimit=256m", "pack-objects",
-    "--stdin-packs", "--delta-base-offset", "--stdout", "-q", nullptr};
+    "--stdin-packs", "--delta-base-offset", "--stdout", "-q"};
 
 // A repository that has the packs, and the list of them for git's standard input.
 void layOut(const std::string& folder, const std::vector<GitPackStream::Pack>& packs) {
@@ -65,9 +65,9 @@ std::string complaintOf(const std::string& folder) {
 
 }  // namespace
 
-GitPackStream::Process GitPackStream::spawn(const std::string& folder,
-                                            const std::vector<Pack>& packs) {
-  layOut(folder, packs);
+GitPackStream::Process GitPackStream::spawn(const Request& request) {
+  const std::string& folder = request.folder;
+  layOut(folder, request.packs);
   int ends[2];
   KJ_SYSCALL(pipe2(ends, O_CLOEXEC));
   kj::AutoCloseFd out(ends[0]), in(ends[1]);
@@ -81,9 +81,12 @@ GitPackStream::Process GitPackStream::spawn(const std::string& folder,
   const char* environment[] = {gitDir.c_str(), "PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C",
                                "HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1",
                                "GIT_CONFIG_GLOBAL=/dev/null", nullptr};
+  std::vector<const char*> arguments(std::begin(kArguments), std::end(kArguments));
+  if (request.allDeltas) arguments.push_back("--no-reuse-delta");
+  arguments.push_back(nullptr);
   Process process;
   const int failed = posix_spawnp(&process.id, "git", &files.actions, nullptr,
-                                  const_cast<char* const*>(kArguments),
+                                  const_cast<char* const*>(arguments.data()),
                                   const_cast<char* const*>(environment));
   KJ_REQUIRE(failed == 0,
              "git cannot be run to merge packs: they are merged without new deltas. Install git.",
@@ -95,14 +98,13 @@ GitPackStream::Process GitPackStream::spawn(const std::string& folder,
   return process;
 }
 
-Co<kj::Own<GitPackStream>> GitPackStream::start(kernelio::Env& env, std::string folder,
-                                                std::vector<Pack> packs,
-                                                uint64_t bytesPerSecond) {
-  auto spawning = env.workers.run([folder, packs = std::move(packs)]() {
-    return std::make_shared<Process>(spawn(folder, packs));
+Co<kj::Own<GitPackStream>> GitPackStream::start(kernelio::Env& env, Request request) {
+  auto spawning = env.workers.run([request]() {
+    return std::make_shared<Process>(spawn(request));
   });
   auto process = co_await kj::mv(spawning);
-  co_return kj::heap<GitPackStream>(env, std::move(folder), bytesPerSecond, kj::mv(*process));
+  co_return kj::heap<GitPackStream>(env, request.folder, request.bytesPerSecond,
+                                    kj::mv(*process));
 }
 
 GitPackStream::~GitPackStream() noexcept(false) {

@@ -35,9 +35,16 @@ class GitPackStream final : public kj::AsyncInputStream {
     pid_t id = -1;
     kj::AutoCloseFd out;         // does not block
   };
-  // `folder` is removed before and after. Resolves when git runs.
-  static Co<kj::Own<GitPackStream>> start(kernelio::Env& env, std::string folder,
-                                          std::vector<Pack> packs, uint64_t bytesPerSecond);
+  struct Request {
+    std::string folder;          // removed before and after
+    std::vector<Pack> packs;
+    // Looks for all deltas anew. Else git keeps those that are there, and looks for none between two
+    // objects that lie whole in one pack, as those of settled packs do.
+    bool allDeltas = false;
+    uint64_t bytesPerSecond = 0;
+  };
+  // Resolves when git runs.
+  static Co<kj::Own<GitPackStream>> start(kernelio::Env& env, Request request);
   // For start().
   GitPackStream(kernelio::Env& env, std::string folder, uint64_t bytesPerSecond, Process process)
       : env_(env),
@@ -54,7 +61,7 @@ class GitPackStream final : public kj::AsyncInputStream {
   }
 
  private:
-  static Process spawn(const std::string& folder, const std::vector<Pack>& packs);
+  static Process spawn(const Request& request);
   Co<size_t> read(kj::ArrayPtr<kj::byte> into, size_t minBytes);
   Co<void> ended();
 

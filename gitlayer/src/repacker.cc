@@ -15,6 +15,10 @@ namespace packmoor::gitlayer {
 
 namespace {
 
+// Up to here all deltas are looked for anew, at some MiB a second; larger packs were made of packs below
+// it, which have theirs.
+constexpr uint64_t kAllDeltasBytesMax = 256ull << 20;
+
 // What the receiver of packs asks for. A merged pack needs nothing beside itself, and has no refs.
 class MergeView final : public RepositoryView {
  public:
@@ -93,13 +97,17 @@ Co<kj::Own<kj::AsyncInputStream>> Repacker::merge() {
   const uint64_t rate = node_.options().repackBytesPerSecond;
   const std::string root = env.disk.root().cStr();
   if (!root.empty()) {
-    std::vector<GitPackStream::Pack> files;
+    GitPackStream::Request request;
+    request.folder = root + "/repack";
+    request.bytesPerSecond = rate;
+    uint64_t bytes = 0;
     for (const auto& pack : packs_) {
-      files.push_back({pack.pack, root + "/" + extents_.path(pack.pack).cStr(),
-                       root + "/" + extents_.path(pack.index).cStr()});
+      bytes += pack.packBytes;
+      request.packs.push_back({pack.pack, root + "/" + extents_.path(pack.pack).cStr(),
+                               root + "/" + extents_.path(pack.index).cStr()});
     }
-    auto starting = replicator::outcomeOf(
-        GitPackStream::start(env, root + "/repack", std::move(files), rate).promise());
+    request.allDeltas = bytes <= kAllDeltasBytesMax;
+    auto starting = replicator::outcomeOf(GitPackStream::start(env, std::move(request)).promise());
     auto started = co_await kj::mv(starting);
     KJ_IF_MAYBE(failure, started.exception) {
       KJ_LOG(WARNING, failure->getDescription());
