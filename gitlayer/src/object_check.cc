@@ -139,8 +139,10 @@ const char* checkTag(std::string_view rest, std::vector<ObjectLink>& links) {
   links.push_back({id, type});
   if (!take(rest, "tag ")) return "missingTagEntry: invalid format - expected 'tag' line";
   if (!takeLine(rest, line)) return "missingTag: invalid format - unexpected end after 'tag' line";
-  // Old tags have no tagger.
-  return take(rest, "tagger ") ? takeIdent(rest) : nullptr;
+  // Old tags have no tagger. With more headers behind it git takes any.
+  if (!take(rest, "tagger ")) return nullptr;
+  const char* problem = takeIdent(rest);
+  return rest.empty() || rest[0] == '\n' ? problem : nullptr;
 }
 
 }  // namespace

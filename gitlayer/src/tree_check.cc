@@ -13,7 +13,6 @@ constexpr uint32_t kModeTypeMask = 0170000;
 constexpr uint32_t kModeTree = 0040000;
 constexpr uint32_t kModeFile = 0100000;
 constexpr uint32_t kModeLink = 0120000;
-constexpr uint32_t kModeMax = 0177777;
 constexpr const char* kBadTree = "badTree: cannot be parsed as a tree";
 
 struct TreeEntry {
@@ -176,11 +175,10 @@ const char* checkTree(kj::ArrayPtr<const kj::byte> data, std::vector<ObjectLink>
   for (bool first = true; at != end; first = false) {
     TreeEntry entry;
     if (*at == '0') return "zeroPaddedFilemode: contains zero-padded file modes";
-    for (; at != end && *at >= '0' && *at <= '7'; ++at) {
-      entry.mode = entry.mode << 3 | (*at - '0');
-      if (entry.mode > kModeMax) return kBadTree;
-    }
-    if (entry.mode == 0 || at == end || *at != ' ') return kBadTree;
+    // Of too many digits the last ones count, as they do whenever the tree is read.
+    const kj::byte* mode = at;
+    for (; at != end && *at >= '0' && *at <= '7'; ++at) entry.mode = entry.mode << 3 | (*at - '0');
+    if (at == mode || at == end || *at != ' ') return kBadTree;
     bool plain = false;
     if (!takeName(++at, end, entry.name, plain)) return kBadTree;
     if (static_cast<size_t>(end - at) < kOidBytes) return kBadTree;

@@ -4,9 +4,8 @@
 // form. Connectivity needs the names in it, so that one pass gives both.
 //
 // The checks are those that `git index-pack --strict` makes of commits, trees and tags; what git
-// fsck merely notes ("info") is taken. Stricter: file modes have at most 16 bits, and a tag's tagger
-// counts whatever follows. What is written in .gitmodules and .gitattributes is for the caller to
-// check when all objects are there (ObjectLink::special). The words of a problem are fsck's:
+// fsck merely notes ("info") is taken. What is written in .gitmodules and .gitattributes is for the
+// caller to check when all objects are there (ObjectLink::special). The words of a problem are fsck's:
 // "<message id>: <text>".
 // Any bytes may be given. Thread-safe; allocates only in `links`.
 #pragma once

@@ -94,6 +94,11 @@ TEST(ObjectCheck, Tags) {
   ASSERT_EQ(links.size(), 1u);
   EXPECT_EQ(links[0].type, ObjectType::kTree);
   EXPECT_EQ(check(ObjectType::kTag, "object " + kA + "\ntype commit\ntag v0.99\n\nold"), nullptr);
+  // git forgets what is wrong with a tagger when another header follows.
+  const std::string badTagger = "object " + kA + "\ntype tree\ntag v1\ntagger A <a@b> x +0000\n";
+  EXPECT_EQ(check(ObjectType::kTag, badTagger + "more x\n\nm"), nullptr);
+  EXPECT_THAT(check(ObjectType::kTag, badTagger + "\nm"), StartsWith("badDate"));
+  EXPECT_THAT(check(ObjectType::kTag, badTagger), StartsWith("badDate"));
   EXPECT_THAT(check(ObjectType::kTag, "type tree\n\n"), StartsWith("missingObject"));
   EXPECT_THAT(check(ObjectType::kTag, "object x\n\n"), StartsWith("badObjectSha1"));
   EXPECT_THAT(check(ObjectType::kTag, "object " + kA + "\n\n"), StartsWith("missingTypeEntry"));
@@ -151,7 +156,14 @@ TEST(ObjectCheck, Trees) {
   for (size_t n = 1; n < good.size(); ++n) {
     EXPECT_THAT(check(ObjectType::kTree, good.substr(0, n)), StartsWith("badTree")) << n;
   }
-  EXPECT_THAT(check(ObjectType::kTree, entry("1234567", "a")), StartsWith("badTree"));
+  EXPECT_THAT(check(ObjectType::kTree, entry("", "a")), StartsWith("badTree"));
+  // git reads modes of any length; the last 32 bits count.
+  links.clear();
+  EXPECT_EQ(check(ObjectType::kTree, entry("7100644", "a") + entry("40000000000", "b") +
+                                         entry("70000000000040000", "c"), &links), nullptr);
+  ASSERT_EQ(links.size(), 2u);
+  EXPECT_EQ(links[0].type, ObjectType::kBlob);
+  EXPECT_EQ(links[1].type, ObjectType::kTree);
   EXPECT_THAT(check(ObjectType::kTree, entry("10064x", "a")), StartsWith("badTree"));
 }
 

@@ -2,8 +2,7 @@
 // Method: packs changed at random from a seed, given to a push of any size here and, the very same
 // request, to git receive-pack with receive.fsckObjects, into an empty repository each.
 //
-// PACKMOOR_SEEDS=FROM-TO runs other seeds. A few of them, about one in a thousand, find where
-// object_check.h says that it is stricter than git.
+// PACKMOOR_SEEDS=FROM-TO runs other seeds.
 #include "odd_pack.h"
 #include "receive_harness.h"
 
