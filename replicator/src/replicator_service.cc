@@ -42,7 +42,7 @@ kj::Promise<LogPosition> ReplicatorImpl::commonPrefix(const NodeId& from,
 
 kj::Promise<ProposeReply> ReplicatorImpl::propose(const NodeId& from, ProposeRequest request) {
   VolumeImpl& volume = route(from, request.volume);
-  return canceler_.wrap(volume.handlePropose(kj::mv(request)));
+  return canceler_.wrap(volume.handlePropose(from, kj::mv(request)));
 }
 
 kj::Promise<ReadIndexReply> ReplicatorImpl::readIndex(const NodeId& from,

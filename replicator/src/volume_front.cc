@@ -104,7 +104,7 @@ Co<void> VolumeImpl::addHolders(Proposal& proposal) {
 // One attempt. A failure on the way is the reply kUnknown.
 Co<ProposeReply> VolumeImpl::proposeOnce(ProposeRequest request, int64_t deadlineMs) {
   if (primary_ != nullptr || primaryNode_.empty() || primaryNode_ == parts_.self.node) {
-    auto local = handlePropose(kj::mv(request));
+    auto local = handlePropose(parts_.self.node, kj::mv(request));
     auto reply = co_await kj::mv(local);
     co_return kj::mv(reply);
   }

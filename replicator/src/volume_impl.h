@@ -134,7 +134,7 @@ class VolumeImpl final : public Volume,
   kj::Promise<FenceReply> handleFence(const NodeId& from, FenceRequest request);
   kj::Promise<FetchReply> handleFetch(FetchRequest request);
   LogPosition handleCommonPrefix(const CommonPrefixRequest& request);
-  kj::Promise<ProposeReply> handlePropose(ProposeRequest request);
+  kj::Promise<ProposeReply> handlePropose(const NodeId& from, ProposeRequest request);
   bool isCandidate() const { return takeover_ != nullptr && primary_ == nullptr; }
   kj::Promise<ReadIndexReply> handleReadIndex(const NodeId& from, ReadIndexRequest request);
   ConfirmReply handleConfirm(const ConfirmRequest& request);
@@ -248,6 +248,7 @@ class VolumeImpl final : public Volume,
   // Loss that cannot be repaired, in volume_loss.cc
   bool unproven() const { return !isProven(record_, parts_.self, log_.last()); }
   bool isIgnored(const MemberIdentity& who) const;
+  bool isLeftOut(const NodeId& node);
   bool mayFollow(const AppendRequest& request);
   Co<void> acceptLossAlone(LossOrder order);
   Co<void> endAttempt();
@@ -317,7 +318,8 @@ class VolumeImpl final : public Volume,
   kj::Promise<RecordIndex> confirmOnce();
   Co<void> forwardReads();
   kj::Promise<ReadIndexReply> askReadIndex();
-  Co<ProposeReply> proposeWhenLeading(ProposeRequest request);
+  kj::Promise<ProposeReply> proposeLeading(const NodeId& from, ProposeRequest request);
+  Co<ProposeReply> proposeWhenLeading(NodeId from, ProposeRequest request);
   Co<ReadIndexReply> readIndexWhenLeading(NodeId from, ReadIndexRequest request);
   void addMembers(VolumeStatus& status);
   void noteLevel();

@@ -113,6 +113,22 @@ bool VolumeImpl::isIgnored(const MemberIdentity& who) const {
   return !isProven(record_, who, LogPosition());
 }
 
+// Here, where this node leads. A front may have checked what it proposes against the state of its own
+// node, which then must be of the volume's history (rules 19 and 21). The node itself may not know yet.
+bool VolumeImpl::isLeftOut(const NodeId& node) {
+  if (record_.losses.empty() || node == parts_.self.node) return false;
+  const VolumeConfiguration& current = primary_->configuration();
+  if (current.hasMember(node)) return false;   // it was counted again when it had followed, or is new
+  for (const MemberIdentity& member : current.async) {
+    if (member.node == node) return isIgnored(member) && !primary_->hasAcknowledged(member);
+  }
+  // It is no member any more.
+  return std::any_of(record_.losses.begin(), record_.losses.end(), [&](const AcceptedLoss& loss) {
+    return std::any_of(loss.ignored.begin(), loss.ignored.end(),
+                       [&](const MemberIdentity& member) { return member.node == node; });
+  });
+}
+
 // The primary knows of an accepted loss that this member has not read of yet. Until it has, it cannot
 // tell whether its log is of the volume's history.
 bool VolumeImpl::mayFollow(const AppendRequest& request) {

@@ -246,15 +246,15 @@ ConsentReply VolumeImpl::consentTo(const NodeId& from, const ConsentRequest& req
   return reply;
 }
 
-kj::Promise<ProposeReply> VolumeImpl::handlePropose(ProposeRequest request) {
+kj::Promise<ProposeReply> VolumeImpl::handlePropose(const NodeId& from, ProposeRequest request) {
   if ((primary_ != nullptr || isCandidate()) && waitsForRoom()) {
     ProposeReply reply;
     reply.outcome = ProposeReply::Outcome::kUnavailable;
     reply.reason = roomProblem();
     return reply;
   }
-  if (primary_ != nullptr) return primary_->propose(kj::mv(request));
-  if (isCandidate()) return proposeWhenLeading(kj::mv(request));
+  if (primary_ != nullptr) return proposeLeading(from, kj::mv(request));
+  if (isCandidate()) return proposeWhenLeading(from, kj::mv(request));
   ProposeReply reply;
   reply.outcome = ProposeReply::Outcome::kNotPrimary;
   if (primaryNode_ != parts_.self.node) reply.primary = primaryNode_;
@@ -262,14 +262,24 @@ kj::Promise<ProposeReply> VolumeImpl::handlePropose(ProposeRequest request) {
   return reply;
 }
 
+kj::Promise<ProposeReply> VolumeImpl::proposeLeading(const NodeId& from, ProposeRequest request) {
+  if (!isLeftOut(from)) return primary_->propose(kj::mv(request));
+  ProposeReply reply;
+  reply.outcome = ProposeReply::Outcome::kUnavailable;
+  reply.reason = kj::str("an accepted loss left out member ", from.c_str(), ", and it has not followed "
+                         "since: what it proposes was checked against what may not be the volume's "
+                         "history; use another node").cStr();
+  return reply;
+}
+
 // A front that knows of the takeover need not ask again and again: it is answered by its outcome.
-Co<ProposeReply> VolumeImpl::proposeWhenLeading(ProposeRequest request) {
+Co<ProposeReply> VolumeImpl::proposeWhenLeading(NodeId from, ProposeRequest request) {
   const int64_t untilMs = nowMs() + kParkMs;
   while (isCandidate() && nowMs() < untilMs) {
     co_await moved_.waitFor(parts_.env.timer, untilMs - nowMs());
   }
   if (primary_ != nullptr) {
-    auto proposed = primary_->propose(kj::mv(request));
+    auto proposed = proposeLeading(from, kj::mv(request));
     auto reply = co_await kj::mv(proposed);
     co_return kj::mv(reply);
   }

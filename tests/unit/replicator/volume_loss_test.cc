@@ -193,6 +193,52 @@ TEST(VolumeLossTest, AMemberThatWasLeftOutAndHoldsNothingElseComesBackByItself) 
   cluster.verify();
 }
 
+// What its front has checked a push against is not the volume's history (rules 19 and 21). It waits to be
+// proposed again, and hears of the new primary before it can hear of the loss.
+TEST(VolumeLossTest, APushThatAMemberLeftOutHasCheckedIsNotTakenByTheNewPrimary) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.proposeTimeoutMs = 20'000;
+  SimCluster cluster(728, 3, options);
+  cluster.begin(2);
+  cluster.put(0, "k", "all");
+  cluster.settle();
+  cluster.network().isolate("c", cluster.nodeIds());
+  cluster.loop().wait(cluster.propose(0, "push p main o1 new 2").promise());
+  const RecordIndex checkedAt = cluster.node(0).kv().state().applied.index;
+  cluster.node(1).losePower();
+  cluster.coordinator().cutOff("a");
+  auto pushed = outcomeOf(cluster.propose(0, "push p other o1 known " +
+                                                 std::to_string(checkedAt.value)).promise());
+  cluster.loop().runFor(1 * kj::SECONDS);
+  ASSERT_EQ(accept(cluster, 2, cluster.lossOrder({2})), "");
+  cluster.network().heal();
+  cluster.loop().runFor(3 * kj::SECONDS);
+  EXPECT_EQ(cluster.node(2).kv().state().repositories.count("p"), 0u);
+  cluster.coordinator().heal();
+  auto outcome = cluster.loop().wait(kj::mv(pushed));
+  EXPECT_FALSE(outcome.ok());
+  EXPECT_EQ(cluster.node(2).kv().state().repositories.count("p"), 0u);
+  cluster.until([&]() { return !diverged(cluster, 0).empty(); }, 5000, "a finds out");
+}
+
+// A front that was not left out, or has followed since, proposes as before.
+TEST(VolumeLossTest, AMemberLeftOutThatHasFollowedSinceProposesAgain) {
+  SimCluster cluster(729, 3);
+  cluster.begin(2);
+  cluster.put(0, "k", "all");
+  cluster.settle();
+  cluster.node(1).losePower();
+  cluster.node(2).losePower();
+  cluster.loop().runFor(1 * kj::SECONDS);
+  cluster.node(0).losePower();
+  start(cluster, 0);
+  ASSERT_EQ(accept(cluster, 0, cluster.lossOrder({0})), "");
+  start(cluster, 1);
+  cluster.until([&]() { return cluster.node(1).volume().logKnowledge().whole; }, 5000, "b follows");
+  cluster.put(1, "k", "from-b");
+  EXPECT_EQ(cluster.get(0, "k"), "from-b");
+}
+
 // The acceptance is stored before EpochStart is written: one that ends before leaves nothing behind that
 // another takeover could take for the newest log (rule 6).
 TEST(VolumeLossTest, AnAcceptanceThatIsCutOffAnywhereLosesNothingWhenAllReturn) {
