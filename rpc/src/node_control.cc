@@ -105,7 +105,6 @@ class Control final : public NodeControl {
     fillNodeStatus(view_, status);
     std::vector<HealthLine> lines;
     for (const auto& line : status.health()) {
-      if (view_.health.count(line.code()) > 0) continue;
       lines.push_back({line.code(), line.subject(), line.severity(), line.message()});
     }
     return lines;

@@ -24,6 +24,8 @@ class Etcd(PackmoorTest):
         for node in nodes:
             wait_for(lambda: self.has(node, code) == present,
                      f"{node['id']} {'does not say' if present else 'still says'} {code}", LONG)
+            if present and code.isupper():
+                self.wait_line(self.clusters[-1], node, f"health: {code}: ")
 
     def may_fail(self, node, *arguments):
         return run([CTL, "--socket", node["control"], *arguments], check=False)

@@ -6,6 +6,7 @@ to let something happen: conditions are polled, with a deadline that fails the t
 """
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -59,11 +60,15 @@ class PackmoorTest(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.clusters = []
 
-    def start(self, nodes=1, extra="", name="c", **etcd):
-        """`etcd`: etcds, etcd_tls, etcd_auth, as in Cluster.create."""
+    def start(self, nodes=1, extra="", name="c", prepare=None, **etcd):
+        """`etcd`: etcds, etcd_tls, etcd_auth, as in Cluster.create. `prepare`: called with the cluster
+        before anything of it runs."""
         cluster = Cluster(os.path.join(self.folder, name), BIN)
         cluster.create(nodes, extra=extra or SMALL, **etcd)
         self.addCleanup(self.finish, cluster)
+        self.clusters.append(cluster)
+        if prepare:
+            prepare(cluster)
         cluster.up()
         return cluster
 
@@ -92,6 +97,28 @@ class PackmoorTest(unittest.TestCase):
         self.assertEqual(result.returncode, code,
                          f"packmoorctl {' '.join(arguments)}:\n{result.stdout}{result.stderr}")
         return result
+
+    def wait_told(self, cluster, node, code, part="", there=True):
+        """A health code, with a message that has `part` (both regular expressions), is in the status as
+        JSON and as text; and the log has the code, with the message that it had first. Or it is not told
+        any more, and the log says that."""
+        def told():
+            status = cluster.status(node)
+            return status is not None and there == any(
+                re.fullmatch(code, h["code"]) and re.search(part, h["message"])
+                for h in status["health"])
+        wait_for(told, f"{code} is {'not ' if there else 'still '}told by {node['id']}: {part}", 60)
+        if there:  # a person reads the same
+            self.assertRegex(self.ctl(node, "status", "--local").stdout,
+                             rf"on {node['id']} \({code}\): .*{part}")
+        self.wait_line(cluster, node, rf"health: ({code}){': ' if there else ' is over'}")
+
+    def wait_line(self, cluster, node, line):
+        """Until a line of the node's log matches."""
+        def logged():
+            with open(cluster.log_of(node), encoding="utf-8", errors="replace") as f:
+                return re.search(line, f.read())
+        wait_for(logged, f"the log of {node['id']} has no line: {line}", 60)
 
     def work(self, name="work"):
         """An empty repository with a work tree."""
@@ -233,6 +260,6 @@ def raw_request(address, data, seconds=20):
 
 
 __all__ = ["BIN", "CTL", "DAEMON", "GIT_ENVIRONMENT", "ZERO", "SMALL", "Cluster", "PackmoorTest",
-           "Problem", "Pusher", "git", "git_object", "os", "pkt", "push_load", "raw_request",
+           "Problem", "Pusher", "ROOT", "git", "git_object", "os", "pkt", "push_load", "raw_request",
            "receive_body", "run", "signal", "small_pack", "subprocess", "tail", "threading", "time",
            "unittest", "wait_for"]

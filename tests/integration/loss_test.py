@@ -21,7 +21,7 @@ class Loss(PackmoorTest):
         return {h["code"]: h["message"] for h in (cluster.status(node) or {}).get("health") or []}
 
     def wait_health(self, cluster, node, code):
-        wait_for(lambda: code in self.health(cluster, node), f"{code} is not told", 60)
+        self.wait_told(cluster, node, code)
         return self.health(cluster, node)[code]
 
     def show(self, node, volume):

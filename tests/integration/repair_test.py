@@ -64,17 +64,6 @@ class RepairTest(PackmoorTest):
     def health(self, cluster, node):
         return {entry["code"]: entry["message"] for entry in cluster.status(node)["health"]}
 
-    def wait_health(self, cluster, node, code, part):
-        """Code and message, as regular expressions."""
-        def told():
-            status = cluster.status(node)
-            return any(re.fullmatch(code, entry["code"]) and re.search(part, entry["message"])
-                       for entry in (status or {}).get("health", []))
-        wait_for(told, f"{node['id']} does not say {code}: {part}", 60)
-        # A person reads the same.
-        text = self.ctl(node, "status", "--local").stdout
-        self.assertRegex(text, rf"on {node['id']} \({code}\): .*{part}")
-
     def log(self, cluster, node):
         with open(cluster.log_of(node), errors="replace") as f:
             return f.read()
@@ -138,8 +127,8 @@ class JournalRot(RepairTest):
 
     def assert_repairing(self, cluster, node):
         """Health, status and log say what is wrong, and that it is being mended."""
-        self.wait_health(cluster, node, "JOURNAL_DAMAGED", "segment-")
-        self.wait_health(cluster, node, VOLUME_CODES, "the journal is damaged and may have lost")
+        self.wait_told(cluster, node, "JOURNAL_DAMAGED", "segment-")
+        self.wait_told(cluster, node, VOLUME_CODES, "the journal is damaged and may have lost")
         self.assertTrue(volume_status(cluster, node)["repairing"])
         self.assertNotEqual(volume_status(cluster, node)["role"], "primary")
         self.assertIn("the journal is damaged",
@@ -193,7 +182,7 @@ class JournalRot(RepairTest):
         self.push_some(cluster, others, 50)
         cluster.start_node(primary)
         self.wait_whole(cluster, primary)
-        self.wait_health(cluster, primary, "JOURNAL_DAMAGED", "repaired from other members")
+        self.wait_told(cluster, primary, "JOURNAL_DAMAGED", "repaired from other members")
         # Rule 17 ended, it may lead again.
         self.ctl(primary, "volume", "switchover", "main", "--to", primary["id"])
         self.push_some(cluster, [primary, *others], 50)
@@ -206,7 +195,7 @@ class JournalRot(RepairTest):
         self.rot(rotten, bit_flips.Journal(rotten["data"]).flips_marker(self.random))
         cluster.start_node(rotten)
         self.wait_whole(cluster, rotten)
-        self.wait_health(cluster, rotten, "JOURNAL_DAMAGED", "marker is lost")
+        self.wait_told(cluster, rotten, "JOURNAL_DAMAGED", "marker is lost")
         self.finish_whole(cluster)
 
     def test_with_too_few_good_copies_nothing_is_done_silently(self):
@@ -224,10 +213,10 @@ class JournalRot(RepairTest):
             cluster.start_node(node)
         for node in (rotten, primary):
             self.assert_repairing(cluster, node)
-        self.wait_health(cluster, primary, VOLUME_CODES, "waits until another member leads")
+        self.wait_told(cluster, primary, VOLUME_CODES, "waits until another member leads")
         # One good copy: what it has may not be all that was acknowledged, so it does not lead.
         self.assertFalse(self.acknowledges(other, "never"))
-        self.wait_health(cluster, other, "VOLUME_UNAVAILABLE", "its copy is damaged")
+        self.wait_told(cluster, other, "VOLUME_UNAVAILABLE", "its copy is damaged")
         self.assertIsNone(primary_of(cluster))
         # With the good disk back everything is there.
         cluster.kill_node(primary, signal.SIGTERM)
@@ -277,7 +266,7 @@ class ExtentRot(RepairTest):
         self.assertEqual(self.blocks(cluster, node), (len(before), len(before)))
         self.assertEqual({place: bit_flips.byte_at(place) for place in before}, before,
                          "what was mended is not on the disk")
-        self.wait_health(cluster, node, "BAD_BLOCKS", f"{len(before)}.*epaired from other members")
+        self.wait_told(cluster, node, "BAD_BLOCKS", f"{len(before)}.*epaired from other members")
         self.wait_log(cluster, node, "is bad here and is fetched from another member")
         self.wait_log(cluster, node, "A block of an extent is repaired")
         # Whoever reads the disk next finds nothing.
@@ -316,7 +305,7 @@ class ExtentRot(RepairTest):
         self.flip(before)
         cluster.start_node(rotten)
         self.wait_log(cluster, rotten, "is damaged and counts as absent")
-        self.wait_health(cluster, rotten, "EXTENTS_MISSING", "fetched from other members")
+        self.wait_told(cluster, rotten, "EXTENTS_MISSING", "fetched from other members")
         for node in (primary, other):
             cluster.start_node(node)
         wait_for(lambda: cluster.status(rotten)["extents"]["missing"] == 0 and
@@ -347,7 +336,7 @@ class ExtentRot(RepairTest):
                          os.path.join(self.folder, "refused"), check=False)
             self.assertNotEqual(result.returncode, 0)
             self.assertIn("is damaged: block 0", result.stderr)
-            self.wait_health(cluster, node, "BAD_BLOCKS", "Repaired from other members: 0")
+            self.wait_told(cluster, node, "BAD_BLOCKS", "Repaired from other members: 0")
             self.wait_log(cluster, node, "It cannot be repaired")
         # One good copy is enough to mend the others.
         self.flip(places[:1])
@@ -395,7 +384,7 @@ class StateRot(RepairTest):
             cluster.kill_node(node)
         cluster.start_node(rotten)
         self.wait_log(cluster, rotten, "The stored state of a volume is damaged on this node")
-        self.wait_health(cluster, rotten, VOLUME_CODES, "the state store in .* fails its checksums")
+        self.wait_told(cluster, rotten, VOLUME_CODES, "the state store in .* fails its checksums")
         self.assertNotEqual(volume_status(cluster, rotten)["role"], "primary")
         for node in (primary, other):
             cluster.start_node(node)
@@ -426,6 +415,7 @@ class StateRot(RepairTest):
         # It fails while damage stands, with no JSON then.
         wait_for(lambda: (cluster.ctl(rotten, "scrub", "status", check=False) or {"passes": 0})["passes"],
                  "the pass does not end", 120)
+        self.wait_told(cluster, rotten, "SCRUB_REPAIRED", "in 1 place: Of volume main, table .* is damaged")
 
 
 if __name__ == "__main__":

@@ -253,7 +253,7 @@ class Http(PackmoorTest):
         note = notes(status)[0]
         self.assertTrue(note.startswith("This node is starting. Volume main is not open here yet: "),
                         note)
-        self.assertIn(note, self.ctl(node, "status").stdout)
+        self.wait_told(cluster, node, "STARTING", "Volume main is not open here yet: ")
         health = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         answer = raw_request(node["http"], health).decode()
         self.assertIn(" 503 ", answer)
@@ -264,7 +264,7 @@ class Http(PackmoorTest):
         os.kill(node["pid"], signal.SIGCONT)
         cluster.wait_serving(node)
         wait_for(lambda: b" 200 OK" in raw_request(node["http"], health), "/health does not get good")
-        self.assertNotIn("STARTING", str(cluster.status(node)["health"]))
+        self.wait_told(cluster, node, "STARTING", there=False)
 
 
 if __name__ == "__main__":

@@ -81,8 +81,7 @@ class Transfer(PackmoorTest):
                                 "main"]).stdout)
         self.assertGreater(shown["transfer"]["file_bytes"], 4_000_000)
         self.assertGreaterEqual(shown["transfer"]["extent_bytes"], 9_000_000)
-        codes = {entry["code"] for entry in cluster.status(away)["health"]}
-        self.assertIn("STATE_TRANSFER", codes)
+        self.wait_told(cluster, away, "STATE_TRANSFER", "fetches a checkpoint from " + seen["source"])
 
         cluster.kill_node(away)
         cluster.start_node(away)

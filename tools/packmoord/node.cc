@@ -153,7 +153,7 @@ Co<void> Node::openStores() {
   view_.journal = journal_.get();
   for (const kj::String& damage : recovered_.damage) logError("journal", damage.cStr());
   if (recovered_.damage.size() > 0) {
-    view_.health["JOURNAL_DAMAGED"] = {"error", describeDamage(recovered_)};
+    setHealth("JOURNAL_DAMAGED", "error", describeDamage(recovered_));
   }
   logInfo("journal", describeRecovery(recovered_));
   replicator::ExtentStoreOptions extents;
@@ -173,8 +173,6 @@ Co<void> Node::openCoordinator() {
     step_ = kBadConfiguration;
     rpc::TlsFiles files{config_.peers.ca, config_.peers.certificate, config_.peers.key};
     tls_ = rpc::TlsMaterial::load(files, config_.node.id, env.clock.nowMs());
-    std::string warning = tls_->warning(env.clock.nowMs());
-    if (!warning.empty()) setHealth("CERTIFICATE_ENDS", "warning", warning);
     co_await openEtcdCoordinator();
     rpc::PeerTransportOptions options{
         env.timer, io_.provider->getNetwork(), *tls_, config_.node.id, config_.node.cluster,
@@ -198,8 +196,6 @@ Co<void> Node::openEtcdCoordinator() {
   if (!part.ca.empty()) {
     rpc::TlsFiles files{part.ca, part.certificate, part.key};
     etcdTls_ = rpc::TlsMaterial::loadForClient(files, env.clock.nowMs());
-    std::string warning = etcdTls_->warning(env.clock.nowMs());
-    if (!warning.empty()) setHealth("ETCD_CERTIFICATE_ENDS", "warning", warning);
   }
   auto opening = openEtcd(io_, env, config_, etcdTls_.get(), notices("etcd"));
   auto etcd = co_await kj::mv(opening);
@@ -269,7 +265,7 @@ Co<void> Node::registerNode() {
           rpc::sentenceOf(*e);
       const std::string doubt = coordinator_->doubt();
       if (doubt.empty()) {
-        view_.health["NO_COORDINATOR"] = {"error", sentence};
+        setHealth("NO_COORDINATOR", "error", sentence);
       } else {
         view_.health.erase("NO_COORDINATOR");  // told as COORDINATOR_CHANGED
         sentence = doubt;
@@ -308,6 +304,7 @@ Co<void> Node::followNodes() {
 Co<void> Node::followHealth() {
   for (;;) {
     co_await env_->env().timer.afterDelay(kHealthMs * kj::MILLISECONDS);
+    noteCertificates();
     healthLog_.note(control_->health());
   }
 }
@@ -347,7 +344,7 @@ Co<void> Node::followVolumes(std::string needed) {
     if (problem == nullptr) break;
     KJ_IF_MAYBE(e, problem) {
       std::string sentence = "This node is starting. " + rpc::sentenceOf(*e);
-      view_.health["STARTING"] = {"warning", sentence};
+      setHealth("STARTING", "warning", sentence);
       http_->setHealth(sentence);
     }
   }
@@ -398,7 +395,17 @@ void Node::taskFailed(kj::Exception&& e) { failed_->reject(kj::mv(e)); }
 
 void Node::setHealth(const char* code, const char* severity, const std::string& sentence) {
   view_.health[code] = {severity, sentence};
-  log(std::string(severity) == "error" ? LogLevel::kError : LogLevel::kWarning, "node", sentence);
+}
+
+// As time goes on: a node may run for longer than its certificates hold.
+void Node::noteCertificates() {
+  const int64_t now = env_->env().clock.nowMs();
+  auto note = [&](const rpc::TlsMaterial* tls, const char* code) {
+    const std::string warning = tls == nullptr ? std::string() : tls->warning(now);
+    if (!warning.empty()) setHealth(code, "warning", warning);
+  };
+  note(tls_.get(), "CERTIFICATE_ENDS");
+  note(etcdTls_.get(), "ETCD_CERTIFICATE_ENDS");
 }
 
 rpc::NoticeSink Node::notices(const char* component) {

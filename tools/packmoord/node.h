@@ -65,6 +65,8 @@ class Node final : private kj::TaskSet::ErrorHandler {
   Co<void> makeFirstVolume();
   Co<void> followVolumes(std::string needed);
   void background(const char* what, kj::Promise<void> task);
+  void noteCertificates();
+  // Told in the status from now on; the log has it by the health log.
   void setHealth(const char* code, const char* severity, const std::string& sentence);
   void taskFailed(kj::Exception&& e) override;
   rpc::NoticeSink notices(const char* component);

@@ -75,7 +75,7 @@ class NodeControl : public ControlHandler {
  public:
   static kj::Own<NodeControl> create(const NodeView& view);
 
-  // Of what the daemon did not find itself (NodeView::health). Reads memory only.
+  // Reads memory only.
   virtual std::vector<HealthLine> health() = 0;
 
   // Answers another node: kStatusQuery with a serialized control::NodeStatus, kCoordinatorQuery
