@@ -149,6 +149,7 @@ Co<void> ReplicatorImpl::tickForever() {
     co_await parts_.env.timer.afterDelay(options_.heartbeatMs * kj::MILLISECONDS);
     room_.tick();
     for (auto& [name, volume] : volumes_) volume->tick();
+    beginDiscardedAnew();
     const int64_t now = monotonicMs(parts_.env.timer);
     const int64_t lateMs = now - tickMs - options_.heartbeatMs;
     tickMs = now;

@@ -95,6 +95,9 @@ class ReplicatorImpl final : public Replicator {
   Co<void> discardUntilDone(VolumeId id);
   Co<void> discard(VolumeId id);
   bool mustGo(const VolumeId& id);
+  VolumeImpl& close(VolumeImpl& volume, std::string why);
+  void beginDiscardedAnew();
+  Co<void> beginAnew(VolumeImpl& volume);
   // lead_spread.cc
   void spreadLeads(const std::vector<VolumeRecord>& records);
   bool everythingIsWell(const std::vector<VolumeRecord>& records);

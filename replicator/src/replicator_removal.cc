@@ -117,17 +117,23 @@ void ReplicatorImpl::discardIfDue(const VolumeRecord& record, const VolumeId& id
       coordinatorWanted_.notify();
       return;
     }
-    volume.retire(noted->second.deleted
-                      ? "the volume " + volume.name() + " was deleted"
-                      : "this node is no member of volume " + volume.name() + " any more");
-    auto named = volumes_.find(volume.name());
-    gone_.push_back(std::move(named->second));
-    volumes_.erase(named);
-    byId_.erase(open);
-    leaving_[id] = &volume;
+    leaving_[id] = &close(volume, noted->second.deleted
+                                      ? "the volume " + volume.name() + " was deleted"
+                                      : "this node is no member of volume " + volume.name() +
+                                            " any more");
   }
   noted->second.discarding = true;
   startDiscarding(id);
+}
+
+// For good. Call discard() in a later turn.
+VolumeImpl& ReplicatorImpl::close(VolumeImpl& volume, std::string why) {
+  volume.retire(std::move(why));
+  byId_.erase(volume.id());
+  auto named = volumes_.find(volume.name());
+  gone_.push_back(std::move(named->second));
+  volumes_.erase(named);
+  return volume;
 }
 
 void ReplicatorImpl::startDiscarding(const VolumeId& id) {
@@ -195,6 +201,44 @@ Co<void> ReplicatorImpl::discard(VolumeId id) {
   }
   leaving_.erase(id);
   co_await forgetNote(id);
+}
+
+// ---- Diverged copies that were discarded by order ------------------------------------------------
+
+void ReplicatorImpl::beginDiscardedAnew() {
+  if (stopped_) return;
+  for (auto& [name, volume] : volumes_) {
+    if (!volume->beginsAnew()) continue;
+    const std::string why = "volume " + name + " begins anew on this node, as an empty member's";
+    opening_[name] = why;
+    tasks_.add(beginAnew(close(*volume, why)));
+    return;  // the list has changed; others have the next turn
+  }
+}
+
+// Its log is no more, durably, so whatever ends this, the next start begins the volume anew as well.
+Co<void> ReplicatorImpl::beginAnew(VolumeImpl& volume) {
+  int64_t retryMs = kCoordinatorRetryMsMin;
+  for (;;) {
+    co_await kj::evalLater([]() {});  // nothing of the volume is on the stack
+    auto discarding = outcomeOf(volume.discard().promise());
+    auto failure = co_await kj::mv(discarding);
+    if (failure == nullptr) break;
+    KJ_IF_MAYBE(exception, failure) {
+      KJ_LOG(WARNING, "the state of a volume that was discarded cannot be removed",
+             volume.name().c_str(), exception->getDescription());
+    }
+    co_await parts_.env.timer.afterDelay(retryMs * kj::MILLISECONDS);
+    retryMs = std::min(retryMs * 2, kCoordinatorRetryMsMax);
+  }
+  RecoveredVolume rest;
+  rest.promise = volume.promised();
+  // The volume takes what it is opened with for durable (invariant 1).
+  auto promising = parts_.journal.promise(volume.id(), rest.promise);
+  co_await kj::mv(promising);
+  recovered_[volume.id()] = rest;
+  auto opening = openVolume(volume.record());
+  co_await kj::mv(opening);
 }
 
 std::vector<RemovalStatus> ReplicatorImpl::removals() {

@@ -106,6 +106,9 @@ class VolumeImpl final : public Volume,
   // The extents that its state names are known.
   bool stateKnown() const { return !stateAbsent_; }
   const NodeId& primaryNode() const { return primaryNode_; }
+  const VolumeRecord& record() const { return record_; }
+  // By order its diverged log is no more, durably: it is to be opened anew, as an empty member's.
+  bool beginsAnew() const { return discardDurable_; }
   FencePromise promised() const { return member_.promise(); }
 
   // Volume
@@ -360,7 +363,8 @@ class VolumeImpl final : public Volume,
   // where they part.
   std::optional<LogPosition> partedAt_;
   bool acceptsAsIs_ = false;            // by order, its damaged copy is to become the volume's history
-  bool discarded_ = false;              // of a diverged member: its log is no more
+  // Of a diverged member: its log is no more; that is durable.
+  bool discarded_ = false, discardDurable_ = false;
   bool stopped_ = false;
   bool changing_ = false;               // a change of the configuration is under way
   bool stalledTogether_ = false;        // a pair's last attempt with both of them did not succeed

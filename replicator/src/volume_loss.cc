@@ -146,7 +146,7 @@ void VolumeImpl::requireProven() {
 // Empty: not diverged, as far as is known here.
 std::string VolumeImpl::divergedProblem() {
   if (discarded_) {
-    return "this diverged member was discarded; restart the node, and it follows as an empty one";
+    return "this diverged member was discarded, and begins anew as an empty one";
   }
   if (!unproven() || log_.last().index.value == 0) return {};
   const auto loss = std::find_if(
@@ -179,8 +179,9 @@ std::string VolumeImpl::divergedProblem() {
 
 kj::Promise<void> VolumeImpl::discardDiverged() { return canceler_.wrap(forgetDiverged().promise()); }
 
-// Durable when it resolves: one entry of the journal ends the log. The state is removed at the next start,
-// which finds a volume that has promised and holds nothing; a crash in between changes neither.
+// Durable when it resolves: one entry of the journal ends the log. The state is removed when the volume is
+// opened again, which follows at once (ReplicatorImpl::beginAnew), or at the next start after a crash:
+// either finds a volume that has promised and holds nothing.
 Co<void> VolumeImpl::forgetDiverged() {
   KJ_REQUIRE(unproven() && !divergedProblem().empty(),
              "this node's copy of the volume is not diverged; nothing was discarded");
@@ -192,6 +193,7 @@ Co<void> VolumeImpl::forgetDiverged() {
     log_.reset(LogPosition());
   }
   co_await log_.whenWritten();
+  discardDurable_ = true;
 }
 
 // ---- Health ---------------------------------------------------------------------------------------

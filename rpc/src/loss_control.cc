@@ -241,8 +241,8 @@ Co<void> LossControl::discard(const control::VolumeDiscardDivergedRequest& reque
     auditList(list);
     auto discarded = volume->discardDiverged();
     co_await kj::mv(discarded);
-    list.set_done("The diverged copy of volume " + request.name() + " is discarded. Restart this "
-                  "node: it follows as an empty member then, and is counted when it has caught up.");
+    list.set_done("The diverged copy of volume " + request.name() + " is discarded. This node begins "
+                  "anew as an empty member, and is counted when it has caught up.");
     *response.mutable_volume_lost_writes() = list;
   } else {
     fail(response, control::ERROR_REFUSED, what, "The volume is not open on this node.",

@@ -162,8 +162,8 @@ class Volume {
   virtual kj::Promise<void> acceptLoss(LossOrder order) {
     return KJ_EXCEPTION(UNIMPLEMENTED, "no log here");
   }
-  // At a diverged member: forgets its log and state of the volume. Resolves when that is durable; it
-  // follows as an empty member from the node's next start on.
+  // At a diverged member: forgets its log and state of the volume. Resolves when that is durable. This
+  // object is retired then: the volume is opened anew, and follows as an empty member's.
   virtual kj::Promise<void> discardDiverged() {
     return KJ_EXCEPTION(UNIMPLEMENTED, "no log here");
   }

@@ -104,13 +104,12 @@ TEST(VolumeLossTest, ADivergedMemberThatIsDiscardedFollowsAndIsCountedAgain) {
       cluster.node(1).volume().readLog(record(cluster).losses.front().adopted.index.next()));
   EXPECT_GE(extra.size(), 3u);   // EpochStart and two writes
   cluster.loop().wait(cluster.node(1).volume().discardDiverged());
-  EXPECT_THAT(diverged(cluster, 1), HasSubstr("restart the node"));
-  cluster.node(1).losePower();
-  start(cluster, 1);
+  const uint64_t lives = cluster.node(1).lives();
   cluster.until([&]() {
     return record(cluster).phase == VolumePhase::kActive &&
            record(cluster).current.members.size() == 2 && record(cluster).current.writeQuorum == 2;
   }, 20'000, "both acknowledge again");
+  EXPECT_EQ(cluster.node(1).lives(), lives);   // in the same life of the node
   EXPECT_EQ(diverged(cluster, 1), "");
   EXPECT_EQ(cluster.get(1, "k"), "after");
   EXPECT_EQ(cluster.get(1, "only"), "-");
@@ -131,7 +130,8 @@ TEST(VolumeLossTest, ADiscardThatIsCutOffByACrashLeavesTheMemberDivergedOrEmpty)
     start(cluster, 1);
     cluster.until([&]() { return !diverged(cluster, 1).empty(); }, 5000, "b finds out");
     auto discarded = outcomeOf(cluster.node(1).front(cluster.node(1).volume().discardDiverged()));
-    cluster.loop().runFor(static_cast<int64_t>(seed % 6) * 40 * kj::MICROSECONDS);
+    // From before the entry is durable until the volume is open anew.
+    cluster.loop().runFor(static_cast<int64_t>(seed % 6) * (seed % 6) * 40 * kj::MICROSECONDS);
     cluster.node(1).losePower();
     auto ended = cluster.loop().wait(kj::mv(discarded));
     (void)ended;
