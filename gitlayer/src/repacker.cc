@@ -130,7 +130,8 @@ Co<void> Repacker::receive() {
   SharedView view = std::make_shared<MergeView>(merge_);
   PktReader reader(*stream);
   receiver_ = kj::heap<LargeReceiver>(
-      node_, repository_, [view]() -> kj::Promise<SharedView> { return SharedView(view); });
+      node_, repository_, node_.options().packBytesMax,
+      [view]() -> kj::Promise<SharedView> { return SharedView(view); });
   auto receiving = receiver_->receive(reader, nullptr, view);
   auto pack = co_await kj::mv(receiving);
   pack_ = std::move(pack);

@@ -56,8 +56,7 @@ GitProcess::GitProcess(const std::string& gitSocket) {
 
 std::string GitProcess::url(const std::string& repository) { return "ssh://node/" + repository; }
 
-int GitProcess::start(const std::vector<std::string>& arguments, std::string* output,
-                      const char* input) const {
+int GitProcess::start(const std::vector<std::string>& arguments, std::string* output) const {
   // A repository of another user may be read here: what is run in it is told here.
   std::vector<std::string> words{"git", "-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null"};
   words.insert(words.end(), arguments.begin(), arguments.end());
@@ -72,7 +71,7 @@ int GitProcess::start(const std::vector<std::string>& arguments, std::string* ou
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, output != nullptr ? ends[1] : STDERR_FILENO, STDOUT_FILENO);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, input, O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   pid_t child = 0;
   const int error = posix_spawnp(&child, "git", &actions, nullptr, argv.data(), envp.data());
   posix_spawn_file_actions_destroy(&actions);
@@ -100,13 +99,6 @@ int GitProcess::start(const std::vector<std::string>& arguments, std::string* ou
 void GitProcess::run(const std::vector<std::string>& arguments) const {
   const int code = start(arguments, nullptr);
   if (code != 0) ended(arguments, code);
-}
-
-std::string GitProcess::outputFrom(const std::string& input, const std::vector<std::string>& arguments,
-                                   bool& good) const {
-  std::string text;
-  good = start(arguments, &text, input.c_str()) == 0;
-  return text;
 }
 
 std::string GitProcess::output(const std::vector<std::string>& arguments) const {

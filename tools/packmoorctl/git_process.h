@@ -21,10 +21,6 @@ class GitProcess {
   static std::string url(const std::string& repository);
   // Runs git; what it prints goes to standard error, with its progress where that is a terminal.
   void run(const std::vector<std::string>& arguments) const;
-  // Runs git with a file as its standard input, and returns its standard output, also when it says no:
-  // `good` tells.
-  std::string outputFrom(const std::string& input, const std::vector<std::string>& arguments,
-                         bool& good) const;
   // Runs git and returns its standard output.
   std::string output(const std::vector<std::string>& arguments) const;
   // The same, as lines.
@@ -33,8 +29,7 @@ class GitProcess {
   std::vector<std::string> in(const std::string& folder, std::vector<std::string> arguments) const;
 
  private:
-  int start(const std::vector<std::string>& arguments, std::string* output,
-            const char* input = "/dev/null") const;
+  int start(const std::vector<std::string>& arguments, std::string* output) const;
   std::vector<std::string> environment_;
 };
 

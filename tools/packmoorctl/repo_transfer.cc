@@ -18,7 +18,6 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <sstream>
 
 #include <unistd.h>
 
@@ -31,6 +30,7 @@ using Refs = std::map<std::string, std::string>;   // by name
 constexpr const char* kSlices = "refs/packmoor/import/";
 // Of the 100,000 that a node takes unless it is told otherwise.
 constexpr size_t kRefsPerPush = 50'000;
+constexpr size_t kDeletionsPerPush = 500;
 
 bool isSlice(const std::string& ref) { return ref.rfind(kSlices, 0) == 0; }
 
@@ -66,20 +66,6 @@ Refs refsOf(const std::vector<std::string>& lines) {
 
 Refs refsOfNode(const GitProcess& git, const std::string& url) {
   return refsOf(git.lines({"ls-remote", "--refs", url}));
-}
-
-// What `git send-pack --helper-status` says: "ok REF" or "error REF WHY" a line. The first few of the
-// latter.
-std::string refusalsIn(const std::string& said) {
-  constexpr size_t kShown = 5;
-  std::string shown;
-  size_t count = 0;
-  std::istringstream lines(said);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.rfind("error ", 0) == 0 && ++count <= kShown) shown += "\n  " + plain(line.substr(6));
-  }
-  if (count > kShown) shown += "\n  and " + countText(count - kShown) + " more";
-  return shown;
 }
 
 std::vector<std::string> objectsOf(const GitProcess& git, const std::string& folder) {
@@ -122,6 +108,12 @@ class Import {
       git_.run({"clone", "--mirror", "--quiet", source_, bundle_->in("bundle")});
       source_ = bundle_->in("bundle");
     }
+    if (git_.in(source_, {"rev-parse", "--is-shallow-repository"}).at(0) == "true") {
+      throw GitFailure("The history of " + arguments_.path + " is cut (it is a shallow clone); fetch the rest "
+                       "there first: git fetch --unshallow.");
+    }
+    objects_ = fs::absolute(fs::path(source_) / git_.in(source_, {"rev-parse", "--git-path", "objects"}).at(0))
+                   .string() + "\n";
     refs_ = refsOf(git_.in(source_, {"for-each-ref", "--format=%(objectname) %(refname)"}));
     std::erase_if(refs_, [](const auto& ref) { return isSlice(ref.first); });
     try {
@@ -188,44 +180,52 @@ class Import {
       auto done = there_.find(name);
       if (done != there_.end() && done->second == commits[at - 1]) continue;
       std::fprintf(stderr, "%s of %s commits\n", countText(at).c_str(), countText(commits.size()).c_str());
-      push({"+" + commits[at - 1] + ":" + name}, 0, 1);
+      push({{name, commits[at - 1]}});
       there_[name] = commits[at - 1];
     }
   }
 
-  // By send-pack, which takes any number of refs from its standard input.
-  void push(const std::vector<std::string>& refspecs, size_t begin, size_t end) {
+  // From a repository that has these refs and no others, and the source's objects: git matches refs one by
+  // one with all that are there, unless all of them are meant.
+  void push(const Refs& refs) {
     const TemporaryFolder folder;
-    const std::string list = folder.in("refs");
-    std::ofstream file(list);
-    for (size_t i = begin; i < end; ++i) file << refspecs[i] << '\n';
-    file.close();
-    if (!file) throw GitFailure("the list of refs cannot be written to " + list + ".");
+    const std::string from = folder.in("refs.git");
+    git_.run({"init", "--bare", "--quiet", from});
+    write(from + "/objects/info/alternates", objects_);
+    std::string packed = "# pack-refs with: sorted \n";
+    for (const auto& [name, value] : refs) packed += value + " " + name + "\n";
+    write(from + "/packed-refs", packed);
     const bool watched = isatty(STDERR_FILENO) != 0;
-    bool good = false;
-    const std::string said = git_.outputFrom(
-        list, {"-C", source_, "send-pack", watched ? "--progress" : "--quiet", "--helper-status", "--stdin",
-               url_}, good);
-    if (!good) throw GitFailure("The node did not take all refs. " + refusalsIn(said));
+    git_.run({"-C", from, "push", watched ? "--progress" : "--quiet", url_, "+refs/*:refs/*"});
   }
 
-  void pushInParts(const std::vector<std::string>& refspecs) {
-    for (size_t at = 0; at < refspecs.size(); at += kRefsPerPush) {
-      push(refspecs, at, std::min(at + kRefsPerPush, refspecs.size()));
-    }
+  void write(const std::string& path, const std::string& text) {
+    std::ofstream file(path);
+    file << text;
+    file.close();
+    if (!file) throw GitFailure(path + " cannot be written.");
   }
 
   void pushRefs() {
-    std::vector<std::string> refspecs;
+    Refs part;
     for (const auto& [name, value] : refs_) {
-      if (there_.count(name) == 0) refspecs.push_back(name + ":" + name);
+      if (there_.count(name) == 0) part[name] = value;
+      if (part.size() < kRefsPerPush) continue;
+      push(part);
+      part.clear();
     }
-    pushInParts(refspecs);
-    refspecs.clear();
+    if (!part.empty()) push(part);
+    std::vector<std::string> slices;
     for (const auto& [name, value] : there_) {
-      if (isSlice(name)) refspecs.push_back(":" + name);
+      if (isSlice(name)) slices.push_back(name);
     }
-    pushInParts(refspecs);
+    for (size_t at = 0; at < slices.size(); at += kDeletionsPerPush) {
+      const size_t end = std::min(at + kDeletionsPerPush, slices.size());
+      std::vector<std::string> words{"-C", source_, "push", "--quiet", "--delete", url_};
+      words.insert(words.end(), slices.begin() + static_cast<ptrdiff_t>(at),
+                   slices.begin() + static_cast<ptrdiff_t>(end));
+      git_.run(words);
+    }
   }
 
   bool isEqual() {
@@ -240,7 +240,7 @@ class Import {
     TemporaryFolder clone;
     git_.run({"clone", "--mirror", "--quiet", url_, clone.in("clone")});
     const auto here = objectsOf(git_, source_), there = objectsOf(git_, clone.in("clone"));
-    objects_ = here.size();
+    compared_ = here.size();
     if (here == there) return true;
     printError("The objects differ after the import.",
                countText(here.size()) + " are here, and " + countText(there.size()) + " are there.",
@@ -251,14 +251,14 @@ class Import {
   void report() const {
     if (session_.json) {
       nlohmann::ordered_json json{{"name", arguments_.name}, {"refs", refs_.size()}, {"commits", commits_}};
-      json["objects_compared"] = objects_;
+      json["objects_compared"] = compared_;
       std::printf("%s\n", json.dump(2).c_str());
       return;
     }
     std::printf("Repository %s is imported: %s refs, %s commits; the refs are equal%s.\n",
                 plain(arguments_.name).c_str(), countText(refs_.size()).c_str(),
                 countText(commits_).c_str(),
-                arguments_.check ? (", and so are " + countText(objects_) + " objects").c_str() : "");
+                arguments_.check ? (", and so are " + countText(compared_) + " objects").c_str() : "");
   }
 
   const Session& session_;
@@ -266,9 +266,9 @@ class Import {
   const GitProcess& git_;
   const std::string url_;
   std::unique_ptr<TemporaryFolder> bundle_;
-  std::string source_, head_;
+  std::string source_, head_, objects_;   // objects_: a line of objects/info/alternates
   Refs refs_, there_;
-  size_t commits_ = 0, objects_ = 0;
+  size_t commits_ = 0, compared_ = 0;
 };
 
 int takeOut(const Session& session, const TransferArguments& arguments, const GitProcess& git) {
