@@ -15,6 +15,9 @@ enum Action : size_t {
 // Of those that a run may be without.
 constexpr uint32_t kWeights[kActions] = {2, 2, 6, 1, 2, 3, 2, 4, 2, 2, 4, 4, 1, 2, 3, 4, 3};
 
+// More than a run writes.
+constexpr uint64_t kShortOfRoomBytes = 200u << 20;
+
 }  // namespace
 
 SimStorm::SimStorm(SimCluster& cluster, SimCheckers& checkers, SimStormOptions options)
@@ -84,6 +87,7 @@ void SimStorm::calm() {
   for (size_t i = 0; i < cluster_.size(); ++i) {
     unhang(i);
     cluster_.node(i).storage().clearFaults();
+    cluster_.node(i).storage().setCapacity(UINT64_MAX);
   }
 }
 
@@ -248,7 +252,7 @@ void SimStorm::cutSome() {
 
 void SimStorm::disturbDisk(size_t n) {
   kernelio::SimFault fault;
-  switch (random_.below(4)) {
+  switch (random_.below(5)) {
     case 0:
       fault.kind = kernelio::SimFaultKind::kWriteError;
       fault.pathPrefix = "journal";
@@ -266,6 +270,7 @@ void SimStorm::disturbDisk(size_t n) {
         unhang(n);
       }));
       break;
+    case 2: fillDisk(n); return;
     default:
       fault.kind = kernelio::SimFaultKind::kSlow;
       fault.count = 1 + random_.below(20);
@@ -274,6 +279,20 @@ void SimStorm::disturbDisk(size_t n) {
       break;
   }
   cluster_.node(n).storage().inject(fault);
+}
+
+// Less is left than the reserve, or nothing.
+void SimStorm::fillDisk(size_t n) {
+  const bool full = random_.chance(600'000);
+  tell("the disk of " + name(n) + (full ? " is full" : " is short of room"));
+  cluster_.node(n).storage().setCapacity(full ? 0 : kShortOfRoomBytes);
+  cluster_.startsMayFail = true;
+  auto lasts = static_cast<int64_t>(50 + random_.below(1500)) * kj::MILLISECONDS;
+  cluster_.tasks().add(cluster_.timer().afterDelay(lasts).then([this, n]() {
+    if (over_) return;
+    tell("there is room on the disk of " + name(n));
+    cluster_.node(n).storage().setCapacity(UINT64_MAX);
+  }));
 }
 
 // Nothing ends a write that hangs but a restart.

@@ -71,6 +71,7 @@ class SimStorm final : public SimTap {
   void duelTurns(const NodeId& winner);
   void rackLosesPower();
   void disturbDisk(size_t node);
+  void fillDisk(size_t node);
   void unhang(size_t node);
   void disturbCoordinator(size_t node);
   void takeOver(size_t node);
