@@ -1,5 +1,7 @@
 #include "gitlayer/connectivity.h"
 
+#include "object_links.h"
+
 #include <algorithm>
 #include <queue>
 #include <unordered_map>
@@ -30,7 +32,7 @@ std::vector<ObjectLink> linksOf(const ObjectId& id, ObjectType type, NewObjects&
                                 ObjectSource& source, int64_t* seconds = nullptr) {
   std::vector<ObjectLink> links;
   auto look = [&](kj::ArrayPtr<const kj::byte> data) {
-    if (checkObject(type, data, links) != nullptr) links.clear();
+    if (!scanLinks(type, data, links)) links.clear();
     if (seconds != nullptr) *seconds = committerSeconds(data);
   };
   if (added.typeOf(id) != ObjectType::kNone) {

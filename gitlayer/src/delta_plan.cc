@@ -1,4 +1,5 @@
 #include "delta_plan.h"
+#include "object_links.h"
 
 #include <kernelio/check.h>
 
@@ -33,7 +34,7 @@ bool DeltaPlan::complete(uint32_t number, ObjectType type, kj::ArrayPtr<const kj
   KJ_IF_MAYBE(exception, collision) { return refuse(exception->getDescription().cStr()); }
   entry.type = type;
   scratch.clear();
-  if (const char* wrong = checkObject(type, data, scratch)) {
+  if (const char* wrong = checkObject(type, data, scratch, limits.strict)) {
     return refuse(kj::str("object ", entry.id, ": ", wrong).cStr());
   }
   for (const ObjectLink& link : scratch) filter.add(link);

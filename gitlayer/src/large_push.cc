@@ -24,10 +24,14 @@ constexpr size_t kLanesMax = 8;
 
 VerifyResult LargePush::verify(std::vector<ReceiveCommand>& commands) {
   VerifyResult result;
+  if (strict() && !indexedStrictly_) {
+    result.refusal = indexPackRefusal("objects are checked by fsck since this push began: push again");
+    return result;
+  }
   std::vector<ObjectLink> outside;
   std::vector<ObjectLink> broken;
   indexer.links().forEach([&](const ObjectLink& link) {
-    if (link.special != 0 && !result.refusal) result.refusal = specialFileRefusal(link);
+    if (strict() && link.special != 0 && !result.refusal) result.refusal = specialFileRefusal(link);
     ObjectType type = typeOf(link.id);
     if (type == ObjectType::kNone) {
       outside.push_back(link);
@@ -132,6 +136,7 @@ Co<std::shared_ptr<LargePush>> LargeReceiver::receive(PktReader& reader,
                                                       SharedView view) {
   PackLimits limits;
   limits.packBytesMax = packBytesMax_;
+  limits.strict = view->info().settings.fsckObjects;
   limits.scratchFolder = node_.env().disk.root().cStr();
   push_ = std::make_shared<LargePush>(limits, std::move(view));
   auto writer = co_await node_.beginExtent(repository_);

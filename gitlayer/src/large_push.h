@@ -22,7 +22,7 @@ namespace packmoor::gitlayer {
 class LargePush final : public PushedPack {
  public:
   LargePush(const PackLimits& limits, SharedView view)
-      : PushedPack(std::move(view)), indexer(limits) {}
+      : PushedPack(std::move(view)), indexer(limits), indexedStrictly_(limits.strict) {}
 
   VerifyResult verify(std::vector<ReceiveCommand>& commands) override;
   size_t bytesToVerify() const override { return indexer.packBytes(); }
@@ -37,6 +37,9 @@ class LargePush final : public PushedPack {
   // Set on the loop once sealed.
   PackExtents extents;
   std::vector<replicator::NodeId> sealedOn;
+
+ private:
+  const bool indexedStrictly_;
 };
 
 // An extent that is written from front to back, whose blocks may be written anew.

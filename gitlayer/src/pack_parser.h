@@ -39,6 +39,7 @@ struct PackLimits {
   uint64_t packBytesMax = 16ull << 30;
   uint32_t objectsMax = 64'000'000;
   uint64_t objectBytesMax = 16ull << 30;  // of one object, inflated
+  bool strict = true;                     // refuse what git fsck refuses
   std::string scratchFolder;              // for objects above kHeapObjectBytesMax
 };
 

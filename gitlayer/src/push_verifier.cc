@@ -77,7 +77,7 @@ std::optional<PackRefusal> PushedPack::specialFileRefusal(const ObjectLink& link
 VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
   VerifyResult result;
   if (pack_.size() > 0) {
-    unpacked_ = unpackSmallPack(pack_, view_->objects(), kSmallInflatedMax);
+    unpacked_ = unpackSmallPack(pack_, view_->objects(), kSmallInflatedMax, strict());
     result.refusal = unpacked_.refusal;
     result.tooLarge = unpacked_.tooLarge;
     result.mayBeOld = unpacked_.missingBase;
@@ -85,7 +85,7 @@ VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
   }
   auto links = kj::arrayPtr(unpacked_.links.data(), unpacked_.links.size());
   for (const ObjectLink& link : links) {
-    if (link.special != 0 && !result.refusal) result.refusal = specialFileRefusal(link);
+    if (strict() && link.special != 0 && !result.refusal) result.refusal = specialFileRefusal(link);
   }
   if (result.refusal) return result;
   auto broken = brokenLinks(*this, view_->objects(), links);

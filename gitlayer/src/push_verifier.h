@@ -49,7 +49,9 @@ class PushedPack : public NewObjects {
   void verifyTips(const std::vector<ObjectLink>& broken, std::vector<ReceiveCommand>& commands,
                   VerifyResult& result);
 
-  // What is wrong with a file that git reads by itself; call for links with `special`.
+  // Objects that git fsck refuses are refused.
+  bool strict() { return view_->info().settings.fsckObjects; }
+  // What is wrong with a file that git reads by itself; call for links with `special`, when strict().
   std::optional<PackRefusal> specialFileRefusal(const ObjectLink& link);
 
   SharedView view_;

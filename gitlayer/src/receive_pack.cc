@@ -13,6 +13,8 @@
 #include <kernelio/check.h>
 #include <kernelio/co.h>
 
+#include <kj/debug.h>
+
 #include <cstring>
 
 namespace packmoor::gitlayer {
@@ -231,6 +233,8 @@ Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputSt
     failed = kj::mv(exception);
   }
   KJ_IF_MAYBE(exception, failed) {
+    KJ_LOG(WARNING, "A push could not be taken.", request_.requestId, request_.repository,
+           push.request.capabilities().session, exception->getDescription());
     push.refusal = PackRefusal{exception->getDescription().cStr(), {}};
   }
   ++(push.index.value > 0 ? counters_.pushes : counters_.pushesRefused);

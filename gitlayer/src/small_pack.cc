@@ -2,6 +2,7 @@
 
 #include "gitlayer/pack_format.h"
 #include "gitlayer/zlib_codec.h"
+#include "object_links.h"
 #include "sha1_stream.h"
 
 #include <kj/exception.h>
@@ -20,8 +21,8 @@ constexpr uint64_t kInflationMax = 1032;
 class SmallUnpacker {
  public:
   SmallUnpacker(kj::ArrayPtr<const kj::byte> pack, ObjectSource& source, size_t inflatedBytesMax,
-                UnpackedPack& result)
-      : pack_(pack), source_(source), left_(inflatedBytesMax), result_(result) {}
+                bool strict, UnpackedPack& result)
+      : pack_(pack), source_(source), left_(inflatedBytesMax), strict_(strict), result_(result) {}
 
   void run() {
     uint32_t count = 0;
@@ -237,7 +238,7 @@ class SmallUnpacker {
       object.data = entry.data;
       if (!isDelta(entry.header.type)) object.deflated = entry.stream;
       object.linksBegin = static_cast<uint32_t>(result_.links.size());
-      if (const char* problem = checkObject(entry.type, entry.data, result_.links)) {
+      if (const char* problem = checkObject(entry.type, entry.data, result_.links, strict_)) {
         refuse(kj::str("object ", entry.id, ": ", problem).cStr());
         return;
       }
@@ -254,6 +255,7 @@ class SmallUnpacker {
   kj::ArrayPtr<const kj::byte> pack_;
   ObjectSource& source_;
   size_t left_;   // of inflatedBytesMax
+  bool strict_;
   UnpackedPack& result_;
   size_t end_ = 0;
   size_t deltas_ = 0;
@@ -270,9 +272,9 @@ PackRefusal indexPackRefusal(std::string detail) {
 }
 
 UnpackedPack unpackSmallPack(kj::ArrayPtr<const kj::byte> pack, ObjectSource& source,
-                             size_t inflatedBytesMax) {
+                             size_t inflatedBytesMax, bool strict) {
   UnpackedPack result;
-  SmallUnpacker(pack, source, inflatedBytesMax, result).run();
+  SmallUnpacker(pack, source, inflatedBytesMax, strict, result).run();
   return result;
 }
 

@@ -47,9 +47,9 @@ struct UnpackedPack {
   kj::Vector<kj::Array<kj::byte>> memory;  // what `data` points into
 };
 
-// `pack` must live as long as the result.
+// `pack` must live as long as the result. `strict`: what git fsck refuses is refused.
 UnpackedPack unpackSmallPack(kj::ArrayPtr<const kj::byte> pack, ObjectSource& source,
-                             size_t inflatedBytesMax);
+                             size_t inflatedBytesMax, bool strict = true);
 
 // The objects as they go into the state, without those that are known; those that came as deltas
 // are deflated.

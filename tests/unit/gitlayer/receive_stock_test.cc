@@ -113,6 +113,8 @@ const std::vector<Row> kRows = {
      "unpack ok"},
     {"objects that fsck refuses", {"0 O refs/heads/odd"}, {{"transfer.fsckObjects", {"true"}}}, "",
      "unpack index-pack abnormal exit", true, "odd"},
+    {"objects that fsck refuses, where nobody asks", {"0 O refs/heads/odd"},
+     {{"transfer.fsckObjects", {"false"}}}, "", "ok refs/heads/odd", false, "odd"},
     {"from a shallow clone", {"shallow A", "A B refs/heads/main"}, {}, "", "ok refs/heads/main"},
     {"from one whose bounds are not here", {"shallow X", "A B refs/heads/main"}, {}, "",
      "ok refs/heads/main"},
@@ -161,7 +163,7 @@ class StockReceive : public ::testing::Test {
     names_["C"] = source_.commit("c", "3");
     names_["0"] = kZero;
     names_["X"] = std::string(40, 'a');
-    const std::string tree = source_.line({"mktree"}, "");
+    const std::string tree = names_["e"] = source_.line({"mktree"}, "");
     names_["O"] = source_.line({"hash-object", "-t", "commit", "-w", "--literally", "--stdin"},
                                "tree " + tree + "\nauthor none\ncommitter none\n\nodd\n");
   }
@@ -181,7 +183,9 @@ class StockReceive : public ::testing::Test {
 
   std::string packOf(const std::string& revisions) {
     if (revisions.empty()) return {};
-    if (revisions == "odd") return source_.run({"pack-objects", "-q", "--stdout"}, names_["O"] + "\n");
+    if (revisions == "odd") {
+      return source_.run({"pack-objects", "-q", "--stdout"}, names_["O"] + "\n" + names_["e"] + "\n");
+    }
     std::vector<std::string> names;
     std::istringstream words(revisions == "broken" ? "B ^A" : revisions);
     for (std::string word; words >> word;) {
@@ -192,12 +196,18 @@ class StockReceive : public ::testing::Test {
     return pack;
   }
 
+  const std::string& madePack(const std::string& revisions) {
+    auto [pack, isNew] = packs_.try_emplace(revisions);
+    if (isNew) pack->second = packOf(revisions);
+    return pack->second;
+  }
+
   std::string bodyOf(const Row& row) {
     std::vector<std::string> lines;
     for (const std::string& command : row.commands) lines.push_back(named(command));
     return receiveCommands(lines, std::string("report-status side-band-64k object-format=sha1") +
                                       row.capabilities) +
-           packOf(row.pack);
+           madePack(row.pack);
   }
   std::string beginning() {
     return receiveCommands({named("0 A refs/heads/main"), named("0 C refs/heads/side"),
@@ -224,15 +234,19 @@ class StockReceive : public ::testing::Test {
     if (count_ == 0) makeTemplate();
     const std::string folder = stock_.path() + "/" + std::to_string(++count_);
     std::filesystem::copy(stock_.path() + "/0", folder, std::filesystem::copy_options::recursive);
+    std::string config = packmoor::test::readFile(folder + "/config");
     for (const Setting& setting : row.settings) {
-      for (const std::string& value : setting.values) {
-        if (setting.key == kHeadSetting) {
-          source_.run({"-C", folder, "symbolic-ref", "HEAD", value});
-        } else {
-          source_.run({"-C", folder, "config", "--add", setting.key, value});
-        }
+      if (setting.key == kHeadSetting) {
+        packmoor::test::writeFile(folder + "/HEAD", "ref: " + setting.values[0] + "\n");
+        continue;
+      }
+      const size_t dot = setting.key.find('.');
+      config += "[" + setting.key.substr(0, dot) + "]\n";
+      for (const auto& value : setting.values) {
+        config += setting.key.substr(dot + 1) + " = \"" + value + "\"\n";
       }
     }
+    packmoor::test::writeFile(folder + "/config", config);
     return folder;
   }
   std::string refsOfStock(const std::string& folder) {
@@ -286,6 +300,7 @@ class StockReceive : public ::testing::Test {
   TestCluster cluster_{simGround(), 1};
   ReceiveCounters counters_;
   std::map<std::string, std::string> names_;
+  std::map<std::string, std::string> packs_;
   std::string beginning_;
   size_t count_ = 0;
 };
