@@ -27,6 +27,12 @@ def refs_of(where):
     return sorted(line for line in lines if "\trefs/" in line and not line.endswith("^{}"))
 
 
+def peak_bytes(node):
+    """The most memory that a node has had."""
+    with open(f"/proc/{node['pid']}/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
 def push(copy, url):
     begin = time.monotonic()
     done = subprocess.run(["git", "-C", copy, "push", "-q", url, "refs/*:refs/*"], env=GIT_ENVIRONMENT,
@@ -41,8 +47,8 @@ def push(copy, url):
 
 def measure(options, folder):
     copy, pack = copy_of_history(options, folder)
-    git("-C", copy, "repack", "-adbq")
     results = {"packBytes": os.path.getsize(pack), "seconds": {OURS: [], THEIRS: []}}
+    git("-C", copy, "repack", "-adbq")
     backend = GitHttpBackend(os.path.join(folder, "backend"))
     os.makedirs(backend.folder)
     cluster = Cluster(os.path.join(folder, "cluster"))
@@ -61,6 +67,7 @@ def measure(options, folder):
                 seconds = push(copy, url)
                 results["seconds"][who].append(seconds)
                 say(f"round {number + 1}: {who}: {seconds:.2f} s")
+        results["peakBytes"] = {node["id"]: peak_bytes(node) for node in nodes}
     finally:
         if cluster.state is not None:
             cluster.down()
@@ -82,7 +89,8 @@ def main():
         return 1
     medians = results["medianSeconds"]
     print(f"push of {results['packBytes'] / 1e6:.0f} MB: packmoor x3 {medians[OURS]:.2f} s, "
-          f"git-http-backend {medians[THEIRS]:.2f} s, ratio {results['ratio']:.2f}")
+          f"git-http-backend {medians[THEIRS]:.2f} s, ratio {results['ratio']:.2f}; peak memory "
+          + ", ".join(f"{node} {size / 1e6:.0f} MB" for node, size in results["peakBytes"].items()))
     return 0
 
 

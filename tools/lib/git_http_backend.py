@@ -33,6 +33,8 @@ http {{
       fastcgi_param GIT_PROJECT_ROOT {folder}/repositories;
       fastcgi_param PATH_INFO $uri;
       fastcgi_param HTTP_GIT_PROTOCOL $http_git_protocol;
+      fastcgi_request_buffering off;
+      fastcgi_read_timeout 1h;
       fastcgi_pass unix:{folder}/fcgi.sock;
     }}
   }}
