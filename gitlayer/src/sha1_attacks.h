@@ -6,7 +6,7 @@
 // the same state the block was made by an attack. (M. Stevens, "Counter-cryptanalysis", CRYPTO 2013.)
 // Computing partners is slow, but most blocks can be seen to have none: for each vector there are
 // relations between bits of the expanded message without which no attack works. About one block in
-// twenty fulfils all relations of some vector. (M. Stevens, D. Shumow, "Speeding up detection of SHA-1
+// seventeen fulfils all of some vector. (M. Stevens, D. Shumow, "Speeding up detection of SHA-1
 // collision attacks using unavoidable attack conditions", USENIX Security 2017.) These are the vectors
 // that git and libgit2 look for.
 //
