@@ -10,24 +10,30 @@
 namespace packmoor::gitlayer {
 namespace {
 
-// The bodies of packs that share no object, then hot objects.
+bool holds(const std::vector<PackIndexView>& packs, const ObjectId& id) {
+  return std::any_of(packs.begin(), packs.end(),
+                     [&](const PackIndexView& pack) { return pack.contains(id); });
+}
+
+// The bodies of packs that share no object, then single objects.
 class PackCopier final : public PackStreamWriter {
  public:
-  PackCopier(ObjectSource& source, std::vector<PackView> packs, std::vector<ObjectId> hot,
+  PackCopier(ObjectSource& source, std::vector<PackIndexView> whole, OidIndex single,
              uint32_t objectCount)
       : PackStreamWriter(objectCount),
         source_(source),
-        packs_(std::move(packs)),
-        hot_(std::move(hot)) {}
+        whole_(std::move(whole)),
+        single_(std::move(single)) {}
 
  protected:
   bool next() override {
-    if (nextPack_ < packs_.size()) {
+    if (nextPack_ < whole_.size()) {
       copyPack();
       return true;
     }
-    if (nextHot_ == hot_.size()) return false;
-    copyHot(hot_[nextHot_++]);
+    if (nextSingle_ == single_.size()) return false;
+    copySingle(single_[nextSingle_]);
+    ++nextSingle_;
     return true;
   }
 
@@ -36,7 +42,7 @@ class PackCopier final : public PackStreamWriter {
   static constexpr uint64_t kPieceBytes = 1u << 20;
 
   void copyPack() {
-    const PackView& pack = packs_[nextPack_];
+    const PackView& pack = whole_[nextPack_].pack();
     uint64_t end = pack.bytes.size() - kPackTrailerBytes;
     uint64_t piece = std::min(kPieceBytes, end - packAt_);
     pack.need(packAt_, piece);
@@ -48,23 +54,35 @@ class PackCopier final : public PackStreamWriter {
     ++nextPack_;
   }
 
-  void copyHot(const ObjectId& id) {
+  // What it is a delta of comes before, or it is written whole: two packs may hold each other's deltas.
+  bool isWritten(const ObjectId& id) const {
+    const uint32_t number = single_.find(id);
+    return number != OidIndex::kAbsent ? number < nextSingle_ : holds(whole_, id);
+  }
+
+  void copySingle(const ObjectId& id) {
     auto stored = source_.stored(id);
     auto& entry = KJ_REQUIRE_NONNULL(stored, "object is missing from the repository", id);
+    ++statistics_.written;
+    const bool whole = entry.form == StoredEntry::Form::kWhole;
+    if (!whole && !isWritten(entry.base)) {
+      auto object = source_.read(id);
+      return deflateAnew(KJ_REQUIRE_NONNULL(object, "object is missing from the repository", id));
+    }
     PackEntryHeader entryHeader;
-    bool whole = entry.form == StoredEntry::Form::kWhole;
     entryHeader.type = whole ? entryTypeOf(entry.type) : PackEntryType::kRefDelta;
     entryHeader.bytes = entry.bytes;
     entryHeader.base = entry.base;
     header(entryHeader);
     body(entry.deflated, std::move(entry.keepAlive));
-    ++statistics_.written;
+    if (!whole) ++statistics_.deltas;
   }
 
   ObjectSource& source_;
-  std::vector<PackView> packs_;
-  std::vector<ObjectId> hot_;
-  size_t nextPack_ = 0, nextHot_ = 0;
+  std::vector<PackIndexView> whole_;
+  OidIndex single_;
+  size_t nextPack_ = 0;
+  uint32_t nextSingle_ = 0;
   uint64_t packAt_ = kPackHeaderBytes;
 };
 
@@ -73,10 +91,13 @@ struct Names {
   std::unique_ptr<PackIndexView> index;  // of a pack; null: the hot objects
   uint32_t at = 0, size = 0;
   const kj::byte* current = nullptr;
+  bool shares = false;                   // it has a name that a list before it has too
 };
 
 }  // namespace
 
+// Lists are in order: packs from the largest to the smallest, then the hot objects. What is in several
+// belongs to the first of them; so the largest packs go out whole.
 struct CloneScan::Impl {
   // Heaps have their largest in front: the list with the first name.
   struct Later {
@@ -85,21 +106,22 @@ struct CloneScan::Impl {
       return memcmp(lists[a].current, lists[b].current, kOidBytes) > 0;
     }
   };
-  explicit Impl(ObjectSource& source)
-      : source(source), packs(source.packs()), hot(source.hotObjects()) {
+  explicit Impl(ObjectSource& source) : source(source), hot(source.hotObjects()) {
     std::sort(hot.begin(), hot.end());
     hot.erase(std::unique(hot.begin(), hot.end()), hot.end());
-    for (const PackView& pack : packs) {
+    std::vector<PackView> packs = source.packs();
+    std::stable_sort(packs.begin(), packs.end(), [](const PackView& a, const PackView& b) {
+      return a.bytes.size() > b.bytes.size();
+    });
+    for (PackView& pack : packs) {
       KJ_REQUIRE(pack.bytes.size() >= kPackHeaderBytes + kPackTrailerBytes, "pack is too short");
       Names names;
-      names.index = std::make_unique<PackIndexView>(pack);
+      names.index = std::make_unique<PackIndexView>(kj::mv(pack));
       names.size = names.index->size();
-      total += names.size;
       lists.push_back(std::move(names));
     }
     lists.emplace_back();
     lists.back().size = static_cast<uint32_t>(hot.size());
-    total += hot.size();
     for (size_t i = 0; i < lists.size(); ++i) {
       if (point(lists[i])) heap.push_back(i);
     }
@@ -120,49 +142,89 @@ struct CloneScan::Impl {
     return true;
   }
 
-  // Goes through all lists in order of the names, until two neighbours are equal.
+  bool isLast(size_t list) const {
+    return lastName != nullptr && memcmp(lists[list].current, lastName, kOidBytes) == 0;
+  }
+
+  // Goes through all lists in order of the names: equal ones come one after the other.
   bool step(uint32_t budget) {
-    for (; budget > 0 && heap.size() > 1; --budget) {
-      std::pop_heap(heap.begin(), heap.end(), Later{lists});
-      Names& names = lists[heap.back()];
-      const kj::byte* name = names.current;
-      if (memcmp(name, lists[heap.front()].current, kOidBytes) == 0) {
-        duplicates = true;
-        return true;
+    for (; budget > 0 && !heap.empty(); --budget) {
+      if (heap.size() == 1 && !isLast(heap.front())) {
+        heap.clear();   // nobody shares what is left
+        break;
       }
-      ++names.at;
-      if (point(names)) {
+      std::pop_heap(heap.begin(), heap.end(), Later{lists});
+      const size_t at = heap.back();
+      if (isLast(at)) {
+        lists[std::max(at, owner)].shares = true;
+        owner = std::min(at, owner);
+      } else {
+        owner = at;
+      }
+      lastName = lists[at].current;
+      ++lists[at].at;
+      if (point(lists[at])) {
         std::push_heap(heap.begin(), heap.end(), Later{lists});
       } else {
         heap.pop_back();
       }
     }
-    return heap.size() <= 1;
+    return heap.empty();
   }
 
-  // Every object once: those of packs in the order in which they lie there, then the hot ones.
-  PackPlan everything() {
-    PackPlan plan;
-    std::vector<std::pair<uint64_t, uint32_t>> byOffset;
-    for (Names& names : lists) {
-      if (names.index == nullptr) continue;
-      names.index->needOffsets();
-      byOffset.clear();
-      for (uint32_t i = 0; i < names.size; ++i) byOffset.emplace_back(names.index->offset(i), i);
-      std::sort(byOffset.begin(), byOffset.end());
-      for (auto& [offset, number] : byOffset) plan.objects.add(names.index->name(number));
+  size_t wholePacks() const {
+    return std::count_if(lists.begin(), lists.end(), [](const Names& names) {
+      return names.index != nullptr && !names.shares;
+    });
+  }
+
+  // Every object once: packs that share nothing with larger ones whole, and what the others have beside
+  // them in the order in which it lies there, so that bases come before their deltas.
+  std::unique_ptr<PackBuilder> builder() {
+    std::vector<PackIndexView> whole;
+    uint64_t total = 0;
+    for (const Names& names : lists) {
+      if (names.index == nullptr || names.shares) continue;
+      whole.push_back(*names.index);
+      total += names.size;
     }
-    for (const ObjectId& id : hot) plan.objects.add(id);
-    return plan;
+    // What was not walked to its end was not checked to its end.
+    const bool shared = std::any_of(lists.begin(), lists.end(),
+                                    [](const Names& names) { return names.shares; });
+    for (const PackIndexView& index : whole) {
+      if (shared) index.needNames(0, index.size());
+    }
+    OidIndex single;
+    for (const Names& names : lists) {
+      if (names.index != nullptr && names.shares) addSingle(*names.index, whole, single);
+    }
+    for (const ObjectId& id : hot) {
+      if (!lists.back().shares || !holds(whole, id)) single.add(id);
+    }
+    total += single.size();
+    KJ_REQUIRE(total < UINT32_MAX, "too many objects for one pack");
+    return std::make_unique<PackCopier>(source, std::move(whole), std::move(single),
+                                        static_cast<uint32_t>(total));
+  }
+
+  static void addSingle(const PackIndexView& index, const std::vector<PackIndexView>& whole,
+                        OidIndex& single) {
+    index.needOffsets();
+    std::vector<std::pair<uint64_t, uint32_t>> byOffset;
+    for (uint32_t i = 0; i < index.size(); ++i) byOffset.emplace_back(index.offset(i), i);
+    std::sort(byOffset.begin(), byOffset.end());
+    for (const auto& [offset, number] : byOffset) {
+      const ObjectId id = index.name(number);
+      if (!holds(whole, id)) single.add(id);
+    }
   }
 
   ObjectSource& source;
-  std::vector<PackView> packs;
   std::vector<ObjectId> hot;
   std::vector<Names> lists;
   std::vector<size_t> heap;
-  uint64_t total = 0;
-  bool duplicates = false;
+  const kj::byte* lastName = nullptr;   // the one looked at last, and the first list that has it
+  size_t owner = 0;
 };
 
 CloneScan::CloneScan(ObjectSource& source) : impl_(std::make_unique<Impl>(source)) {}
@@ -170,16 +232,9 @@ CloneScan::~CloneScan() noexcept = default;
 
 bool CloneScan::step(uint32_t budget) { return impl_->step(budget); }
 
-size_t CloneScan::wholePacks() const { return impl_->duplicates ? 0 : impl_->packs.size(); }
+size_t CloneScan::wholePacks() const { return impl_->wholePacks(); }
 
-std::unique_ptr<PackBuilder> CloneScan::builder(PackOptions options) {
-  if (impl_->duplicates) {
-    return PackBuilder::copyObjects(impl_->source, impl_->everything(), options);
-  }
-  KJ_REQUIRE(impl_->total < UINT32_MAX, "too many objects for one pack");
-  return std::make_unique<PackCopier>(impl_->source, std::move(impl_->packs),
-                                      std::move(impl_->hot),
-                                      static_cast<uint32_t>(impl_->total));
-}
+// Distances within the bodies are right for every client that may be given them.
+std::unique_ptr<PackBuilder> CloneScan::builder(PackOptions) { return impl_->builder(); }
 
 }  // namespace packmoor::gitlayer

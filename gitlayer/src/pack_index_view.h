@@ -7,6 +7,9 @@
 
 #include <kj/debug.h>
 
+#include <algorithm>
+#include <cstring>
+
 namespace packmoor::gitlayer {
 
 class PackIndexView {
@@ -28,6 +31,19 @@ class PackIndexView {
   }
   void needNames(uint32_t begin, uint32_t count) const {
     pack_.needIndex(kNames + uint64_t(begin) * kOidBytes, uint64_t(count) * kOidBytes);
+  }
+  // `needNames` of all first.
+  bool contains(const ObjectId& id) const {
+    const uint8_t first = id.bytes[0];
+    uint32_t low = first == 0 ? 0 : big32(kHeaderBytes + 4 * (uint64_t(first) - 1));
+    uint32_t high = std::min(big32(kHeaderBytes + 4 * uint64_t(first)), count_);
+    while (low < high) {
+      const uint32_t middle = low + (high - low) / 2;
+      const int order = memcmp(nameBytes(middle), id.bytes.data(), kOidBytes);
+      if (order == 0) return true;
+      (order < 0 ? low : high) = order < 0 ? middle + 1 : middle;
+    }
+    return false;
   }
   uint64_t offset(uint32_t at) const {
     uint32_t offset = big32(kNames + uint64_t(count_) * (kOidBytes + 4) + uint64_t(at) * 4);

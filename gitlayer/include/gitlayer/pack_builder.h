@@ -4,8 +4,9 @@
 //  - objects one by one (copyObjects): each stored entry is copied as it is. A delta whose base
 //    is in the pack comes after its base and names it by distance; one whose base only the
 //    client has stays a delta when the pack may be thin; any other is stored whole anew.
-//  - whole packs (CloneScan): the bodies of all packs, one after the other, then the hot objects.
-//    Distances stay right since every body stays in one piece.
+//  - whole packs (CloneScan): the bodies of packs, one after the other, then the hot objects. Distances
+//    stay right since every body stays in one piece. Of a pack that shares objects with a larger one,
+//    the other objects are copied one by one, their deltas naming their bases.
 //
 // Packs never hold an object twice: git refuses that when it is told to be strict.
 // Memory: a table of about 30 bytes per object, and one object at a time where one must be
@@ -56,7 +57,7 @@ class PackBuilder {
   PackBuildStatistics statistics_;
 };
 
-// Everything that a repository holds, for a clone. Looks for objects that lie in two places.
+// Everything that a repository holds, for a clone. Looks for packs that share objects with others.
 class CloneScan {
  public:
   explicit CloneScan(ObjectSource& source);
@@ -65,9 +66,9 @@ class CloneScan {
 
   // Looks at about `budget` names. True: done.
   bool step(uint32_t budget);
-  // After that, once. Packs as they are, or, when there are duplicates, object by object.
+  // After that, once.
   std::unique_ptr<PackBuilder> builder(PackOptions options);
-  // How many packs go out as they are; 0 when objects are copied one by one.
+  // How many packs go out as they are; of the others objects are copied one by one.
   size_t wholePacks() const;
 
  private:
