@@ -15,9 +15,9 @@ namespace packmoor::gitlayer {
 
 namespace {
 
-// Up to here all deltas are looked for anew, at some MiB a second; larger packs were made of packs below
-// it, which have theirs.
-constexpr uint64_t kAllDeltasBytesMax = 256ull << 20;
+// All deltas are looked for anew, at some MiB a second, while no pack is larger: a larger one was pushed as
+// it is, or made of smaller ones that way.
+constexpr uint64_t kAllDeltasPackBytesMax = 128ull << 20;
 
 // What the receiver of packs asks for. A merged pack needs nothing beside itself, and has no refs.
 class MergeView final : public RepositoryView {
@@ -100,13 +100,12 @@ Co<kj::Own<kj::AsyncInputStream>> Repacker::merge() {
     GitPackStream::Request request;
     request.folder = root + "/repack";
     request.bytesPerSecond = rate;
-    uint64_t bytes = 0;
+    request.allDeltas = true;
     for (const auto& pack : packs_) {
-      bytes += pack.packBytes;
+      if (pack.packBytes > kAllDeltasPackBytesMax) request.allDeltas = false;
       request.packs.push_back({pack.pack, root + "/" + extents_.path(pack.pack).cStr(),
                                root + "/" + extents_.path(pack.index).cStr()});
     }
-    request.allDeltas = bytes <= kAllDeltasBytesMax;
     auto starting = replicator::outcomeOf(GitPackStream::start(env, std::move(request)).promise());
     auto started = co_await kj::mv(starting);
     KJ_IF_MAYBE(failure, started.exception) {

@@ -19,6 +19,10 @@ repack_packs = 3
 repack_rate = "20 KiB"
 """
 FAST = CONFIGURATION.replace('repack_rate = "20 KiB"', 'repack_rate = "0"')
+AWAY = FAST.replace('[replication]\nsegment = "4 MiB"', '''[replication]
+segment = "1 MiB"
+checkpoint_bytes = "64 KiB"
+log_retain = "0"''')
 KILLS = 3
 
 
@@ -64,6 +68,30 @@ class Repack(PackmoorTest):
             git("clone", "-q", "--mirror", self.url(node), clone)
             git("fsck", "--full", "--strict", cwd=clone)
         self.verify(cluster)
+
+    def test_a_member_that_was_away(self):
+        """It comes back when packs that its next records name were merged, and merged again, and are gone."""
+        cluster = self.start(3, extra=AWAY)
+        nodes = cluster.state["nodes"]
+        self.ctl(nodes[0], "repo", "create", "r")
+        threads = push_load(nodes[:2], 1_000_000, connections=3)
+        wait_for(lambda: self.statistics(cluster, nodes[0])["last_repack"], "no merge is done", 180)
+        cluster.kill_node(nodes[2])
+        merges = set()
+        def merged_often():
+            merges.add(self.statistics(cluster, nodes[0])["last_repack"])
+            return len(merges) > 4
+        wait_for(merged_often, "packs are not merged while a member is away", 180)
+        cluster.start_node(nodes[2])
+        cluster.wait_serving(nodes[2])
+        for thread in threads:
+            thread.stopped.set()
+            thread.join()
+        self.wait_level(cluster)
+        self.verify(cluster)
+        clone = os.path.join(self.folder, "clone")
+        git("clone", "-q", "--mirror", self.url(nodes[2]), clone)
+        git("fsck", "--full", "--strict", cwd=clone)
 
     def test_packs_become_few_and_their_files_go(self):
         cluster = self.start(3, extra=FAST)
