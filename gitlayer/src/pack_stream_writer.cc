@@ -50,12 +50,23 @@ void PackStreamWriter::body(kj::ArrayPtr<const kj::byte> bytes,
 }
 
 void PackStreamWriter::deflateAnew(const Object& object) {
-  if (!deflater_) deflater_ = std::make_unique<Deflater>(kDeflateLevel);
   PackEntryHeader entry;
   entry.type = entryTypeOf(object.type);
   entry.bytes = object.data.size();
   header(entry);
-  auto deflated = std::make_shared<kj::Array<const kj::byte>>(deflater_->deflate(object.data));
+  deflateBody(object.data);
+}
+
+void PackStreamWriter::deflateDelta(PackEntryHeader entry, kj::ArrayPtr<const kj::byte> delta) {
+  entry.bytes = delta.size();
+  header(entry);
+  deflateBody(delta);
+  ++statistics_.deltasAnew;
+}
+
+void PackStreamWriter::deflateBody(kj::ArrayPtr<const kj::byte> inflated) {
+  if (!deflater_) deflater_ = std::make_unique<Deflater>(kDeflateLevel);
+  auto deflated = std::make_shared<kj::Array<const kj::byte>>(deflater_->deflate(inflated));
   auto bytes = deflated->asPtr();
   body(bytes, std::move(deflated));
   ++statistics_.deflatedAnew;

@@ -26,8 +26,11 @@ class PackStreamWriter : public PackBuilder {
   void body(kj::ArrayPtr<const kj::byte> bytes, std::shared_ptr<const void> keepAlive = nullptr);
   // A whole object from its inflated form.
   void deflateAnew(const Object& object);
+  // A new delta; the entry says of what.
+  void deflateDelta(PackEntryHeader entry, kj::ArrayPtr<const kj::byte> delta);
 
  private:
+  void deflateBody(kj::ArrayPtr<const kj::byte> inflated);
   void emit(kj::ArrayPtr<const kj::byte> bytes);
 
   enum class Phase : uint8_t { kHeader, kEntries, kDone } phase_ = Phase::kHeader;

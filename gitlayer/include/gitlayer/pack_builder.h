@@ -3,7 +3,8 @@
 // Two ways, both without new compression wherever possible:
 //  - objects one by one (copyObjects): each stored entry is copied as it is. A delta whose base
 //    is in the pack comes after its base and names it by distance; one whose base only the
-//    client has stays a delta when the pack may be thin; any other is stored whole anew.
+//    client has stays a delta when the pack may be thin; any other becomes a delta of what is
+//    like it (what its chain of stored deltas leads to), or is stored whole anew.
 //  - whole packs (CloneScan): the bodies of packs, one after the other, then the hot objects. Distances
 //    stay right since every body stays in one piece. Of a pack that shares objects with a larger one,
 //    the other objects are copied one by one, their deltas naming their bases.
@@ -36,6 +37,7 @@ struct PackBuildStatistics {
   uint32_t written = 0;       // so far; of whole packs, counted at each pack's end
   uint32_t deltas = 0;        // of those copied one by one
   uint32_t deflatedAnew = 0;
+  uint32_t deltasAnew = 0;    // of these
   uint64_t bytes = 0;         // so far
 };
 

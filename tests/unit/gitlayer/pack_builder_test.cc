@@ -171,6 +171,44 @@ TEST_F(PackBuilderTest, KeepsDeltasAgainstWhatOnlyTheClientHas) {
   expectPack(pack, {text, third});
 }
 
+// Of a history whose newest versions stay behind, each version is like the next.
+TEST_F(PackBuilderTest, MakesNewDeltasWhereBasesStayBehind) {
+  std::mt19937 random(1);
+  std::string text;
+  while (text.size() < 20'000) text += static_cast<char>(random());
+  std::vector<ObjectId> versions;
+  for (int i = 0; i < 120; ++i) {
+    text[random() % text.size()] = static_cast<char>(random());
+    versions.push_back(source_.add(text + std::to_string(i)));
+  }
+  // One lies against the other, and every second is not sent.
+  for (size_t i = 1; i < versions.size(); ++i) source_.storeAsDelta(versions[i], versions[i - 1]);
+  std::vector<ObjectId> sent;
+  for (size_t i = versions.size() - 1; i > 1; i -= 2) sent.push_back(versions[i]);
+  for (bool byDistance : {true, false}) {
+    PackOptions options;
+    options.ofsDelta = byDistance;
+    std::string pack = build(sent, options);
+    EXPECT_EQ(statistics_.deflatedAnew, sent.size());
+    EXPECT_GE(statistics_.deltasAnew, sent.size() - 2);
+    EXPECT_LT(pack.size(), 50'000u);
+    expectPack(pack, sent);
+  }
+  // All of them hang on one that is not sent.
+  for (size_t i = 1; i < versions.size(); ++i) source_.storeAsDelta(versions[i], versions[0]);
+  std::string pack = build(sent, {});
+  EXPECT_GE(statistics_.deltasAnew, sent.size() - 2);
+  expectPack(pack, sent);
+  // The client has what most lead to.
+  source_.storeAsDelta(versions[1], ObjectId());
+  for (size_t i = 2; i < versions.size(); ++i) source_.storeAsDelta(versions[i], versions[i - 1]);
+  PackOptions thin;
+  thin.thin = true;
+  pack = build({versions[9]}, thin, {versions[7]});
+  EXPECT_EQ(statistics_.deltasAnew, 1u);
+  expectPack(pack, {versions[9]}, {versions[7]});
+}
+
 // Two packs may each hold a delta against what the other holds whole.
 TEST_F(PackBuilderTest, BreaksCirclesOfDeltas) {
   std::vector<ObjectId> circle;
