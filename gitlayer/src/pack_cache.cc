@@ -51,12 +51,14 @@ kj::Promise<kj::Maybe<kj::Exception>> failureOfBuild(kj::Promise<void> promise) 
 
 class PackCache::Impl final : private kj::TaskSet::ErrorHandler {
  public:
-  Impl(kernelio::Env& env, kj::Own<PackQueue> queue, std::string folder, uint64_t bytesMax)
+  Impl(kernelio::Env& env, kj::Own<PackQueue> queue, std::string folder, uint64_t bytesMax,
+       FreeBytes freeBytes)
       : env_(env), queue_(kj::mv(queue)), folder_(std::move(folder)), bytesMax_(bytesMax),
-        tasks_(*this) {
+        freeBytes_(std::move(freeBytes)), tasks_(*this) {
     if (mkdir(folder_.c_str(), 0700) != 0 && errno != EEXIST) {
       KJ_FAIL_SYSCALL("mkdir", errno, folder_.c_str());
     }
+    tasks_.add(watchRoom());
   }
 
   kj::Maybe<kj::Own<CachedPack>> get(const std::string& key, std::shared_ptr<FetchWork> work,
@@ -93,10 +95,19 @@ class PackCache::Impl final : private kj::TaskSet::ErrorHandler {
     bool inFile = false;
   };
 
-  bool hasRoom() const {
-    struct statvfs disk;
-    if (statvfs(folder_.c_str(), &disk) != 0) return false;
-    return uint64_t{disk.f_bavail} * disk.f_frsize >= kFreeBytesMin;
+  bool hasRoom() const { return freeBytes_(folder_) >= kFreeBytesMin; }
+
+  // The room is for pushes.
+  Co<void> watchRoom() {
+    for (;;) {
+      co_await env_.timer.afterDelay(kRoomInterval);
+      if (fileBytes_ == 0 || hasRoom()) continue;
+      for (auto it = entries_.begin(); it != entries_.end();) {
+        auto next = std::next(it);
+        if (it->second->inFile && it->second->pack->ended()) drop(it);
+        it = next;
+      }
+    }
   }
 
   // Whether the cache keeps it, or still does.
@@ -219,14 +230,22 @@ class PackCache::Impl final : private kj::TaskSet::ErrorHandler {
   kj::Own<PackQueue> queue_;
   const std::string folder_;
   const uint64_t bytesMax_;
+  const FreeBytes freeBytes_;
   std::list<Entry> byUse_;   // newest first
   std::map<std::string, std::list<Entry>::iterator> entries_;
   uint64_t fileBytes_ = 0, memoryBytes_ = 0;
   kj::TaskSet tasks_;        // last: they use the above
 };
 
-PackCache::PackCache(kernelio::Env& env, kj::Own<PackQueue> queue, std::string folder, uint64_t bytesMax)
-    : impl_(kj::heap<Impl>(env, kj::mv(queue), std::move(folder), bytesMax)) {}
+uint64_t PackCache::freeBytesOf(const std::string& folder) {
+  struct statvfs disk;
+  if (statvfs(folder.c_str(), &disk) != 0) return 0;
+  return uint64_t{disk.f_bavail} * disk.f_frsize;
+}
+
+PackCache::PackCache(kernelio::Env& env, kj::Own<PackQueue> queue, std::string folder, uint64_t bytesMax,
+                     FreeBytes freeBytes)
+    : impl_(kj::heap<Impl>(env, kj::mv(queue), std::move(folder), bytesMax, std::move(freeBytes))) {}
 PackCache::~PackCache() noexcept(false) {}
 
 kj::Maybe<kj::Own<CachedPack>> PackCache::get(const std::string& key, std::shared_ptr<FetchWork> work,

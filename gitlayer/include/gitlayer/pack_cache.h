@@ -10,8 +10,8 @@
 //
 // Bounds: `bytesMax` in the files of one folder and a sixteenth of it in memory; what was not asked for
 // longest goes first. A pack larger than what is left for it is not kept: it is built as fast as the slowest
-// of its readers takes it. With less than kFreeBytesMin left on the disk nothing is written there: packs are
-// then built for each client. The folder holds nothing that outlives the process.
+// of its readers takes it. With less than kFreeBytesMin left on the disk nothing is written there, and what
+// is there goes: packs are then built for each client. The folder holds nothing that outlives the process.
 //
 // Loop: the node's.
 #pragma once
@@ -22,6 +22,7 @@
 
 #include <kj/async.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -40,8 +41,15 @@ class PackCache {
   static constexpr uint64_t kFreeBytesMin = 1ull << 30;
   static constexpr uint64_t kWindowBytes = 64ull << 20;   // built ahead of the slowest reader of a large pack
 
+  static constexpr kj::Duration kRoomInterval = 2 * kj::SECONDS;   // it is looked for so often
+
+  // Bytes that the disk of the folder has left; 0: nobody knows.
+  using FreeBytes = std::function<uint64_t(const std::string& folder)>;
+  static uint64_t freeBytesOf(const std::string& folder);
+
   // `folder`: an absolute path, made when it is not there. Throws a sentence when it cannot be.
-  PackCache(kernelio::Env& env, kj::Own<PackQueue> queue, std::string folder, uint64_t bytesMax);
+  PackCache(kernelio::Env& env, kj::Own<PackQueue> queue, std::string folder, uint64_t bytesMax,
+            FreeBytes freeBytes = freeBytesOf);
   ~PackCache() noexcept(false);
   KJ_DISALLOW_COPY(PackCache);
 

@@ -18,7 +18,8 @@ class PackCacheTest : public UploadTest {
   ~PackCacheTest() noexcept override {}
 
   void open(uint64_t bytesMax = 256u << 20) {
-    cache_ = kj::heap<PackCache>(node_.env(), kj::addRef(*queue_), folder_.path() + "/cache", bytesMax);
+    cache_ = kj::heap<PackCache>(node_.env(), kj::addRef(*queue_), folder_.path() + "/cache", bytesMax,
+                                 [this](const std::string&) { return freeBytes_; });
   }
   struct Client {
     kj::Own<GitSession> session;
@@ -64,6 +65,7 @@ class PackCacheTest : public UploadTest {
   }
 
   packmoor::testing::TempDir folder_;
+  uint64_t freeBytes_ = 100ull << 30;
   kj::Own<PackQueue> queue_ = kj::refcounted<PackQueue>(1);
   kj::Own<PackCache> cache_;
 };
@@ -170,6 +172,26 @@ TEST_F(PackCacheTest, AFailureIsToldAndNotKept) {
     EXPECT_NE(ask(body).error.find("the pack could not be built"), std::string::npos);
   }
   expectCounts(0, 2, 0);
+}
+
+TEST_F(PackCacheTest, OnADiskThatIsShortOfRoomNothingIsKept) {
+  open();
+  ObjectId small = simple("1"), large = simple(noise(2'000'000));
+  ref("refs/heads/small", small);
+  ref("refs/heads/large", large);
+  const std::string askSmall = fetchV2({"want " + hex(small), "done"});
+  const std::string askLarge = fetchV2({"want " + hex(large), "done"});
+  ask(askSmall);
+  ask(askLarge);
+  expectCounts(0, 2, 2);
+  freeBytes_ = PackCache::kFreeBytesMin - 1;
+  loop_.runFor(PackCache::kRoomInterval * 2);
+  expectCounts(0, 2, 1);   // what lies in memory stays
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(objectsIn(askLarge), 3u);
+  expectCounts(0, 2, 1);
+  freeBytes_ = PackCache::kFreeBytesMin;
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(objectsIn(askLarge), 3u);
+  expectCounts(1, 3, 2);
 }
 
 TEST_F(PackCacheTest, TheOldestGoAndTheLargestAreNotKept) {
