@@ -23,6 +23,7 @@ Co<void> DiskRoom::measure() {
   auto measured = co_await kj::mv(measuring);
   measuring_ = false;
   if (!measured.ok()) co_return;  // what is known stays
+  if (measured.value->totalBytes == 0) co_return;  // a file system that does not tell
   status_.availableBytes = measured.value->availableBytes;
   const uint64_t enough = status_.isShort ? status_.reserveBytes + status_.reserveBytes / 4
                                           : status_.reserveBytes;

@@ -101,6 +101,13 @@ void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& stat
   }
 }
 
+void diskHealth(kj::ArrayPtr<const kj::String> warnings, control::NodeStatus& status) {
+  if (warnings.size() == 0) return;
+  std::string message = kj::strArray(warnings, " ").cStr();
+  addHealth(status, "DISK_LIMITED", "warning",
+            message + " Put the data directory on a local file system like ext4 or XFS.");
+}
+
 void roomHealth(const replicator::RoomStatus& room, control::NodeStatus& status) {
   if (!room.isShort) return;
   addHealth(status, "DISK_FULL", "error",

@@ -18,6 +18,8 @@ void addHealth(control::NodeStatus& status, std::string code, std::string severi
 // VOLUME_UNAVAILABLE, STATE_TRANSFER, MEMBER_LAGS, MEMBER_MISSING, NO_REDUNDANCY, NO_QUORUM, DATA_LOST,
 // MEMBER_DIVERGED, NO_CONSENT, and repairHealth(): of a volume as this node sees it.
 void volumeHealth(const control::VolumeStatus& volume, control::NodeStatus& status);
+// DISK_LIMITED: the file system of the data directory lacks what is wanted of it.
+void diskHealth(kj::ArrayPtr<const kj::String> warnings, control::NodeStatus& status);
 // DISK_FULL: the disk of the data directory is short of room.
 void roomHealth(const replicator::RoomStatus& room, control::NodeStatus& status);
 // MAINTENANCE_FAILS: a repository cannot be settled, or its packs not be merged, again and again.

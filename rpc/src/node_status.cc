@@ -241,6 +241,7 @@ void fillNodeStatus(const NodeView& view, control::NodeStatus& status) {
   if (view.env != nullptr) {
     status.set_now_ms(view.env->clock.nowMs());
     status.set_io_backend(text(view.env->disk.backend()));
+    diskHealth(view.env->disk.warnings(), status);
   }
   if (view.residentBytes) status.set_resident_bytes(view.residentBytes());
   for (const auto& [code, note] : view.health) {

@@ -32,7 +32,32 @@ auto_balance = false
 DISK_BYTES = 160 << 20
 
 
-class Alone(PackmoorTest):
+class OnSmallDisks(PackmoorTest):
+    """Nodes whose data directories are disks that this process has made."""
+
+    def move_to_disks(self, cluster, size=None):
+        self.disks = {}
+        for node in cluster.state["nodes"]:
+            try:
+                disk = SmallDisk(size)
+            except OSError as error:
+                self.skipTest(f"making a file system needs root: {error}")
+            self.addCleanup(disk.close)
+            self.disks[node["id"]] = disk
+            with open(cluster.config_of(node)) as f:
+                text = f.read()
+            with open(cluster.config_of(node), "w") as f:
+                f.write(text.replace(f'data = "{node["data"]}"', f'data = "{disk.path}"'))
+            node["data"] = disk.path
+        cluster.save()
+
+
+class Alone(OnSmallDisks):
+    def test_a_file_system_that_can_less(self):
+        cluster = self.start(1, prepare=self.move_to_disks)
+        self.wait_told(cluster, cluster.state["nodes"][0], "DISK_LIMITED",
+                       "cannot reserve space.* Put the data directory on")
+
     def restart_after(self, cluster, node, change):
         cluster.kill_node(node)
         change()
@@ -83,23 +108,10 @@ class Alone(PackmoorTest):
         self.wait_told(cluster, node, "VOLUME_DAMAGED", "It is not being repaired: .*this one copy only")
 
 
-class Together(PackmoorTest):
+class Together(OnSmallDisks):
     def prepare(self, cluster):
         """Nodes on small disks, and a certificate for etcd that ends soon."""
-        self.disks = {}
-        for node in cluster.state["nodes"]:
-            try:
-                disk = SmallDisk(DISK_BYTES)
-            except OSError as error:
-                self.skipTest(f"making a file system needs root: {error}")
-            self.addCleanup(disk.close)
-            self.disks[node["id"]] = disk
-            with open(cluster.config_of(node)) as f:
-                text = f.read()
-            with open(cluster.config_of(node), "w") as f:
-                f.write(text.replace(f'data = "{node["data"]}"', f'data = "{disk.path}"'))
-            node["data"] = disk.path
-        cluster.save()
+        self.move_to_disks(cluster, DISK_BYTES)
         certificate = cluster.path("certs", "etcd-client")
         authority = cluster.path("certs", "ca")
         with open(certificate + ".ext", "w") as f:

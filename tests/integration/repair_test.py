@@ -158,6 +158,7 @@ class JournalRot(RepairTest):
         self.etcd_signal(cluster, signal.SIGSTOP)
         cluster.start_node(rotten)
         self.assert_repairing(cluster, rotten)
+        self.wait_told(cluster, rotten, "VOLUME_REPAIRING", "It is being repaired: it ")
         cluster.kill_node(other)
         self.assertFalse(self.acknowledges(primary, "early"),
                          "a member in repair has acknowledged a push")

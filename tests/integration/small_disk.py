@@ -17,12 +17,13 @@ def call(*arguments):
 
 
 class SmallDisk:
-    """Raises OSError where it may not be made."""
+    """Raises OSError where it may not be made. Without a size it is of a kind that cannot reserve space."""
 
-    def __init__(self, size):
-        context = call(FSOPEN, b"tmpfs", 0)
+    def __init__(self, size=None):
+        context = call(FSOPEN, b"tmpfs" if size else b"ramfs", 0)
         try:
-            call(FSCONFIG, context, SET_STRING, b"size", str(size).encode(), 0)
+            if size:
+                call(FSCONFIG, context, SET_STRING, b"size", str(size).encode(), 0)
             call(FSCONFIG, context, CREATE, None, None, 0)
             self.root = call(FSMOUNT, context, 0, 0)
         finally:

@@ -118,6 +118,17 @@ TEST(Health, DataThatGoes) {
   EXPECT_EQ(status.health_size(), 2);
 }
 
+TEST(Health, AFileSystemThatCanLess) {
+  control::NodeStatus status;
+  diskHealth(nullptr, status);
+  EXPECT_EQ(status.health_size(), 0);
+  diskHealth(kj::arr(kj::str("It cannot do this."), kj::str("Nor that.")), status);
+  ASSERT_EQ(status.health_size(), 1);
+  EXPECT_EQ(status.health(0).code(), "DISK_LIMITED");
+  EXPECT_EQ(status.health(0).message().find("It cannot do this. Nor that. Put"), 0u)
+      << status.health(0).message();
+}
+
 TEST(Health, ADiskThatIsShortOfRoom) {
   replicator::RoomStatus room;
   room.availableBytes = 12u << 20;
