@@ -191,7 +191,8 @@ class VolumeImpl final : public Volume,
                                    kj::Function<void(const CheckpointContent&)> made) override;
   NodeId transferSource() override;
   bool transferWanted() override {
-    return (transferWanted_ || stateDamaged()) && primary_ == nullptr;
+    const bool dropped = stateAt_.index < repairFloor_;
+    return (transferWanted_ || stateDamaged() || dropped) && primary_ == nullptr;
   }
   std::string refuses(RecordIndex position) override;
   bool replacesState() override { return stateDamaged(); }
@@ -274,6 +275,7 @@ class VolumeImpl final : public Volume,
   bool stallsFor(Epoch epoch, int64_t boundMs);
   Co<void> prepareRepair(const NodeId& primary);
   Co<void> pinForRepair(const RecordRef& record, const NodeId& primary);
+  Co<bool> fetchPastDropped(const RecordRef& record, const NodeId& primary);
   Co<RecordIndex> askLastIndex(const VolumeConfiguration& primary);
   Co<void> becomeWhole();
   ReadIndexReply lastIndexFor(const ReadIndexRequest& request);
@@ -397,6 +399,7 @@ class VolumeImpl final : public Volume,
   LogPosition stateAt_;                 // where the durable state stood at start, or was installed
   RecordIndex pinnedTo_;                // what was found at start has its extents pinned up to here
   RecordIndex repairTarget_;            // what the primary had; 0: not known
+  RecordIndex repairFloor_;             // a record whose extents nobody has any more: a state above it is needed
   Epoch stalledEpoch_;                  // of the coordinator, not active, as it was found
   int64_t stalledSinceMs_ = 0;
   std::string repairStep_;              // what the repair does or waits for

@@ -177,8 +177,9 @@ Co<void> VolumeImpl::prepareRepair(const NodeId& primary) {
     auto records = co_await log_.read(pinnedTo_.next(), kAppendBytesMax);
     KJ_REQUIRE(records.size() > 0, "the journal ends early", pinnedTo_, log_.last().index);
     for (const RecordRef& record : records) {
+      const RecordIndex stands = stateAt_.index;
       co_await pinForRepair(record, primary);
-      if (record->index > log_.last().index) break;
+      if (stateAt_.index > stands || record->index > log_.last().index) break;  // the log may be another
       pinnedTo_ = record->index;
     }
   }
@@ -198,6 +199,10 @@ Co<void> VolumeImpl::pinForRepair(const RecordRef& record, const NodeId& primary
                                                kj::mv(fetched));
   auto failure = co_await outcomeOf(kj::mv(bounded));
   if (failure == nullptr && log_.pinRecovered(*record)) co_return;
+  if (!acceptsAsIs_) {
+    const bool passed = co_await fetchPastDropped(record, primary);
+    if (passed) co_return;
+  }
   KJ_REQUIRE(acceptsAsIs_, "no member has the extents of a record of the log", record->index);
   // Nobody has them: by the operator's order the log ends before it.
   auto previous = log_.position(RecordIndex(record->index.value - 1));
@@ -206,6 +211,28 @@ Co<void> VolumeImpl::pinForRepair(const RecordRef& record, const NodeId& primary
   } else {
     KJ_FAIL_REQUIRE("the log begins with a record whose extents nobody has", record->index);
   }
+}
+
+// Extents that were dropped, because they were pruned, nobody has again; and the primary's state is beyond
+// the record that names them. With that state here the record is not needed; what of the log is behind it
+// stays (rule 13). False: the primary has not dropped them.
+Co<bool> VolumeImpl::fetchPastDropped(const RecordRef& record, const NodeId& primary) {
+  const Epoch epoch = member_.promise().epoch;
+  for (const ExtentId& extent : record->extents) {
+    if (parts_.extents.isSealed(extent)) continue;
+    const bool dropped = co_await isDropped(primary, extent);
+    if (!dropped) co_return false;
+    break;
+  }
+  repairFloor_ = record->index;
+  while (stateAt_.index < repairFloor_) {
+    repairStep(kj::str("it fetches a checkpoint from ", primary.c_str(), ", since the extents of record ",
+                       record->index, " were dropped everywhere").cStr(), primary);
+    if (transfer_ == nullptr) beginTransfer();
+    co_await moved_.waitFor(parts_.env.timer, kRepairPauseMs);
+    KJ_REQUIRE(member_.promise().epoch == epoch, "another member has come to lead");
+  }
+  co_return true;
 }
 
 Co<RecordIndex> VolumeImpl::askLastIndex(const VolumeConfiguration& primary) {

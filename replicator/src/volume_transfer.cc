@@ -118,7 +118,7 @@ std::string VolumeImpl::refuses(RecordIndex position) {
     return kj::str("the checkpoint is not newer than the state here, which stands at ",
                    applied).cStr();
   }
-  if (position < stateFloor_) return "the checkpoint ends below a record that cannot be read here";
+  if (position < std::max(stateFloor_, repairFloor_)) return "the checkpoint ends below a record that cannot be read here";
   return {};
 }
 

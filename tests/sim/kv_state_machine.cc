@@ -9,6 +9,9 @@ namespace packmoor::replicator {
 
 namespace {
 
+// Putting it makes the state name no extents any more.
+constexpr const char* kDropExtents = "drop-extents";
+
 kj::Array<const kj::byte> textBytes(const std::string& text) {
   return kj::heapArray<const kj::byte>(kj::StringPtr(text.c_str(), text.size()).asBytes());
 }
@@ -64,6 +67,7 @@ std::string KvState::apply(const Record& record, const KvOptions& options) {
     answer = repositories[op.key].apply(op.repository, record.index);
   } else {
     values[op.key] = op.value;
+    if (op.key == kDropExtents) extents.clear();
   }
   const TxnId txn = TxnId::fromBytes(record.payload.slice(0, 16));
   if (txn.isNull()) return answer;
@@ -103,6 +107,9 @@ kj::Promise<std::vector<kj::Array<const kj::byte>>> KvStateMachine::apply(
   std::vector<kj::Array<const kj::byte>> results;
   for (RecordRef& record : records) {
     for (const ExtentId& extent : record->extents) extents_.link(extent);
+    if (record->kind == kKvKind && parse(record->payload).key == kDropExtents) {
+      for (const ExtentId& extent : state_.extents) extents_.unlink(extent);
+    }
     const std::string answer = state_.apply(*record, options_);
     results.push_back(textBytes(answer));
     if (onApplied) onApplied(*record, answer);

@@ -153,6 +153,44 @@ TEST_F(VolumeExtentTest, AnExtentWhoseSidecarIsDamagedIsFetchedAgain) {
   expectWhole(cluster, 2, id);
 }
 
+// The log of a member names an extent that it has lost, and that nobody has any more.
+TEST_F(VolumeExtentTest, WhatIsLostHereAndWasDroppedElsewhereIsPassedByACheckpoint) {
+  ReplicatorOptions options = SimCluster::testOptions();
+  options.logRetainBytes = 50u << 10;
+  SimCluster cluster(109, 3, options);
+  cluster.extentOptions.expiryMs = 100;
+  cluster.begin(2);
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  const ExtentId id = sealed.info.id;
+  const RecordIndex index = put(cluster, 0, sealed, "1").index;
+  cluster.until([&]() { return cluster.node(2).volume().status().durable >= index; }, 1000,
+                "c has the record");
+  ASSERT_LT(cluster.node(2).volume().status().checkpoint, index);
+  const std::string data = cluster.node(2).extents().path(id).cStr();
+  const std::string sidecar = data.substr(0, data.size() - std::string("data").size()) + "sum";
+  cluster.node(2).stop();
+  cluster.node(2).storage().rot(sidecar.c_str(), 3, 1);
+  cluster.put(0, "drop-extents", "all");
+  for (int i = 0; cluster.node(0).extents().isSealed(id) || cluster.node(1).extents().isSealed(id); ++i) {
+    cluster.put(0, "k" + std::to_string(i % 10), std::string(1000, 'v'));
+    cluster.loop().runFor(50 * kj::MILLISECONDS);
+    ASSERT_LT(i, 20'000) << "the extent is not dropped";
+  }
+  cluster.loop().wait(cluster.node(2).start().promise());
+  cluster.until([&]() { return cluster.node(2).hasVolume(); }, 20'000, "the volume is open");
+  const std::string problem = cluster.node(2).volume().status().problem;
+  EXPECT_NE(problem.find("an extent that record"), std::string::npos) << problem;
+  cluster.until([&]() {
+    const VolumeStatus status = cluster.node(2).volume().status();
+    return status.transfer.installed == 1 && !status.repairing;
+  }, 60'000, "c is whole");
+  cluster.settle();
+  cluster.verify();
+  cluster.restart(2);
+  EXPECT_FALSE(cluster.node(2).volume().status().repairing);
+  cluster.settle();
+}
+
 TEST_F(VolumeExtentTest, OneNodeAloneNeedsNobody) {
   SimCluster cluster(102, 1);
   cluster.begin(1);
