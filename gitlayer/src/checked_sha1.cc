@@ -49,7 +49,7 @@ bool checkedSha1(kj::ArrayPtr<const kj::byte> prefix, kj::ArrayPtr<const kj::byt
   const uint64_t bits = (uint64_t(prefix.size()) + data.size()) * 8;
   CheckedBlocks blocks;
   kj::byte held[2 * kSha1BlockBytes], tail[2 * kSha1BlockBytes];
-  memcpy(held, prefix.begin(), prefix.size());
+  if (prefix.size() > 0) memcpy(held, prefix.begin(), prefix.size());
   size_t filled = prefix.size();
   // The first block is pieced together; the others lie in the data as they are.
   size_t first = kj::min(kSha1BlockBytes - filled, data.size());
