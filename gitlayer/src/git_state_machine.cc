@@ -237,14 +237,15 @@ Co<void> GitStateMachine::follow(ApplyEffects effects) {
             std::back_inserter(dropped_.packsDropped));
   std::move(effects.repositoriesDeleted.begin(), effects.repositoriesDeleted.end(),
             std::back_inserter(dropped_.repositoriesDeleted));
-  for (const auto& [id, statistics] : effects.changed) noteWork(id, statistics);
-  for (const auto& id : effects.repositoriesDeleted) noteWork(id, {});
   for (const auto& pack : effects.packsAdded) {
     extents_.link(pack.row.pack);
     extents_.link(pack.row.index);
     links_.add(pack);
   }
   for (const auto& pack : effects.packsAdded) co_await packs_.load(pack.row);
+  // Who is woken by it reads the packs.
+  for (const auto& [id, statistics] : effects.changed) noteWork(id, statistics);
+  for (const auto& id : effects.repositoriesDeleted) noteWork(id, {});
 }
 
 void GitStateMachine::noteWork(const RepositoryId& id, const RepositoryStatistics& statistics) {

@@ -22,7 +22,8 @@ constexpr uint64_t kAllDeltasPackBytesMax = 128ull << 20;
 // What the receiver of packs asks for. A merged pack needs nothing beside itself, and has no refs.
 class MergeView final : public RepositoryView {
  public:
-  explicit MergeView(std::shared_ptr<PackMerge> merge) : merge_(std::move(merge)) {}
+  MergeView(std::shared_ptr<PackMerge> merge, RepositoryInfo info)
+      : merge_(std::move(merge)), info_(std::move(info)) {}
   replicator::RecordIndex index() override { return replicator::RecordIndex(); }
   const RepositoryInfo& info() override { return info_; }
   std::optional<Ref> ref(std::string_view) override { return std::nullopt; }
@@ -62,6 +63,9 @@ bool Repacker::choose() {
     auto& machine = kj::downcast<GitStateMachine>(volume->stateMachine());
     const auto state = machine.snapshot();
     const GitOptions& options = node_.options();
+    const auto row = findRepository(*state, repository_);
+    if (!row.has_value()) return false;
+    info_ = row->info;
     packs_ =
         chooseRepack(packRows(*state, repository_),
                      {options.repackPacks, std::min(options.repackBytesMax, options.packBytesMax)});
@@ -126,7 +130,7 @@ Co<kj::Own<kj::AsyncInputStream>> Repacker::merge() {
 Co<void> Repacker::receive() {
   auto merging = merge();
   auto stream = co_await kj::mv(merging);
-  SharedView view = std::make_shared<MergeView>(merge_);
+  SharedView view = std::make_shared<MergeView>(merge_, info_);
   PktReader reader(*stream);
   receiver_ = kj::heap<LargeReceiver>(
       node_, repository_, node_.options().packBytesMax,

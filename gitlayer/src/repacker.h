@@ -40,6 +40,7 @@ class Repacker {
   replicator::ExtentStore& extents_;
   const std::string volume_;     // it may come and go meanwhile
   const RepositoryId repository_;
+  RepositoryInfo info_;
   RepackRecord record_;
   std::vector<PackRow> packs_;        // that it replaces
   std::shared_ptr<PackMerge> merge_;

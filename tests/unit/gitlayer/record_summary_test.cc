@@ -43,6 +43,17 @@ TEST(RecordSummary, ARepositoryTellsItsName) {
   EXPECT_EQ(summary.principal, "bob");
 }
 
+TEST(RecordSummary, MaintenanceTellsItsRepositoryAndIsNoWrite) {
+  RepackRecord repack;
+  repack.repository = repositoryId(3);
+  repack.replaced = {txnId(70)};
+  repack.pack = {txnId(80), txnId(81), 1, 1};
+  auto summary = summarize(*record(kRepack, encodeRepack(repack)));
+  EXPECT_EQ(summary.what, "packs merged");
+  EXPECT_EQ(summary.repository, repositoryId(3));
+  EXPECT_FALSE(summary.write);
+}
+
 TEST(RecordSummary, WhatCannotBeReadSaysSo) {
   auto garbage = kj::heapArray<kj::byte>(3);
   for (auto& byte : garbage) byte = 0xff;
