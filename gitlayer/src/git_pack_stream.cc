@@ -20,7 +20,7 @@ namespace packmoor::gitlayer {
 namespace {
 
 constexpr auto kPollInterval = 10 * kj::MILLISECONDS;
-constexpr int kNice = 19;
+constexpr int kNice = 10;
 constexpr int kPipeBytes = 1 << 20;
 constexpr size_t kComplaintBytesMax = 500;
 constexpr const char* kArguments[] = {

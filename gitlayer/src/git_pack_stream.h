@@ -4,7 +4,7 @@
 // the best there is; what is a delta already, and what stays whole, it copies as it lies. Who reads the
 // stream hashes every object again (indexer.h), so nothing rests on git's word.
 //
-// git runs at the lowest priority, with one thread and bounded memory, in a folder of its own that names
+// git runs at a low priority, with one thread and bounded memory, in a folder of its own that names
 // these packs and nothing else, without anybody's configuration. Pages of the packs that it reads are not
 // checked against the extents' checksums; damage shows as a wrong hash. One at a time per node: the folder
 // has a fixed name, and what a crash left in it goes when the next one begins.
