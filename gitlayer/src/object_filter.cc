@@ -1,5 +1,7 @@
 #include "object_filter.h"
 
+#include <kj/debug.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -129,9 +131,15 @@ std::optional<std::string> ObjectFilter::setSparse(size_t which, std::string_vie
   return "the sparse specification '" + sparse_[which].name.substr(0, kQuotedMax) + "' " + *problem;
 }
 
+std::optional<bool> ObjectFilter::decide(size_t sparse, const Place& place, bool isFolder) const {
+  KJ_REQUIRE(work_ < workMax_, "the patterns of the sparse specification take too long; ask for "
+                               "fewer or simpler ones");
+  return sparse_[sparse].patterns.decide(place.path, isFolder, work_);
+}
+
 bool ObjectFilter::sendsTree(Place& place) const {
   for (size_t i = 0; i < sparse_.size(); ++i) {
-    auto decided = sparse_[i].patterns.decide(place.path, true);
+    auto decided = decide(i, place, true);
     if (!decided) continue;
     uint8_t bit = static_cast<uint8_t>(1u << i);
     place.inherited = static_cast<uint8_t>(*decided ? place.inherited | bit
@@ -149,7 +157,7 @@ bool ObjectFilter::sendsBlob(ObjectSource& source, const ObjectId& id, const Pla
   if (noBlobs_ || (type_ && *type_ != ObjectType::kBlob)) return false;
   if (depth_ && place.depth >= *depth_) return false;
   for (size_t i = 0; i < sparse_.size(); ++i) {
-    auto decided = sparse_[i].patterns.decide(place.path, false);
+    auto decided = decide(i, place, false);
     if (!decided.value_or((place.inherited >> i & 1) != 0)) return false;
   }
   if (!limit_) return true;

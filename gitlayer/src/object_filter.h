@@ -7,6 +7,8 @@
 // Whether a tree or a blob is sent may hang on where it lies (tree:<depth>, sparse:oid); one that lies in
 // several places is sent when any of them lets it through.
 //
+// One walk uses a filter at a time. Patterns that take kWorkMax steps reject with a sentence.
+//
 // Bounds: kPartsMax filters in one, nested kNestingMax deep; PathPatterns for sparse specifications.
 #pragma once
 
@@ -25,6 +27,7 @@ class ObjectFilter {
   static constexpr size_t kPartsMax = 32;
   static constexpr uint32_t kNestingMax = 8;
   static constexpr size_t kSparsePartsMax = 8;
+  static constexpr uint64_t kWorkMax = 20'000'000'000;   // steps of matching: a minute or so
 
   // A place in the tree of a commit. `inherited` has a bit per sparse part: whether the folder around
   // the place is chosen.
@@ -51,8 +54,12 @@ class ObjectFilter {
   bool sendsTree(Place& place) const;
   bool opensTree(const Place& place) const;   // something in it may be sent
   bool sendsBlob(ObjectSource& source, const ObjectId& id, const Place& place) const;
+  // Steps that patterns took so far.
+  uint64_t work() const { return work_; }
+  void setWorkMax(uint64_t most) { workMax_ = most; }
 
  private:
+  std::optional<bool> decide(size_t sparse, const Place& place, bool isFolder) const;
   std::optional<std::string> addPart(std::string_view specification, uint32_t nesting);
   std::optional<std::string> addCombined(std::string_view parts, uint32_t nesting);
 
@@ -66,6 +73,8 @@ class ObjectFilter {
   std::optional<uint32_t> depth_;      // trees and blobs above that
   std::optional<ObjectType> type_;     // kNone: different types at once, so nothing
   std::vector<Sparse> sparse_;
+  uint64_t workMax_ = kWorkMax;
+  mutable uint64_t work_ = 0;
 };
 
 }  // namespace packmoor::gitlayer

@@ -14,6 +14,8 @@ namespace {
 // How many uninteresting commits are looked at after the last interesting one, in case a clock
 // was wrong; git's number.
 constexpr int kSlack = 5;
+// How many steps of a filter's patterns take as long as an object.
+constexpr uint64_t kStepsOfPatterns = 1000;
 
 }  // namespace
 
@@ -270,8 +272,11 @@ void ObjectWalk::stepTrees(uint32_t& budget) {
       treeStack_.pop_back();
       std::vector<Base> bases(bases_.end() - item.baseCount, bases_.end());
       bases_.resize(bases_.size() - item.baseCount);
-      budget -= std::min<uint32_t>(budget, 1 + item.baseCount);
+      const uint64_t before = filter_ == nullptr ? 0 : filter_->work();
+      uint64_t spent = 1 + item.baseCount;
       compareTree(item, std::move(bases));
+      if (filter_ != nullptr) spent += (filter_->work() - before) / kStepsOfPatterns;
+      budget -= static_cast<uint32_t>(std::min<uint64_t>(budget, spent));
     } else if (nextOrdered_ < ordered_.size()) {
       --budget;
       beginCommitTrees(ordered_[nextOrdered_++]);

@@ -136,7 +136,8 @@ bool PathPattern::takes(const Token& token, uint8_t byte) const {
   return false;
 }
 
-bool PathPattern::matches(std::string_view name) const {
+bool PathPattern::matches(std::string_view name, uint64_t& work) const {
+  ++work;
   if (never_) return false;
   std::vector<uint32_t> states, next;
   std::vector<bool> in(tokens_.size() + 1, false);
@@ -145,6 +146,7 @@ bool PathPattern::matches(std::string_view name) const {
     uint8_t byte = byteAt(name, at);
     in.assign(in.size(), false);
     next.clear();
+    work += 1 + states.size() + in.size() / 64;
     for (uint32_t state : states) {
       if (state == tokens_.size() || !takes(tokens_[state], byte)) continue;
       switch (tokens_[state].kind) {
@@ -212,12 +214,13 @@ void PathPatterns::addLine(std::string_view line) {
   lines_.push_back({PathPattern(line, wholePath), negative, foldersOnly, wholePath});
 }
 
-std::optional<bool> PathPatterns::decide(std::string_view path, bool isFolder) const {
+std::optional<bool> PathPatterns::decide(std::string_view path, bool isFolder,
+                                         uint64_t& work) const {
   size_t slash = path.rfind('/');
   std::string_view name = slash == path.npos ? path : path.substr(slash + 1);
   for (auto line = lines_.rbegin(); line != lines_.rend(); ++line) {
     if (line->foldersOnly && !isFolder) continue;
-    if (line->pattern.matches(line->wholePath ? path : name)) return !line->negative;
+    if (line->pattern.matches(line->wholePath ? path : name, work)) return !line->negative;
   }
   return std::nullopt;
 }

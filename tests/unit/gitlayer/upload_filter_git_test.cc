@@ -47,7 +47,7 @@ TEST_P(UploadFilterTest, ClonesWithEveryFilter) {
 }
 
 TEST_P(UploadFilterTest, SelectsInRandomHistoriesAsRevListDoes) {
-  for (uint64_t seed = 1; seed <= 3; ++seed) {
+  for (uint64_t seed = 1; seed <= rounds(3); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     TestGit git;
     growRandomly(git, seed, 40);
@@ -67,7 +67,7 @@ TEST_P(UploadFilterTest, SelectsBySparseSpecificationsAsRevListDoes) {
       "/*", "!/*/", "d0/", "/d1/*", "!f2", "**/d1/f*", "f[0-2]", "d?/**", "*", "d0/**/f1", "f3  ",
       "[!f]*", "*1", "/d0/d1/", "!d2/", "d1/d*/f?", "/**/d2/f4", "f\\1", "#f1", "!/d0/**", "[[:digit:]]",
       "d[0-", "/f0", "d2/d0"};
-  for (uint64_t seed = 1; seed <= 12; ++seed) {
+  for (uint64_t seed = 1; seed <= rounds(12); ++seed) {
     std::mt19937_64 random(seed);
     TestGit git;
     growRandomly(git, seed, 12);

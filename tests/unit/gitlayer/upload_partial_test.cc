@@ -98,7 +98,7 @@ TEST_F(UploadPartialTest, RefusesBadFilters) {
   EXPECT_EQ(error({"filter sparse:oid=none"}), start + "unable to access sparse blob in 'none'");
   EXPECT_EQ(error({"filter sparse:oid=main"}), start + "unable to access sparse blob in 'main'");
   EXPECT_EQ(error({"filter sparse:oid=large"}),
-            start + "the sparse blob in 'large' is larger than 1048576 bytes");
+            start + "the sparse blob in 'large' is larger than 262144 bytes");
   std::string many = "filter combine:blob:none";
   for (size_t i = 0; i < ObjectFilter::kPartsMax; ++i) many += "+blob:none";
   EXPECT_EQ(error({many}), start + "too many filters are combined; at most 32 are served");

@@ -97,7 +97,7 @@ TEST_P(UploadShallowTest, SaysWhyNothingIsCut) {
 }
 
 TEST_P(UploadShallowTest, CutsRandomHistories) {
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
+  for (uint64_t seed = 1; seed <= rounds(4); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
     auto below = [&](size_t bound) { return random() % bound; };
