@@ -220,7 +220,7 @@ void Scenario::writeMany(const Words& words) {
 // nullptr: no answer.
 kj::Maybe<std::string> Scenario::read(size_t at, const std::string& key) {
   if (!cluster_->node(at).hasVolume()) return nullptr;
-  const RecordIndex began = checker_->readBegins();
+  const auto began = checker_->readBegins();
   auto barrier = cluster_->loop().wait(outcomeOf(cluster_->node(at).volume().readBarrier()));
   if (!barrier.ok()) {
     said_ = KJ_ASSERT_NONNULL(barrier.exception).getDescription().cStr();

@@ -142,12 +142,12 @@ bool SimChecker::onQuorum(RecordIndex index) {
   return false;
 }
 
-void SimChecker::rejected(const TxnId& txn, RecordIndex began, RecordIndex restsOn,
+void SimChecker::rejected(const TxnId& txn, Began began, RecordIndex restsOn,
                           const std::string& result) {
   if (result.rfind("expired", 0) == 0) return;
   // Rule 20: no write to its key was known when it began that it does not rest on.
   const auto& writes = writes_[keyOf(result)];
-  auto after = std::upper_bound(writes.begin(), writes.end(), began);
+  auto after = std::upper_bound(writes.begin(), writes.end(), leastOf(began));
   if (after != writes.begin() && *std::prev(after) > restsOn) {
     finding("a stale rejection: it rests on " + text(restsOn) + ", and " +
             text(*std::prev(after)) + " was known before: " + result);
@@ -160,12 +160,13 @@ void SimChecker::rejected(const TxnId& txn, RecordIndex began, RecordIndex rests
   }
 }
 
-void SimChecker::readEnds(SimNode& node, RecordIndex began, RecordIndex barrier) {
+void SimChecker::readEnds(SimNode& node, Began began, RecordIndex barrier) {
   ++reads_;
   const RecordIndex sees = node.kv(volume_).state().applied.index;
   if (sees < barrier) finding("a read at " + node.id() + " does not see its own barrier");
-  if (sees < began) {
-    finding("a stale read at " + node.id() + ": it sees " + text(sees) + ", and " + text(began) +
+  const RecordIndex least = leastOf(began);
+  if (sees < least) {
+    finding("a stale read at " + node.id() + ": it sees " + text(sees) + ", and " + text(least) +
             " was known before it began");
   }
   seen_ = std::max(seen_, sees);

@@ -43,13 +43,19 @@ class SimChecker final : public SimTap, public SimWatcher {
   ~SimChecker();
   KJ_DISALLOW_COPY(SimChecker);
 
+  // The least that a read or a rejection which begins now must see: unless a loss is accepted meanwhile.
+  struct Began {
+    RecordIndex index;
+    size_t losses;
+  };
+  Began readBegins() const { return {std::max(acknowledged_, seen_), losses()}; }
+  size_t losses() const { return record_.losses.size(); }
+
   // From clients: an answer that is in the log ("ok ...", "again ...", "void ..."), and any other.
   void acknowledged(const TxnId& txn, RecordIndex index, const std::string& result);
-  void rejected(const TxnId& txn, RecordIndex began, RecordIndex restsOn,
+  void rejected(const TxnId& txn, Began began, RecordIndex restsOn,
                 const std::string& result);
-  // The least that a read or a rejection that begins now must see.
-  RecordIndex readBegins() const { return std::max(acknowledged_, seen_); }
-  void readEnds(SimNode& node, RecordIndex began, RecordIndex barrier);
+  void readEnds(SimNode& node, Began began, RecordIndex barrier);
 
   // Looks at every running node; to be called often.
   void poll();
@@ -117,6 +123,9 @@ class SimChecker final : public SimTap, public SimWatcher {
   void requireDurable(const NodeId& node, const LogPosition& position, const char* what);
   void requireKept(const NodeId& member, const AppendReply& reply);
   void requireOfSender(const NodeId& primary, const NodeId& member, const AppendReply& reply);
+  RecordIndex leastOf(const Began& began) const {
+    return began.losses == losses() ? began.index : std::min(began.index, leftAfterLoss_);
+  }
   void lossAccepted(const AcceptedLoss& loss);
   // True: it is of what an accepted loss gave up, and nobody need care about it.
   bool givenUp(SimNode& node, const Record& record);

@@ -113,7 +113,7 @@ Co<void> SimClients::attempt(size_t number, size_t node, Transaction transaction
       node = random_.below(cluster_.size());
       continue;
     }
-    const RecordIndex began = checker_.readBegins();
+    const auto began = checker_.readBegins();
     auto proposed = volumeAt(node).propose(proposalOf(transaction));
     auto outcome = co_await outcomeOf(kj::mv(proposed));
     if (outcome.ok()) {
@@ -128,7 +128,7 @@ Co<void> SimClients::attempt(size_t number, size_t node, Transaction transaction
   }
 }
 
-bool SimClients::judge(const Transaction& transaction, RecordIndex began,
+bool SimClients::judge(const Transaction& transaction, SimChecker::Began began,
                        const ProposeOutcome& outcome) {
   const std::string text = textOf(outcome.result);
   const bool accepted = text.rfind("ok ", 0) == 0;
@@ -156,7 +156,7 @@ Co<void> SimClients::again(Transaction transaction) {
 }
 
 Co<void> SimClients::read(size_t node) {
-  const RecordIndex began = checker_.readBegins();
+  const auto began = checker_.readBegins();
   auto outcome = co_await outcomeOf(volumeAt(node).readBarrier());
   if (outcome.ok()) checker_.readEnds(cluster_.node(node), began, *outcome.value);
 }
@@ -197,13 +197,13 @@ Co<bool> SimClients::writeAndRead(size_t node) {
   if (!serves(node)) co_return false;
   Transaction transaction = begin(node);
   transaction.operation = "put end v" + std::to_string(++values_);
-  const RecordIndex began = checker_.readBegins();
+  const auto began = checker_.readBegins();
   auto proposed = volumeAt(node).propose(proposalOf(transaction));
   auto outcome = co_await outcomeOf(kj::mv(proposed));
   if (!outcome.ok()) co_return false;
   judge(transaction, began, *outcome.value);
   if (!serves(node)) co_return false;
-  const RecordIndex since = checker_.readBegins();
+  const auto since = checker_.readBegins();
   auto read = co_await outcomeOf(volumeAt(node).readBarrier());
   if (!read.ok()) co_return false;
   checker_.readEnds(cluster_.node(node), since, *read.value);

@@ -62,7 +62,7 @@ class SimClients final : private kj::TaskSet::ErrorHandler {
   Volume& volumeAt(size_t node) { return cluster_.node(node).volume(checker_.volume().c_str()); }
   Co<ReplicatedExtentWriter::Sealed> writeExtent(size_t node);
   // True: it was accepted.
-  bool judge(const Transaction& transaction, RecordIndex began, const ProposeOutcome& outcome);
+  bool judge(const Transaction& transaction, SimChecker::Began began, const ProposeOutcome& outcome);
   Transaction begin(size_t node);
   Proposal proposalOf(const Transaction& transaction);
   kj::Promise<void> pause(int64_t usMax);

@@ -22,8 +22,8 @@ bool mustVerifyAgain(const std::string& text) {
 }
 }  // namespace
 
-SimPushers::SimPushers(SimCluster& cluster, SimChecker& checker)
-    : cluster_(cluster), checker_(checker), random_(cluster.random().split()) {
+SimPushers::SimPushers(SimCluster& cluster, SimChecker& checker, bool bound)
+    : cluster_(cluster), checker_(checker), bound_(bound), random_(cluster.random().split()) {
   for (size_t i = 0; i < kPushers; ++i) tasks_.add(pusher());
   tasks_.add(pruner());
   running_ = kPushers + 1;
@@ -44,6 +44,10 @@ kj::Promise<void> SimPushers::pause(uint64_t usMax) {
 }
 
 size_t SimPushers::anyNode() { return random_.below(cluster_.size()); }
+
+size_t SimPushers::anyNode(const Checked& checked) {
+  return bound_ ? checked.node : anyNode();
+}
 
 Co<void> SimPushers::pusher() {
   while (!stopping_) {
@@ -80,11 +84,12 @@ Co<void> SimPushers::push() {
     } else if (!isNew && (empty || known->second.objects.count(object) == 0)) {
       co_return;  // it was pruned: refused, as missing
     }
+    const Checked checked{node, cluster_.node(node).lives()};
     const std::string index = std::to_string(state.applied.index.value);
     const std::string operation = "push " + name + " r" + std::to_string(random_.below(kRefs)) +
                                   " " + object + (isNew ? " new " : " known ") + index + " " + index;
     co_await pause(kThinkUsMax);
-    auto answer = co_await propose(node, operation);
+    auto answer = co_await propose(checked, operation);
     pushed_ += begins(answer, "ok ");
     if (!mustVerifyAgain(answer)) co_return;
     ++again_;
@@ -103,23 +108,29 @@ Co<void> SimPushers::prune() {
   if (unnamed.empty()) co_return;
   std::string list;
   for (const auto& object : unnamed) list += (list.empty() ? "" : ",") + object;
+  const Checked checked{node, cluster_.node(node).lives()};
   const std::string index = std::to_string(state.applied.index.value);
   const std::string operation = "prune " + name + " " + list + " - " + index + " " + index;
   co_await pause(kThinkUsMax);
-  auto answer = co_await propose(node, operation);
+  auto answer = co_await propose(checked, operation);
   pruned_ += begins(answer, "ok ");
   voided_ += begins(answer, "void ") || begins(answer, "lost ");
 }
 
-Co<std::string> SimPushers::propose(size_t node, std::string operation) {
+bool SimPushers::mayPropose(const Checked& checked) {
+  return !bound_ || cluster_.node(checked.node).lives() == checked.life;
+}
+
+Co<std::string> SimPushers::propose(Checked checked, std::string operation) {
   const TxnId txn = cluster_.newTxn();
-  for (size_t i = 0; i < kAttemptsMax && !stopping_; ++i) {
+  size_t node = checked.node;
+  for (size_t i = 0; i < kAttemptsMax && !stopping_ && mayPropose(checked); ++i) {
     if (!cluster_.node(node).hasVolume()) {
       co_await pause(20'000);
-      node = anyNode();
+      node = anyNode(checked);
       continue;
     }
-    const RecordIndex began = checker_.readBegins();
+    const auto began = checker_.readBegins();
     auto proposed = cluster_.node(node).volume().propose(kvProposal(txn, operation));
     auto outcome = co_await outcomeOf(kj::mv(proposed));
     if (outcome.ok()) {
@@ -131,7 +142,7 @@ Co<std::string> SimPushers::propose(size_t node, std::string operation) {
       }
       co_return text;
     }
-    if (random_.chance(500'000)) node = anyNode();
+    if (random_.chance(500'000)) node = anyNode(checked);
   }
   co_return std::string();
 }

@@ -14,7 +14,9 @@ namespace packmoor::replicator {
 
 class SimPushers final : private kj::TaskSet::ErrorHandler {
  public:
-  SimPushers(SimCluster& cluster, SimChecker& checker);
+  // `bound`: what was checked at a node is proposed there, as long as it lives. Else anywhere, since all
+  // nodes have one history; where losses are accepted, they need not.
+  SimPushers(SimCluster& cluster, SimChecker& checker, bool bound);
   ~SimPushers() noexcept(false) {}
   KJ_DISALLOW_COPY(SimPushers);
 
@@ -23,18 +25,26 @@ class SimPushers final : private kj::TaskSet::ErrorHandler {
   std::string told() const;   // what came of them
 
  private:
+  struct Checked {               // against the state of a node
+    size_t node;
+    uint64_t life;
+  };
+
   Co<void> pusher();
   Co<void> pruner();
   Co<void> push();
   Co<void> prune();
   // Empty: never answered.
-  Co<std::string> propose(size_t node, std::string operation);
+  Co<std::string> propose(Checked checked, std::string operation);
+  bool mayPropose(const Checked& checked);
   size_t anyNode();
+  size_t anyNode(const Checked& checked);   // where it may be proposed
   kj::Promise<void> pause(uint64_t usMax);
   void taskFailed(kj::Exception&& exception) override;
 
   SimCluster& cluster_;
   SimChecker& checker_;
+  const bool bound_;
   kernelio::SeededRandom random_;
   bool stopping_ = false;
   size_t running_ = 0;

@@ -73,11 +73,13 @@ void drawVolumes(Setting& setting, kernelio::SeededRandom& random) {
 void drawDirected(Setting& setting, uint64_t seed) {
   if (seed % 4 != 1) return;
   kernelio::SeededRandom random(seed * 6007 + 5);
-  setting.storm.directed = static_cast<Directed>(1 + seed / 4 % 3);
+  setting.storm.directed = static_cast<Directed>(1 + seed / 4 % 4);
   setting.storm.changes = false;
   VolumeSetting& volume = setting.volumes.front();
   setting.volumes.erase(setting.volumes.begin() + 1, setting.volumes.end());
-  if (setting.storm.directed != Directed::kCoordinatorGoesBack) {
+  const bool rots = setting.storm.directed == Directed::kRotOfAcknowledged ||
+                    setting.storm.directed == Directed::kRotOfPromise;
+  if (rots) {
     setting.storm.rot = true;
     setting.nodes = random.chance(600'000) ? 3 : 3 + random.below(3);
     volume.members = membersOf(0, setting.nodes, setting.nodes);
@@ -95,8 +97,12 @@ void drawDirected(Setting& setting, uint64_t seed) {
   setting.storm.rot = setting.storm.coordinatorGoesBack = false;
   volume.traits.pair = random.chance(600'000);
   setting.nodes = volume.traits.pair ? 2 : 3;
-  volume.members = membersOf(0, setting.nodes, setting.nodes);
   volume.writeQuorum = setting.nodes;
+  if (setting.storm.directed == Directed::kAcceptedLoss && !volume.traits.pair) {
+    setting.nodes = random.chance(500'000) ? 3 : 5;
+    volume.writeQuorum = setting.nodes / 2 + 1;
+  }
+  volume.members = membersOf(0, setting.nodes, setting.nodes);
 }
 
 Setting settingOf(uint64_t seed) {
@@ -205,7 +211,8 @@ class Run {
       if (!clients_.empty()) load.readers = 1;
       clients_.push_back(std::make_unique<SimClients>(cluster_, *checker, load));
     }
-    pushers_ = std::make_unique<SimPushers>(cluster_, checker_);
+    pushers_ = std::make_unique<SimPushers>(
+        cluster_, checker_, setting_.storm.directed == Directed::kAcceptedLoss);
   }
 
   void phases() {

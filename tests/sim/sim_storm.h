@@ -20,6 +20,7 @@ enum class Directed : uint8_t {
   kRotOfAcknowledged,    // rule 17: rot of what a member has acknowledged and nobody has counted
   kRotOfPromise,         // rule 17: rot of a promise, and the old primary is back
   kCoordinatorGoesBack,  // rule 18: to a copy by which somebody leads without what was written since
+  kAcceptedLoss,         // rule 19: and those that it leaves out come back
 };
 
 struct SimStormOptions {
@@ -85,10 +86,15 @@ class SimStorm final : public SimTap {
   void changeMembers();
   void coordinatorGoesBack();
   bool suffices(const std::vector<size_t>& core);
-  // In sim_storm_directed.cc
+  // In sim_storm_directed.cc and sim_storm_loss.cc
+  static constexpr int64_t kAloneMs = 6000;  // for one of a pair to go on alone, or a quorum to be set
   Co<void> rotAcknowledged();
   Co<void> rotPromise();
   Co<void> goBackBehindAnEpoch();
+  Co<void> loseSome();
+  Co<bool> loseWhatOthersLack();
+  Co<bool> acceptTheLoss();
+  Co<void> theyReturn();
   Co<bool> settles();
   Co<bool> rotAfter(size_t node, uint64_t batch);
   Co<bool> comes(bool (SimStorm::*what)(), int64_t withinMs);
@@ -132,6 +138,7 @@ class SimStorm final : public SimTap {
   size_t rotNode_ = 0;           // what the directed storm waits for
   uint64_t rotBatch_ = 0;
   NodeId turnsTo_;
+  std::vector<size_t> lost_, kept_;  // by an accepted loss
   NodeId starved_;               // no records arrive there
   uint32_t quorum_ = 0;
   bool over_ = false;

@@ -17,7 +17,6 @@ namespace {
 
 constexpr int64_t kSettleMs = 3000;      // for all to be well before it begins
 constexpr int64_t kMarkerMs = 1000;      // for the marker of a journal to know of what may rot
-constexpr int64_t kAloneMs = 6000;       // for one of a pair to go on alone, or a quorum to be set
 constexpr int64_t kMendMs = 3000;        // for what has rotted to be whole again
 constexpr int64_t kPollMs = 5;
 
@@ -32,6 +31,7 @@ void SimStorm::direct() {
       case Directed::kRotOfAcknowledged: return rotAcknowledged().promise();
       case Directed::kRotOfPromise: return rotPromise().promise();
       case Directed::kCoordinatorGoesBack: return goBackBehindAnEpoch().promise();
+      case Directed::kAcceptedLoss: return loseSome().promise();
     }
     return kj::Promise<void>(kj::READY_NOW);
   };
@@ -149,6 +149,7 @@ Co<void> SimStorm::rotAcknowledged() {
   const bool settled = co_await kj::mv(settling);
   if (!settled || !mayRot()) co_return;
   SimNode* primary = cluster_.primary();
+  if (primary == nullptr) co_return;
   const size_t a = cluster_.indexOf(*primary), b = another(a, a);
   tell(name(a) + " hears nobody, and " + name(b) + " is to forget what it has acknowledged");
   for (size_t i = 0; i < cluster_.size(); ++i) cluster_.network().cut(name(i), name(a));
@@ -157,7 +158,7 @@ Co<void> SimStorm::rotAcknowledged() {
     if (lonely && i != b) cluster_.network().cut(name(a), name(i));
   }
   const uint64_t batch = newestBatch(cluster_.node(b).storage());
-  proposeSome(*primary, 8);
+  if (primary->hasVolume()) proposeSome(*primary, 8);
   // It hears what is committed, and its state stands there, whatever its journal forgets.
   co_await pass(5, 60);
   if (over_ || !cluster_.node(b).hasVolume()) co_return;
@@ -199,6 +200,7 @@ Co<void> SimStorm::rotPromise() {
   const bool settled = co_await kj::mv(settling);
   if (!settled || !mayRot()) co_return;
   SimNode* primary = cluster_.primary();
+  if (primary == nullptr) co_return;
   const size_t a = cluster_.indexOf(*primary), b = another(a, a), c = another(a, b);
   if (c == a) co_return;
   SimNetwork& network = cluster_.network();
@@ -211,7 +213,7 @@ Co<void> SimStorm::rotPromise() {
   auto turning = comes(&SimStorm::hasTurned, kSettleMs).promise();
   const bool turned = co_await kj::mv(turning);
   if (!turned) co_return;
-  proposeSome(cluster_.node(b), 5);
+  if (cluster_.node(b).hasVolume()) proposeSome(cluster_.node(b), 5);
   auto rotting = rotAfter(c, batch).promise();
   const bool rotten = co_await kj::mv(rotting);
   if (over_ || !rotten) co_return;
@@ -238,7 +240,9 @@ Co<void> SimStorm::goBackBehindAnEpoch() {
   SimCoordinator& coordinator = cluster_.coordinator();
   if (!settled || coordinator.isRestored()) co_return;
   SimNode* primary = cluster_.primary();
+  if (primary == nullptr) co_return;
   const size_t a = cluster_.indexOf(*primary), last = another(a, a);
+  if (last == a) co_return;
   coordinator.keepCopy();
   tell("a copy of the coordinator is made; then the volume goes on without " + name(last));
   if (record().traits.pair) {
@@ -255,7 +259,7 @@ Co<void> SimStorm::goBackBehindAnEpoch() {
   auto shrinking = comes(&SimStorm::hasShrunk, kAloneMs).promise();
   const bool shrunk = co_await kj::mv(shrinking);
   if (!shrunk) co_return;
-  proposeSome(*cluster_.primary(), 5);
+  if (cluster_.node(a).hasVolume()) proposeSome(cluster_.node(a), 5);
   co_await pass(50, 300);
   if (over_ || !coordinator.goBack()) co_return;
   tell("the coordinator is restored from that copy");
