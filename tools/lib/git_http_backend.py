@@ -5,6 +5,7 @@ started here. Needs the distribution's nginx, fcgiwrap and git.
 """
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -86,7 +87,7 @@ class GitHttpBackend:
 
     def stop(self):
         for process in reversed(self.processes):
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)   # fcgiwrap's children do not go with it
         for process in self.processes:
             process.wait(timeout=10)
         self.processes = []
@@ -94,7 +95,8 @@ class GitHttpBackend:
     def _spawn(self, command, log):
         with open(os.path.join(self.folder, log), "wb") as out:
             self.processes.append(
-                subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL))
+                subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                                 start_new_session=True))
 
     def _answers(self):
         with socket.socket() as s:
