@@ -3,6 +3,7 @@
 #include <kj/vector.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
