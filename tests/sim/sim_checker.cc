@@ -343,7 +343,8 @@ void SimChecker::stopping(SimNode& node) {
   if (!node.up()) return;
   Kept& kept = kept_[node.id()];
   kept.last = durableEnd(node);
-  kept.durable = std::max(kept.durable, commonDurable(node));
+  // What a diverged member has released is no common log, either.
+  if (kept.leftOut.index.value == 0) kept.durable = std::max(kept.durable, commonDurable(node));
   if (kept.rotten) return;  // what it has now is not all that it had
   kept.tail.clear();
   const RecordIndex last = node.journal().durable(record_.id).index;
