@@ -23,7 +23,9 @@ constexpr uint64_t kAllDeltasPackBytesMax = 128ull << 20;
 class MergeView final : public RepositoryView {
  public:
   MergeView(std::shared_ptr<PackMerge> merge, RepositoryInfo info)
-      : merge_(std::move(merge)), info_(std::move(info)) {}
+      : merge_(std::move(merge)), info_(std::move(info)) {
+    info_.settings.fsckObjects = false;   // what is here may have come under laxer ones
+  }
   replicator::RecordIndex index() override { return replicator::RecordIndex(); }
   const RepositoryInfo& info() override { return info_; }
   std::optional<Ref> ref(std::string_view) override { return std::nullopt; }

@@ -91,7 +91,9 @@ class Primary final : private StreamHost, private ProposalHost, private RoundHos
 
   // Durable on every member, async ones included: nobody will ask for less.
   RecordIndex everywhere() const;
-  // Has the async standby everything that is committed? With `all`: everything that is ordered.
+  // Has the async standby all but the last few records of what is committed? With `all`: everything that is
+  // ordered.
+  static constexpr uint64_t kJoinLagRecords = 32;
   bool hasCaughtUp(const MemberIdentity& standby, bool all);
   // Has it acknowledged anything of this epoch? Then its log is of this primary's history.
   bool hasAcknowledged(const MemberIdentity& member);
