@@ -175,7 +175,7 @@ Co<bool> LargeReceiver::readAll(PktReader& reader, kj::Array<const kj::byte> beg
   for (bool ended = false; !ended;) {
     IoBuffer block = IoBuffer::allocate(kBlockBytes);
     size_t filled = kj::min(held.size(), kBlockBytes);
-    memcpy(block.begin(), held.begin(), filled);
+    if (filled > 0) memcpy(block.begin(), held.begin(), filled);
     held = held.slice(filled, held.size());
     while (filled < kBlockBytes && !ended) {
       auto reading = reader.readRaw(block.bytes().slice(filled, kBlockBytes));

@@ -208,7 +208,7 @@ class JournalRot(RepairTest):
             # A primary that is asked to stop would see to it that another one leads.
             flips = self.everywhere(self.stop(cluster, node, signal.SIGKILL))
             if node is primary:
-                shutil.copytree(node["data"], kept)
+                shutil.copytree(node["data"], kept, ignore=shutil.ignore_patterns("*.sock"))
             self.rot(node, flips)
         for node in (rotten, primary):
             cluster.start_node(node)

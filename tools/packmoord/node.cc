@@ -379,6 +379,7 @@ Co<void> Node::shutDown() {
   view_.git = nullptr;
   view_.front = nullptr;
   tasks_ = nullptr;
+  peerListener_ = nullptr;   // a standby appends what others send it
   if (journal_.get() != nullptr) co_await journal_->close();
   logInfo("node", "Stopped.");
 }
