@@ -2,7 +2,8 @@
 // compare-and-swap, transaction results, speculation, flushes, extents.
 //
 // A payload is a transaction id and one operation in text: "put KEY VALUE", "swap KEY OLD NEW" ("-"
-// stands for absent), or one of those of kv_repositories.h. Putting "drop-extents" lets go of all extents. With KvOptions::horizon a number behind it is the
+// stands for absent), or one of those of kv_repositories.h. Putting "drop-extents" lets go of all extents. With
+// KvOptions::horizon a number behind it is the
 // id's birth index (rule 20): an id is refused that many records after its birth, and its result is
 // kept for that many behind it. What was applied after the last flush is
 // forgotten with the object: KvDisk, which outlives it, holds what is durable.

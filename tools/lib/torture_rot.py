@@ -200,6 +200,9 @@ class Rot:
                 counts["overwritten"] += 1
                 continue
             detected, repaired = getattr(self, place.kind)(node, place, before, text, codes)
+            if place.kind in ("extent", "sidecar") and not repaired and not self.is_live(place):
+                counts["unused"] += 1   # of a pack that was merged into another, and waits for its end
+                continue
             if not place.needed and not detected:
                 counts["unused"] += 1
             else:
@@ -219,6 +222,11 @@ class Rot:
     def extent(self, node, place, before, text, codes):
         mended = bit_flips.byte_at(place) == before
         return mended or self.cluster.status(node)["extents"]["blocks_bad"] > 0, mended
+
+    def is_live(self, place):
+        """Whether a pack is used: then it has a second name, where git looks for packs."""
+        data = os.path.splitext(place.path)[0] + ".data"
+        return os.path.exists(data) and os.stat(data).st_nlink > 1
 
     def state(self, node, place, before, text, codes):
         """The whole state is replaced, with all its files."""

@@ -100,7 +100,7 @@ TEST(DiskRoomTest, WhenAllDisksAreFullPushesAreRefusedUntilThereIsRoom) {
   options.logRetainBytes = options.logRepairBytes = 64u << 20;   // no segment can be used again
   SimCluster cluster(730, 3, options);
   cluster.begin(2);
-  for (size_t i = 0; i < 3; ++i) cluster.node(i).storage().setCapacity(0);
+  for (size_t i = 0; i < 3; ++i) cluster.node(i).storage().setCapacity(1);
   std::string failure;
   const std::string large(8000, 'x');
   for (int i = 0; i < 2000 && failure.empty(); ++i) {
