@@ -16,9 +16,9 @@ checkpoint_interval_ms = 500
 [git]
 settle_objects = 30
 repack_packs = 3
-repack_rate = "20 KiB"
+repack_rate = "2 MiB"
 """
-FAST = CONFIGURATION.replace('repack_rate = "20 KiB"', 'repack_rate = "0"')
+FAST = CONFIGURATION.replace('repack_rate = "2 MiB"', 'repack_rate = "0"')
 AWAY = FAST.replace('[replication]\nsegment = "4 MiB"', '''[replication]
 segment = "1 MiB"
 checkpoint_bytes = "64 KiB"
