@@ -55,9 +55,16 @@ void FetchWork::beginWants() {
     tips.add(ref.id);
     return true;
   });
+  OidIndex hidden;
+  if (request.policy.hiddenTips) {
+    view().whole().forEachRef("", [&](const Ref& ref) {
+      hidden.add(ref.id);
+      return true;
+    });
+  }
   std::vector<ObjectId> others;   // trees, blobs and tags
   for (const ObjectId& want : unsure) {
-    if (tips.contains(want)) continue;
+    if (tips.contains(want) || hidden.contains(want)) continue;
     ObjectType type = typeOf(want);
     if (anyThatIsHere || policy == Wants::kTips || type == ObjectType::kNone) {
       refused_ = want;

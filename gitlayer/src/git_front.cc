@@ -202,6 +202,7 @@ class GitFrontImpl final : public GitFront {
     const RepositorySettings& settings = view->info().settings;
     UploadPolicy policy;
     if (settings.allowAnySha1InWant) policy.wants = UploadPolicy::Wants::kAny;
+    policy.hiddenTips = settings.allowTipSha1InWant;
     policy.filters = settings.allowFilter;
     return makeUploadPackSession(node_, *packs_, kj::mv(request), kj::mv(view), policy, cache_.get());
   }

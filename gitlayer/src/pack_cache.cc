@@ -3,6 +3,7 @@
 #include "band_frames.h"
 #include "cached_pack.h"
 #include "fetch_work.h"
+#include "pack_sender.h"
 
 #include <kernelio/co.h>
 #include <kj/debug.h>
@@ -40,11 +41,6 @@ Made makePiece(FetchWork& work, SpillFile& file, size_t bandPacketBytes) {
     made.memory = kj::mv(bytes);
   }
   return made;
-}
-
-kj::Promise<kj::Maybe<kj::Exception>> failureOfBuild(kj::Promise<void> promise) {
-  return promise.then([]() -> kj::Maybe<kj::Exception> { return nullptr; },
-                      [](kj::Exception&& e) -> kj::Maybe<kj::Exception> { return kj::mv(e); });
 }
 
 }  // namespace
@@ -146,7 +142,7 @@ class PackCache::Impl final : private kj::TaskSet::ErrorHandler {
   Co<void> build(kj::Own<CachedPack> pack, std::shared_ptr<FetchWork> work, size_t bandPacketBytes,
                  std::string turnKey, std::string key) {
     auto making = make(*pack, kj::mv(work), bandPacketBytes, kj::mv(turnKey), key).promise();
-    auto failure = co_await failureOfBuild(kj::mv(making));
+    auto failure = co_await failureOf(kj::mv(making));
     if (failure != nullptr) forget(key, *pack);
     pack->end(kj::mv(failure));
   }

@@ -3,6 +3,7 @@
 #include "gitlayer/agent.h"
 #include "pack_key.h"
 #include "upload_pack_session.h"
+#include "visible_view.h"
 
 #include <kj/debug.h>
 
@@ -30,7 +31,7 @@ UploadPackSession::UploadPackSession(GitNode& node, PackQueue& queue, GitRequest
       cache_(cache),
       request_(std::move(request)),
       policy_(policy),
-      view_(std::make_shared<kj::Own<RepositoryView>>(kj::mv(view))) {}
+      view_(std::make_shared<kj::Own<RepositoryView>>(visibleView(kj::mv(view)))) {}
 
 // ---- the advertisement
 
@@ -109,7 +110,7 @@ Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
     if (fresh) {
       auto view = co_await node_.view(request_.repository, true);
       KJ_IF_MAYBE(found, view) {
-        view_ = std::make_shared<kj::Own<RepositoryView>>(kj::mv(*found));
+        view_ = std::make_shared<kj::Own<RepositoryView>>(visibleView(kj::mv(*found)));
       } else {
         break;
       }

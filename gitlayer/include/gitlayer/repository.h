@@ -70,6 +70,8 @@ class RepositoryView {
   }
   virtual ObjectSource& objects() = 0;
   virtual RepositoryStatistics statistics() = 0;
+  // With the refs that this one hides from its users.
+  virtual RepositoryView& whole() { return *this; }
 };
 
 }  // namespace packmoor::gitlayer

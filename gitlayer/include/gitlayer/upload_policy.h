@@ -12,6 +12,7 @@ struct UploadPolicy {
     kAny,         // whatever the repository holds
   };
   Wants wants = Wants::kReachable;
+  bool hiddenTips = false;   // also values of hidden refs
   bool filters = true;       // partial clones
   bool refInWant = true;     // protocol 2: wants by the name of a ref
   bool sidebandAll = true;   // protocol 2

@@ -140,7 +140,6 @@ TEST_P(UploadGitTest, FetchesAReachableCommitByName) {
 }
 
 TEST_P(UploadGitTest, TellsWhatIsCommon) {
-  if (std::string(GetParam()) != "2") GTEST_SKIP() << "protocol 2 only";
   TestGit git;
   grow(git);
   std::string clone = work_.path() + "/clone";
@@ -150,6 +149,10 @@ TEST_P(UploadGitTest, TellsWhatIsCommon) {
   in(clone, {"commit", "-q", "--allow-empty", "-m", "own"});
   git.commit("top", "theirs\n");
   auto result = ask(clone, {"fetch", "--negotiate-only", "--negotiation-tip=main", "origin"});
+  if (std::string(GetParam()) != "2") {
+    EXPECT_NE(result.exitCode, 0);   // git itself wants protocol 2 for it
+    return;
+  }
   must(result);
   EXPECT_EQ(result.out, in(clone, {"fetch", "--negotiate-only", "--negotiation-tip=main", "origin"}));
   EXPECT_NE(result.out, "");

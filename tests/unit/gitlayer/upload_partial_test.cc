@@ -12,6 +12,39 @@ using Lines = std::vector<std::string>;
 
 class UploadPartialTest : public UploadTest {};
 
+// Hidden refs are not shown, and give nothing to anybody, also where the repository only ever grew.
+TEST_F(UploadPartialTest, WhatOnlyHiddenRefsReachIsNotGiven) {
+  ObjectId shown = simple("1"), hidden = simple("2", {shown}), below = simple("3");
+  ObjectId above = simple("4", {below});
+  ref("refs/heads/main", shown);
+  ref("refs/hidden/a", hidden);
+  ref("refs/hidden/b", above);
+  auto& info = node_.state("r").info;
+  info.settings.uploadHidden = {"refs/hidden"};
+  const std::string listing = packets({"command=ls-refs", "0001", "0000"});
+  for (bool appendOnly : {false, true}) {
+    info.appendOnly = appendOnly;
+    policy_.hiddenTips = false;
+    for (uint32_t version : {0u, 1u}) {
+      EXPECT_NE(advertisement(version).find("refs/heads/main"), std::string::npos);
+      EXPECT_EQ(advertisement(version).find("refs/hidden"), std::string::npos);
+    }
+    EXPECT_EQ(serve(2, listing).find("refs/hidden"), std::string::npos);
+    EXPECT_EQ(objectsOf(parse(serve(2, fetchV2({"want " + hex(shown), "ofs-delta", "done"}))).pack).size(), 3u);
+    for (const ObjectId& id : {hidden, above, below}) {
+      EXPECT_NE(serve(2, fetchV2({"want " + hex(id), "done"})).find("not our ref"), std::string::npos);
+    }
+    EXPECT_NE(serve(2, fetchV2({"want-ref refs/hidden/a", "done"})).find("unknown ref"), std::string::npos);
+    // uploadpack.allowTipSHA1InWant: their values, and not what these reach.
+    policy_.hiddenTips = true;
+    EXPECT_EQ(objectsOf(parse(serve(2, fetchV2({"want " + hex(hidden), "done"}))).pack).size(), 6u);
+    EXPECT_NE(serve(2, fetchV2({"want " + hex(below), "done"})).find("not our ref"), std::string::npos);
+  }
+  policy_ = {};
+  info.settings.uploadHidden.clear();
+  EXPECT_NE(advertisement(0).find("refs/hidden/a"), std::string::npos);
+}
+
 TEST_F(UploadPartialTest, TellsWhereHistoryIsCut) {
   ObjectId one = simple("1"), two = simple("2", {one}), three = simple("3", {two});
   ref("refs/heads/main", three);
