@@ -4,6 +4,7 @@
 #include <rocksdb/env.h>
 #include <rocksdb/file_checksum.h>
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/table.h>
 
 namespace packmoor::gitlayer {
@@ -24,6 +25,16 @@ class NoInfoLog final : public rocksdb::Logger {
  public:
   using rocksdb::Logger::Logv;
   void Logv(const char*, va_list) override {}
+};
+
+// Only the store resumes after a full disk. RocksDB's own recovery, by a thread that it starts, does
+// not bear another beside it: a flush then says that it is done before it has begun.
+class NoRecoveryByItself final : public rocksdb::EventListener {
+ public:
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status,
+                            bool* byItself) override {
+    *byItself = false;
+  }
 };
 
 }  // namespace
@@ -54,6 +65,8 @@ rocksdb::Options databaseOptions(const StateStoreOptions& options) {
   // Closing writes nothing: a clean shutdown flushes first, and a kill is no different.
   result.avoid_flush_during_shutdown = true;
   result.info_log = std::make_shared<NoInfoLog>();
+  result.listeners.push_back(std::make_shared<NoRecoveryByItself>());
+  result.max_bgerror_resume_count = 0;  // the same for other failures
   result.stats_dump_period_sec = 0;
   result.stats_persist_period_sec = 0;
   // Of each table as a whole, kept in the manifest, for whoever reads it only to see that it is whole.

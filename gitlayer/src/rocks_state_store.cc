@@ -21,6 +21,8 @@
 #include <rocksdb/utilities/checkpoint.h>
 #include <rocksdb/write_batch.h>
 
+#include <sys/statvfs.h>
+
 #include <atomic>
 
 namespace packmoor::gitlayer {
@@ -70,12 +72,58 @@ struct Database {
   std::string folder;
   std::shared_ptr<StateDamage> damage;
   RowCache cache;
+  uint64_t quietBytes = 0;   // so much in memory makes RocksDB write no files yet
 
   ~Database() noexcept {
     if (db != nullptr) (void)db->Close();
   }
   void require(const rocksdb::Status& status, std::string_view doing) const {
     gitlayer::require(status, doing, folder, *damage);
+  }
+
+  // That the disk takes `bytes` more. RocksDB is not let run into a full disk while that can be
+  // helped: once it has, resuming it before there is room may wait for ever.
+  rocksdb::Status room(uint64_t bytes) const {
+    struct statvfs disk;
+    if (statvfs(folder.c_str(), &disk) != 0 || disk.f_blocks == 0) return {};  // it does not tell
+    const uint64_t left = uint64_t{disk.f_bavail} * disk.f_frsize;
+    if (left >= bytes + kSpareBytes) return {};
+    return rocksdb::Status::NoSpace(std::to_string(left) + " bytes are left");
+  }
+
+  // Returns when the batches up to the one of record `upTo` are in tables that the catalogue names,
+  // all of them synced; `bytes`: about so much is written. RocksDB's word alone does not do: a flush
+  // that met a recovery from a full disk was seen to say that it is done before it had begun. So the
+  // position row is read, of what is in tables only.
+  void makeDurable(replicator::RecordIndex upTo, uint64_t bytes) {
+    rocksdb::FlushOptions flush;
+    flush.wait = true;
+    rocksdb::Status status;
+    for (int attempt = 0; attempt < kFlushAttempts; ++attempt) {
+      require(room(bytes), "being made durable");
+      status = db->Flush(flush);
+      if (status.ok() && durable().index >= upTo) return;
+      if (!resume(bytes)) break;
+    }
+    if (status.ok()) status = rocksdb::Status::NoSpace("it is not in its files after a flush");
+    require(status, "being made durable");
+  }
+
+  // After a full disk, if there is room by now: whether it takes writes again.
+  bool resume(uint64_t bytes) { return room(bytes).ok() && db->Resume().ok(); }
+
+ private:
+  static constexpr int kFlushAttempts = 3;
+  static constexpr uint64_t kSpareBytes = 8u << 20;   // beyond what is in memory
+
+  replicator::LogPosition durable() const {
+    rocksdb::ReadOptions options;
+    options.read_tier = rocksdb::kPersistedTier;
+    std::string row;
+    const auto status = db->Get(options, slice(kPositionKey), &row);
+    if (status.IsNotFound()) return {};
+    require(status, "reading");
+    return decodePosition(row);
   }
 };
 
@@ -236,6 +284,9 @@ class RocksStateStore final : public StateStore {
     auto& rocks = kj::downcast<RocksBatch>(*batch);
     rocks.put(kPositionKey, encodePosition(position), {});
     const size_t bytes = rocks.bytes();
+    // RocksDB may begin to write files by itself from here on.
+    const uint64_t held = unflushedBytes_ + bytes;
+    if (held >= database_->quietBytes) database_->require(database_->room(held), "writing");
     rocksdb::WriteOptions options;
     options.disableWAL = true;
     database_->cache.beginWrite(rocks.changes, rocks.prefixes);
@@ -256,25 +307,25 @@ class RocksStateStore final : public StateStore {
   kj::Promise<void> flush() override {
     const uint64_t flushing = unflushedBytes_;
     return workers_
-        .run([database = database_]() {
-          rocksdb::FlushOptions options;
-          options.wait = true;
-          auto status = database->db->Flush(options);
-          if (!status.ok() && database->db->Resume().ok()) status = database->db->Flush(options);
-          database->require(status, "being made durable");
+        .run([database = database_, upTo = position_.index, flushing]() {
+          database->makeDurable(upTo, flushing);
         })
         .then([this, flushing]() { unflushedBytes_ -= flushing; });
   }
 
   kj::Promise<void> resume() override {
-    return workers_.run([database = database_]() { (void)database->db->Resume(); });
+    return workers_.run([database = database_, bytes = unflushedBytes()]() {
+      (void)database->resume(bytes);
+    });
   }
 
   uint64_t unflushedBytes() const override { return unflushedBytes_; }
 
   // Tables are linked; what is in memory is flushed first.
   kj::Promise<void> checkpoint(std::string folder) override {
-    return workers_.run([database = database_, path = root_ + "/" + folder]() {
+    return workers_.run([database = database_, path = root_ + "/" + folder,
+                         upTo = position_.index, bytes = unflushedBytes()]() {
+      database->makeDurable(upTo, bytes);
       rocksdb::Checkpoint* made = nullptr;
       database->require(rocksdb::Checkpoint::Create(database->db.get(), &made),
                         "making a checkpoint");
@@ -341,6 +392,7 @@ std::shared_ptr<Database> openDatabase(const std::string& folder, const StateSto
   auto database = std::make_shared<Database>();
   database->folder = folder;
   database->damage = options.damage;
+  database->quietBytes = options.writeBufferBytes / 2;
   rocksdb::DB* db = nullptr;
   database->require(rocksdb::DB::Open(databaseOptions(options), folder, &db), "being opened");
   database->db.reset(db);
