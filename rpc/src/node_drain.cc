@@ -3,11 +3,11 @@
 
 #include "control_reply.h"
 #include "node_status.h"
+#include "replicator/outcome.h"
 
 #include <kj/debug.h>
 
 #include <algorithm>
-#include <map>
 
 namespace packmoor::rpc {
 namespace {
@@ -17,6 +17,8 @@ using control::Response;
 using replicator::VolumeRecord;
 
 constexpr int kSwapsMax = 10;
+constexpr int64_t kDrainWaitMs = 10'000;   // for a volume's lead to be taken by another member
+constexpr int64_t kDrainRetryMs = 100;
 constexpr uint64_t kLagRecordsMax = 4096;   // of a member that is taken for level
 
 bool contains(const std::vector<std::string>& nodes, const std::string& node) {
@@ -93,6 +95,50 @@ Co<void> VolumeControl::setDrained(std::string name, std::string node, bool drai
   kj::throwFatalException(KJ_EXCEPTION(OVERLOADED, "the volume is being changed all the time", name));
 }
 
+std::vector<std::string> VolumeControl::successorsOf(const VolumeRecord& record,
+                                                     const std::string& node,
+                                                     const std::map<std::string, size_t>& leads) {
+  std::vector<std::string> found;
+  for (const auto& member : record.current.members) {
+    if (member.node == node || contains(record.traits.drained, member.node)) continue;
+    if (isThere(member.node)) found.push_back(member.node);
+  }
+  auto led = [&](const std::string& name) {
+    auto entry = leads.find(name);
+    return entry == leads.end() ? 0 : entry->second;
+  };
+  std::stable_sort(found.begin(), found.end(),
+                   [&](const auto& a, const auto& b) { return led(a) < led(b); });
+  return found;
+}
+
+// A member that has just started, or that another change is under way for, takes the lead a moment
+// later: each is asked again until the time is up. Empty: `node` leads the volume no more.
+Co<std::string> VolumeControl::moveAway(VolumeRecord record, std::string node,
+                                        std::map<std::string, size_t>& leads) {
+  const std::string name = record.name;
+  const auto end = view_.env->timer.now() + kDrainWaitMs * kj::MILLISECONDS;
+  for (;;) {
+    const auto successors = successorsOf(record, node, leads);
+    std::string problem = "no other member that is connected and not drained can lead";
+    for (const std::string& to : successors) {
+      auto moving = replicator::outcomeOf(moveLead(record, to));
+      auto moved = co_await kj::mv(moving);
+      KJ_IF_MAYBE(failure, moved) {
+        problem = failure->getDescription().cStr();
+        continue;
+      }
+      ++leads[to];
+      co_return std::string();
+    }
+    if (successors.empty() || view_.env->timer.now() >= end) co_return problem;
+    co_await view_.env->timer.afterDelay(kDrainRetryMs * kj::MILLISECONDS);
+    auto now = co_await view_.coordinator->readVolume(name);
+    if (!now || now->traits.deleted || now->current.primary.node != node) co_return std::string();
+    record = *now;
+  }
+}
+
 Co<void> VolumeControl::drain(const control::NodeDrainRequest& request, Response& response) {
   const std::string node = request.node();
   const bool drained = !request.undrain();
@@ -108,22 +154,13 @@ Co<void> VolumeControl::drain(const control::NodeDrainRequest& request, Response
     auto marked = setDrained(record.name, node, drained);
     co_await kj::mv(marked);
     if (!drained || record.current.primary.node != node) continue;
-    std::string to;
-    for (const auto& member : record.current.members) {
-      if (member.node == node || contains(record.traits.drained, member.node)) continue;
-      if (isThere(member.node) && (to.empty() || leads[member.node] < leads[to])) to = member.node;
-    }
-    if (to.empty()) {
-      stays += (stays.empty() ? "" : ", ") + record.name;
-      continue;
-    }
-    auto moved = moveLead(record, to);
-    co_await kj::mv(moved);
-    ++leads[to];
+    auto moving = moveAway(record, node, leads);
+    auto problem = co_await kj::mv(moving);
+    if (!problem.empty()) stays += (stays.empty() ? "" : "; ") + record.name + ": " + problem;
     auto now = co_await view_.coordinator->readVolume(record.name);
     if (now) addVolume(*now, response);
   }
-  KJ_REQUIRE(stays.empty(), "no other member that is connected and not drained can lead", stays);
+  KJ_REQUIRE(stays.empty(), "these volumes are still led by it", stays);
 }
 
 Co<void> VolumeControl::okToStop(const control::NodeOkToStopRequest& request, Response& response) {

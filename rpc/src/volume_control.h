@@ -13,6 +13,8 @@
 #include <kernelio/co.h>
 #include <rpc/control.pb.h>
 
+#include <map>
+
 namespace packmoor::rpc {
 
 class VolumeControl final {
@@ -47,6 +49,12 @@ class VolumeControl final {
   Co<void> requireNode(std::string node);
   Co<void> moveLead(replicator::VolumeRecord record, std::string to);
   bool isThere(const std::string& node);
+  // Who can lead the volume instead of `node`: connected, not drained; who leads least comes first.
+  std::vector<std::string> successorsOf(const replicator::VolumeRecord& record,
+                                        const std::string& node,
+                                        const std::map<std::string, size_t>& leads);
+  Co<std::string> moveAway(replicator::VolumeRecord record, std::string node,
+                           std::map<std::string, size_t>& leads);
   // Empty where the node did not answer within kOtherNodeTimeoutMs.
   Co<control::NodeStatus> statusOf(std::string node);
   kj::Promise<void> takeOverHere(const std::string& name);

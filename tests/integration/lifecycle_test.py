@@ -180,6 +180,14 @@ class Lifecycle(PackmoorTest):
         # A drained node gets none, however few it has.
         self.ctl(n1, "node", "drain", "n2")
         wait_for(lambda: even([n1, n3]) and leads(nodes)[1] == 0, "n2 leads", 120)
+        # One that has just started, and leads least, cannot take a lead yet: it goes to another, or later.
+        self.ctl(n1, "node", "undrain", "n2")
+        wait_for(lambda: even(nodes), "the leads are not spread to n2", 120)
+        cluster.kill_node(n3)
+        wait_for(lambda: sum(leads([n1, n2])) == len(names) + 1, "the leads of n3 do not move", 60)
+        cluster.start_node(n3)
+        self.ctl(n1, "node", "drain", "n2")
+        self.assertEqual(leads(nodes)[1], 0)
         load.stop()
         self.assertEqual(load.failures(), [])
 
