@@ -263,6 +263,8 @@ Co<bool> Takeover::adopt() {
                "newest log", chosen.member.node.c_str(), chosen.base, host_.log().last().index);
     auto outcome = co_await outcomeOf(adoptFrom(chosen));
     requireNotSuperseded();
+    KJ_REQUIRE(!unobtainable_, "the newest log names what was dropped everywhere; another member must "
+               "lead, which has that log", chosen.member.node.c_str(), host_.log().last().index);
     KJ_IF_MAYBE(exception, outcome) {
       host_.takeoverProblem(kj::str("the newest log, of ", chosen.member.node.c_str(),
                                     ", could not be fetched: ",
@@ -347,8 +349,18 @@ Co<void> Takeover::merge(const FenceReply& report, std::vector<RecordRef> record
   }
   if (!extents.empty()) {
     std::vector<NodeId> holders(1, report.member.node);
-    co_await host_.obtainExtents(kj::mv(extents), kj::mv(holders));
+    auto obtained = co_await outcomeOf(host_.obtainExtents(kj::mv(extents), kj::mv(holders)));
     requireNotSuperseded();
+    KJ_IF_MAYBE(failure, obtained) {
+      auto lacking = log.firstUnsealed(missing);
+      KJ_IF_MAYBE(place, lacking) {
+        for (const ExtentId& extent : missing[*place]->extents) {
+          auto dropped = co_await isDropped(extent, report.member.node);
+          unobtainable_ = unobtainable_ || dropped;
+        }
+      }
+      kj::throwFatalException(kj::mv(*failure));
+    }
   }
   LogPosition at = log.last();
   for (const RecordRef& record : missing) {
@@ -358,6 +370,18 @@ Co<void> Takeover::merge(const FenceReply& report, std::vector<RecordRef> record
     at = LogPosition{record->index, record->epoch, record->hash};
   }
   log.append(missing);
+}
+
+// Whether an extent is to be had from nobody: its holder has let go of it, since its state is beyond the
+// record that names it, and no other member that answers has it.
+Co<bool> Takeover::isDropped(ExtentId extent, NodeId holder) {
+  for (const MemberIdentity& member : fenced_.members) {
+    if (isSelf(member)) continue;
+    auto asked = bounded(host_.peers().peer(member.node).extentInfo(extent));
+    auto info = co_await outcomeOf(kj::mv(asked));
+    if (info.ok() ? info.value->first != 0 : member.node == holder) co_return false;
+  }
+  co_return true;
 }
 
 // ---- Rule 8: the epoch becomes active --------------------------------------------------------

@@ -110,6 +110,7 @@ class Takeover final {
   Co<bool> adopt();
   Co<void> adoptFrom(const FenceReply& report);
   Co<void> merge(const FenceReply& report, std::vector<RecordRef> records);
+  Co<bool> isDropped(ExtentId extent, NodeId holder);
   Co<void> makeActive();
 
   FenceRequest fenceRequest() const { return FenceRequest{record_, choosesWhomToFence_}; }
@@ -124,6 +125,7 @@ class Takeover final {
   VolumeConfiguration fenced_;             // whose members are fenced (rule 5)
   bool choosesWhomToFence_ = false;        // a loss is to be accepted and is not yet
   bool abandoned_ = false;
+  bool unobtainable_ = false;              // the newest log, since what it names was dropped
   MemberIdentity former_;                  // the primary that is to hand over, if any
   Epoch epoch_;
   Epoch refusedFor_;                       // a higher one that a member has promised

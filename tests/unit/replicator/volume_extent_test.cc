@@ -381,6 +381,49 @@ TEST_F(VolumeExtentTest, ATakeoverFetchesExtentsWithTheRecordsThatNameThem) {
   settleAndCheck(cluster, sealed.info.id);
 }
 
+// The newest log names an extent that nobody has any more: the candidate that lacks the record cannot come
+// to hold that log, and gives way to a member that has it.
+TEST_F(VolumeExtentTest, ATakeoverThatNeedsWhatWasDroppedGivesWay) {
+  SimCluster cluster(112, 3);
+  cluster.extentOptions.expiryMs = 100;
+  cluster.begin(2);
+  cluster.node(2).stop();
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  put(cluster, 0, sealed, "x");
+  cluster.put(0, "drop-extents", "all");
+  cluster.settle();
+  // What a log names is pinned until a life in which it was applied before.
+  const RecordIndex dropped = cluster.node(0).volume().status().last;
+  for (size_t i : {0, 1}) {
+    cluster.until([&]() { return cluster.node(i).volume().status().checkpoint >= dropped; }, 60'000,
+                  "the state is durable");
+    cluster.restart(i);
+  }
+  cluster.until([&]() {
+    return !cluster.node(0).extents().isSealed(sealed.info.id) &&
+           !cluster.node(1).extents().isSealed(sealed.info.id);
+  }, 60'000, "the extent is dropped");
+  cluster.awaitPrimary();
+  cluster.network().isolate("c", cluster.nodeIds());
+  cluster.loop().wait(cluster.node(2).start().promise());
+  cluster.until([&]() { return cluster.node(2).hasVolume(); }, 20'000, "c has its volume");
+  auto taking = replicator::outcomeOf(cluster.node(2).volume().takeOver());
+  cluster.network().heal();
+  auto taken = cluster.loop().wait(kj::mv(taking));
+  KJ_IF_MAYBE(refusal, taken) {
+    EXPECT_NE(std::string(refusal->getDescription().cStr()).find("dropped"), std::string::npos)
+        << refusal->getDescription().cStr();
+  } else {
+    ADD_FAILURE() << "c leads without what the log names";
+  }
+  cluster.awaitPrimary();
+  EXPECT_EQ(cluster.get(1, "pack"), "x");
+  cluster.put(1, "after", "1");
+  cluster.startAll();
+  cluster.settle();
+  cluster.verify();
+}
+
 TEST_F(VolumeExtentTest, RecordsAndExtentsSurviveRestartsAndSwitchovers) {
   SimCluster cluster(110, 3);
   cluster.begin(2);
