@@ -195,7 +195,7 @@ Co<GitStateMachine::Settling> GitStateMachine::prepareSettle(replicator::RecordR
     co_return kj::mv(settling);
   }
   auto building = env_.workers.run([state, settle]() {
-    return buildSettledPack(*state, settle.repository, settle.upto);
+    return buildSettledPack(*state, settle.repository, settle.upto, settle.order);
   });
   auto built = co_await kj::mv(building);
   requireSame(built.objects.size() == settle.objectCount && built.packRoot == settle.packRoot &&

@@ -351,11 +351,16 @@ SettleRecord decodeSettle(kj::ArrayPtr<const kj::byte> payload) {
   record.index = uuidField(message.index());
   KJ_REQUIRE(!record.repository.isNull() && !record.pack.isNull() && !record.index.isNull(),
              "malformed record: settle without ids");
+  KJ_REQUIRE(message.order() <= static_cast<uint32_t>(SettleOrder::kTime),
+             "A settle record orders its objects in a way that this version does not know. Install the "
+             "version that the other nodes run.", message.order());
+  record.order = static_cast<SettleOrder>(message.order());
   return record;
 }
 
 kj::Array<const kj::byte> encodeSettle(const SettleRecord& record) {
   pb::Settle message;
+  message.set_order(static_cast<uint32_t>(record.order));
   message.set_txn(pbBytes(record.txn));
   message.set_repository(pbBytes(record.repository));
   message.set_upto(record.upto);

@@ -87,6 +87,9 @@ struct RepositorySetRecord {
 RepositorySetRecord decodeRepositorySet(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<const kj::byte> encodeRepositorySet(const RepositorySetRecord& record);
 
+// How the objects of a settled pack lie: as `order` in the schema says.
+enum class SettleOrder : uint8_t { kNames = 0, kTime = 1 };
+
 struct SettleRecord {
   replicator::TxnId txn;
   RepositoryId repository;
@@ -96,6 +99,7 @@ struct SettleRecord {
   uint32_t objectCount = 0;
   uint64_t packBytes = 0;
   replicator::ExtentId pack, index;
+  SettleOrder order = SettleOrder::kTime;
 };
 SettleRecord decodeSettle(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<const kj::byte> encodeSettle(const SettleRecord& record);

@@ -1,6 +1,7 @@
 #include "settle.h"
 
 #include "gitlayer/pack_format.h"
+#include "kernelio/check.h"
 #include "record_applier.h"
 #include "sha1_stream.h"
 
@@ -70,8 +71,23 @@ std::vector<ObjectId> settledObjects(const StateReader& state, const RepositoryI
   return ids;
 }
 
+namespace {
+// In the order in which they will lie in the pack.
+std::vector<ObjectId> inOrder(const StateReader& state, const RepositoryId& repository,
+                              uint64_t upto, SettleOrder order) {
+  std::vector<std::pair<uint64_t, ObjectId>> byTime;
+  forEachHot(state, repository, upto, [&](const ObjectId& id, const HotRow& row) {
+    byTime.emplace_back(order == SettleOrder::kTime ? row.appliedAt : 0, id);
+  });
+  std::sort(byTime.begin(), byTime.end());
+  std::vector<ObjectId> ids;
+  for (const auto& [index, id] : byTime) ids.push_back(id);
+  return ids;
+}
+}  // namespace
+
 SettledPack buildSettledPack(const StateReader& state, const RepositoryId& repository,
-                             uint64_t upto) {
+                             uint64_t upto, SettleOrder order) {
   SettledPack result;
   std::vector<kj::byte> pack;
   std::vector<PackIndexEntry> entries;
@@ -84,14 +100,20 @@ SettledPack buildSettledPack(const StateReader& state, const RepositoryId& repos
   }
   pack.resize(kPackHeaderBytes);
   kj::byte head[kEntryHeaderBytesMax];
-  forEachHot(state, repository, upto, [&](const ObjectId& id, const HotRow& object) {
+  std::string value;
+  for (const ObjectId& id : inOrder(state, repository, upto, order)) {
+    PACKMOOR_CHECK(state.get(hotKey(repository, id), value), "settling what is not there", id);
+    const HotRow object = HotRow::decode(value);
     const size_t begin = pack.size();
     const size_t headBytes = entryHeader(object, head);
     pack.insert(pack.end(), head, head + headBytes);
     pack.insert(pack.end(), object.deflated.begin(), object.deflated.end());
     result.objects.push_back(id);
     entries.push_back({id, crcOf(kj::arrayPtr(pack.data() + begin, pack.size() - begin)), begin});
-  });
+  }
+  std::sort(entries.begin(), entries.end(),
+            [](const PackIndexEntry& a, const PackIndexEntry& b) { return a.id < b.id; });
+  std::sort(result.objects.begin(), result.objects.end());
   encodePackHeader(pack.data(), static_cast<uint32_t>(result.objects.size()));
   Sha1Stream sha1;
   sha1.update(kj::arrayPtr(pack.data(), pack.size()));

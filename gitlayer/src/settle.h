@@ -5,11 +5,13 @@
 // every member writes the same pack from the same bytes and compares its root with the
 // record's, which proves the members equal for the price of building it.
 //
-// The pack: objects in order of their names, each with the zlib stream it was pushed with, no
-// deltas; its index is of version 2. Both follow from the state alone, byte for byte.
+// The pack: objects in the order in which they came, so that versions of one thing lie near each other,
+// which git's search for deltas and whoever reads them profit from; each with the zlib stream it was
+// pushed with, no deltas. Its index is of version 2. Both follow from the state alone, byte for byte.
 #pragma once
 
 #include "pack_index.h"
+#include "record_codec.h"
 #include "state_store.h"
 #include "state_tables.h"
 
@@ -22,7 +24,7 @@ namespace packmoor::gitlayer {
 constexpr uint64_t kSettleBytesMax = 64ull << 20;
 
 struct SettledPack {
-  std::vector<ObjectId> objects;  // in order
+  std::vector<ObjectId> objects;  // in order of their names
   kj::Array<const kj::byte> pack, index;
   replicator::Hash128 packRoot, indexRoot;  // as extents
 };
@@ -35,7 +37,7 @@ std::vector<ObjectId> settledObjects(const StateReader& state, const RepositoryI
                                      uint64_t upto);
 // CPU work and reads of the state: for a worker.
 SettledPack buildSettledPack(const StateReader& state, const RepositoryId& repository,
-                             uint64_t upto);
+                             uint64_t upto, SettleOrder order = SettleOrder::kTime);
 
 // Writes an extent here and seals it with the root; it then has one pin. `bytes` must stay valid.
 Co<void> sealExtent(replicator::ExtentStore& extents, replicator::ExtentId id,

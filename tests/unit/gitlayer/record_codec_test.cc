@@ -139,6 +139,11 @@ TEST(RecordCodec, TxnOfEveryKind) {
   auto payload = encodeSettle(settle);
   const auto read = decodeSettle(payload);
   EXPECT_EQ(read.packRoot, settle.packRoot);
+  EXPECT_EQ(read.order, SettleOrder::kTime);
+  settle.order = SettleOrder::kNames;   // as records that say nothing of it
+  EXPECT_EQ(decodeSettle(encodeSettle(settle)).order, SettleOrder::kNames);
+  settle.order = static_cast<SettleOrder>(2);
+  EXPECT_ANY_THROW(decodeSettle(encodeSettle(settle)));
   EXPECT_EQ(read.computedAt, 12u);
   EXPECT_EQ(txnOf(*replicator::makeRecord(position, replicator::Epoch(1), {}, kSettle, {},
                                           kj::mv(payload))),
