@@ -120,11 +120,19 @@ class Rot:
         passes = self.cluster.ctl(node, "scrub", "status")["passes"]
         self.cluster.ctl(node, "scrub", "start")
 
+        standing = []
+
         def over():
             status = self.cluster.ctl(node, "scrub", "status", check=False)
-            return status and status["passes"] > passes and \
-                all(finding["mended_ms"] > 0 for finding in status["findings"])
-        wait_for(over, f"{node['id']} does not mend what its scrubber finds", REPAIR_SECONDS_MAX)
+            if not status or status["passes"] <= passes:
+                return False
+            standing[:] = [f"{finding['what']} {finding['problem']}" for finding in status["findings"]
+                           if finding["mended_ms"] == 0]
+            return not standing
+        try:
+            wait_for(over, f"{node['id']} does not mend what its scrubber finds", REPAIR_SECONDS_MAX)
+        except Problem as problem:
+            raise Problem("\n".join([str(problem), *standing])) from problem
 
     def read_journal(self, node):
         return bit_flips.Journal(node["data"], self.rotten.setdefault(node["id"], set()))
