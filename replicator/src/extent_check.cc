@@ -37,10 +37,24 @@ Co<ExtentCheck> ExtentStoreImpl::checkBlock(ExtentId id, uint64_t block) {
   auto repairing = outcomeOf(repairFromSource(id, block, kj::cp(found)).promise());
   auto repaired = co_await kj::mv(repairing);
   check.repaired = repaired.ok();
+  if (!check.repaired && spoils(id, block)) {
+    check.repaired = true;
+    check.what += " It is needed no more: its pack was merged into another, or pruned.";
+    co_return check;
+  }
   KJ_IF_MAYBE(exception, repaired.exception) {
     check.problem = exception->getDescription().cStr();
   }
   co_return check;
+}
+
+// A bad block that no other member has either. True: nobody needs it.
+bool ExtentStoreImpl::spoils(const ExtentId& id, uint64_t block) {
+  auto hold = holds_.find(id);
+  if (hold == holds_.end() || hold->second.linked || !hold->second.letGo) return false;
+  spoiled_.insert(id);
+  standing_.erase({id, block});
+  return true;
 }
 
 // The checksums in memory were whole when they were read, or are those of the seal.

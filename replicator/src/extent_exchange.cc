@@ -169,6 +169,7 @@ kj::Promise<ExtentBlockReply> ExtentExchange::readBlock(ExtentId id, uint64_t bl
 }
 
 std::pair<uint64_t, Hash128> ExtentExchange::info(ExtentId id) {
+  if (extents_.isSpoiled(id)) return {0, Hash128()};
   auto found = extents_.info(id);
   KJ_IF_MAYBE(known, found) { return {known->bytes, known->root}; }
   return {0, Hash128()};

@@ -24,13 +24,17 @@ void ExtentStoreImpl::unpin(ExtentId id) {
 }
 
 void ExtentStoreImpl::link(ExtentId id) {
-  holds_[id].linked = true;
+  Hold& hold = holds_[id];
+  hold.linked = true;
+  hold.letGo = false;
+  spoiled_.erase(id);
   heldChanged(id);
 }
 
 void ExtentStoreImpl::unlink(ExtentId id) {
   auto found = holds_.find(id);
   if (found == holds_.end()) return;
+  found->second.letGo = found->second.letGo || found->second.linked;
   found->second.linked = false;
   heldChanged(id);
 }
@@ -83,6 +87,7 @@ Co<void> ExtentStoreImpl::expire() {
     ++statistics_.expired;
     sealed_.erase(found);
     open_.erase(id);
+    spoiled_.erase(id);
     standing_.erase(standing_.lower_bound({id, 0}), standing_.upper_bound({id, UINT64_MAX}));
     auto removal = kj::Promise<void>(removeSealed(id)).fork();
     auto done = removal.addBranch();

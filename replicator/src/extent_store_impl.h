@@ -43,6 +43,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   void unlink(ExtentId id) override;
   void startExpiry() override;
   int64_t expiryMs() override { return expiryMs_; }
+  bool isSpoiled(ExtentId id) override { return spoiled_.count(id) > 0; }
   kj::String path(ExtentId id) override { return sealedPath(id, "data"); }
   ExtentStatistics statistics() override;
   kj::Array<ExtentInfo> list() override;
@@ -70,12 +71,14 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   struct Hold {
     uint64_t pins = 0;
     bool linked = false;
+    bool letGo = false;   // it was linked in this life: only a log still names it
   };
   using FileRef = std::shared_ptr<kj::Own<kernelio::File>>;
 
   Co<kj::Own<ExtentWriter>> beginBody(ExtentId id);
   Co<FileRef> openData(ExtentId id);
   Co<FileRef> openDirect(ExtentId id);
+  bool spoils(const ExtentId& id, uint64_t block);
   // `direct`: from the disk itself.
   Co<kernelio::IoBuffer> readBlockBody(ExtentId id, uint64_t block, bool direct);
   Co<kernelio::IoBuffer> readOrRepair(ExtentId id, uint64_t block);
@@ -112,6 +115,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   ExtentId directId_;            // the one that was checked last
   FileRef direct_;
   kj::Vector<kj::String> damage_;
+  std::set<ExtentId> spoiled_;
   std::set<std::pair<ExtentId, uint64_t>> standing_;      // bad blocks that are not repaired
   kj::Maybe<BlockSource> source_;
 

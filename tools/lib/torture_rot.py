@@ -194,8 +194,9 @@ class Rot:
             wait_for(lambda: not self.cluster.status(node)["extents"].get("missing"),
                      f"{node['id']} does not fetch what is missing", REPAIR_SECONDS_MAX)
             self.read_packs(node)
+        if self.scrubs and kinds & {"extent", "sidecar", "state"}:
+            self.scrub(node)   # what nobody reads it finds
         if "state" in kinds:
-            self.scrub(node)
             wait_following(self.cluster, node)
         with open(self.cluster.log_of(node), errors="replace") as f:
             f.seek(mark)

@@ -118,6 +118,10 @@ class ExtentStore {
   // How long an extent that nothing holds is kept.
   virtual int64_t expiryMs() { return ExtentStoreOptions().expiryMs; }
 
+  // A block of it is bad for good, and that is no harm: the state has let go of it, and only a log still
+  // names it, for members that are behind. They are told that it is dropped.
+  virtual bool isSpoiled(ExtentId id) { return false; }
+
   // The sealed data file relative to the disk's root, for link() to a repository's folder.
   virtual kj::String path(ExtentId id) = 0;
 

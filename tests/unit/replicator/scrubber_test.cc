@@ -204,6 +204,45 @@ TEST_F(ScrubberTest, WhatCannotBeMendedIsTriedAgain) {
   EXPECT_EQ(cluster.node(0).extents().statistics().blocksStanding, 0u);
 }
 
+// The state has let go of the extent, and the others have dropped it; here the log still holds it, for members
+// that are behind. Nothing stands then; and such a member is not given a bad block, but told that it is dropped.
+TEST_F(ScrubberTest, WhatTheStateHasLetGoOfNeedsNoMending) {
+  SimCluster cluster(808, 3, longLog());
+  cluster.extentOptions.expiryMs = 100;
+  cluster.begin(2);
+  const ExtentId id = putExtent(cluster);
+  cluster.put(0, "drop-extents", "all");
+  cluster.settle();
+  const RecordIndex dropped = cluster.node(0).volume().status().last;
+  const size_t here = standbyOf(cluster);
+  for (size_t i = 0; i < 3; ++i) {
+    if (i == here) continue;
+    cluster.until([&]() { return cluster.node(i).volume().status().checkpoint >= dropped; }, 60'000,
+                  "the state is durable");
+    cluster.restart(i);
+    cluster.until([&]() { return !cluster.node(i).extents().isSealed(id); }, 60'000, "it is dropped");
+  }
+  cluster.awaitPrimary();
+  SimNode& node = cluster.node(here);
+  ASSERT_TRUE(node.extents().isSealed(id));
+  node.storage().rot(node.extents().path(id), 5, 1);
+  auto tells = [&]() {
+    return cluster.loop().wait(node.replicator().extentInfo(cluster.node(0).id(), id));
+  };
+  EXPECT_EQ(tells().first, kExtentBytes);
+  Scrubbing scrubber(cluster, here);
+  const ScrubStatus status = pass(cluster, scrubber);
+  EXPECT_EQ(status.extents.found, 1u);
+  EXPECT_EQ(status.extents.mended, 1u);
+  ASSERT_EQ(status.findings.size(), 1u);
+  EXPECT_NE(status.findings[0].what.find("is needed no more"), std::string::npos)
+      << status.findings[0].what;
+  EXPECT_EQ(tells().first, 0u);
+  EXPECT_EQ(node.extents().statistics().blocksStanding, 0u);
+  cluster.settle();
+  cluster.verify();
+}
+
 TEST_F(ScrubberTest, ARottenSegmentIsNeededNoMore) {
   for (bool ofPrimary : {false, true}) {
     SimCluster cluster(804 + ofPrimary, 3, longLog());
