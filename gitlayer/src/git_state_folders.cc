@@ -104,6 +104,7 @@ Co<std::vector<PackLink>> GitStateMachine::useStore(std::shared_ptr<StateStore> 
   speculation_ = nullptr;
   store_ = std::move(store);
   speculation_.emplace(*store_);
+  refBooks_ = std::make_shared<RefBooks>(options_.refCacheBytes);
   applied_ = store_->position();
   repositoryCount_ = 0;
   settleCandidates_.clear();

@@ -323,11 +323,16 @@ bool GitStateMachine::holds(const RepositoryId& id) {
 }
 
 kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name) {
-  return view(name, snapshot());
+  return viewOf(name, snapshot(), refBooks_);
 }
 
 kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name,
                                                          std::shared_ptr<const StateReader> state) {
+  return viewOf(name, std::move(state), nullptr);
+}
+kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::viewOf(std::string_view name,
+                                                           std::shared_ptr<const StateReader> state,
+                                                           std::shared_ptr<RefBooks> books) {
   auto id = findRepositoryId(*state, name);
   if (!id.has_value()) return nullptr;
   auto row = findRepository(*state, *id);
@@ -336,7 +341,7 @@ kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::view(std::string_view name,
   if (row->statistics.packs > 0) {
     packs = openPacks(packRows(*state, *id));
   }
-  return makeRepositoryView(std::move(state), std::move(*row), std::move(packs));
+  return makeRepositoryView(std::move(state), std::move(*row), std::move(packs), std::move(books));
 }
 
 std::vector<std::shared_ptr<PackFile>> GitStateMachine::openPacks(

@@ -16,6 +16,7 @@
 #include "pack_links.h"
 #include "pack_store.h"
 #include "record_applier.h"
+#include "ref_book.h"
 #include "speculation.h"
 #include "state_store.h"
 
@@ -106,6 +107,10 @@ class GitStateMachine final : public replicator::StateMachine {
   };
   static std::optional<Generation> generationOf(std::string_view name);
 
+  kj::Maybe<kj::Own<RepositoryView>> viewOf(std::string_view name,
+                                            std::shared_ptr<const StateReader> state,
+                                            std::shared_ptr<RefBooks> books);
+
   // git_state_folders.cc: which state there is on the disk, and checkpoints of it.
   Co<replicator::LogPosition> openStore();
   Co<Generation> chooseFolder();
@@ -150,6 +155,7 @@ class GitStateMachine final : public replicator::StateMachine {
   std::shared_ptr<StateStore> store_;        // set by open(); workers share it; null: damaged
   std::shared_ptr<StateDamage> damage_ = std::make_shared<StateDamage>();
   kj::Maybe<Speculation> speculation_;       // likewise
+  std::shared_ptr<RefBooks> refBooks_;       // of that state
   replicator::LogPosition applied_;
   std::string problem_;
   uint64_t repositoryCount_ = 0;

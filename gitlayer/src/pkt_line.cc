@@ -184,8 +184,7 @@ bool PktReader::packEnded() const { return packEnd_.get() != nullptr && packEnd_
 PktWriter::PktWriter(kj::AsyncOutputStream& out) : out_(out) {}
 
 void PktWriter::length(size_t payloadBytes) {
-  PACKMOOR_CHECK(payloadBytes <= kPktPayloadMax, "a packet's payload", payloadBytes);
-  appendLength(pending_, payloadBytes + kPktLengthDigits);
+  appendPktLength(pending_, payloadBytes);
 }
 
 void PktWriter::data(std::string_view payload) {
@@ -232,9 +231,13 @@ kj::Promise<void> PktWriter::send() {
   return out_.write(sending_.data(), sending_.size());
 }
 
+void appendPktLength(std::string& to, size_t payloadBytes) {
+  PACKMOOR_CHECK(payloadBytes <= kPktPayloadMax, "a packet's payload", payloadBytes);
+  appendLength(to, payloadBytes + kPktLengthDigits);
+}
+
 void appendPkt(std::string& to, std::string_view payload) {
-  PACKMOOR_CHECK(payload.size() <= kPktPayloadMax, "a packet's payload", payload.size());
-  appendLength(to, payload.size() + kPktLengthDigits);
+  appendPktLength(to, payload.size());
   to.append(payload);
 }
 

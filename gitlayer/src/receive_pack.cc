@@ -8,6 +8,7 @@
 #include "large_push.h"
 #include "push_verifier.h"
 #include "receive_report.h"
+#include "ref_printer.h"
 #include "ref_rules.h"
 
 #include <kernelio/check.h>
@@ -22,6 +23,7 @@ namespace packmoor::gitlayer {
 namespace {
 
 constexpr size_t kAdvertisementSliceBytes = 64u << 10;
+constexpr size_t kRefsOnLoopMax = 200;   // the state has so few of them in memory
 constexpr size_t kFirstPackBufferBytes = 8u << 10;
 constexpr unsigned kVerifyAgainMax = 3;
 constexpr const char* kPackTooLarge = "pack exceeds maximum allowed size";
@@ -123,31 +125,15 @@ Co<void> ReceivePackSession::advertiseRefs(kj::AsyncOutputStream& out, bool http
     writer.flush();
   }
   if (request_.protocolVersion == 1) writer.line("version 1");
-  const std::string capabilities = advertisedCapabilities();
-  const auto& hidden = settings().receiveHidden;
-  bool first = true;
-  std::string last, line;
-  for (bool more = true; more;) {
-    more = false;
-    view_->forEachRef("refs/", last, [&](const Ref& ref) {
-      if (isHiddenRef(hidden, ref.name)) return true;
-      line.resize(kOidHexChars);
-      ref.id.hexInto(line.data());
-      line.append(1, ' ').append(ref.name);
-      if (first) line.append(1, '\0').append(capabilities);
-      first = false;
-      writer.line(line);
-      if (writer.pending() < kAdvertisementSliceBytes) return true;
-      last = ref.name;
-      more = true;
-      return false;
-    });
-    if (more) co_await writer.send();
-  }
-  if (first) {
-    line.assign(kOidHexChars, '0');
-    line.append(" capabilities^{}").append(1, '\0').append(capabilities);
-    writer.line(line);
+  auto printer = std::make_shared<RefPrinter>(*view_, GitService::kReceivePack, advertisedCapabilities());
+  if (view_->statistics().refs <= kRefsOnLoopMax) {
+    std::string refs;
+    while (printer->print(refs, kAdvertisementSliceBytes)) {
+    }
+    writer.raw(kj::StringPtr(refs.c_str(), refs.size()).asBytes());
+  } else {
+    auto sending = sendRefs(node_.env(), std::move(printer), view_, writer);
+    co_await kj::mv(sending);
   }
   writer.flush();
   co_await writer.send();

@@ -6,10 +6,22 @@
 namespace packmoor::gitlayer {
 namespace {
 
+constexpr size_t kFirstSliceBytes = 64u << 10;
+constexpr size_t kSliceBytes = 256u << 10;
+
 void appendHex(std::string& text, const ObjectId& id) {
   char hex[kOidHexChars];
   id.hexInto(hex);
   text.append(hex, kOidHexChars);
+}
+
+bool hasPrefix(std::string_view text, std::string_view prefix) {
+  return text.substr(0, prefix.size()) == prefix;
+}
+
+const std::vector<std::string>& hiddenFrom(GitService service, RepositoryView& view) {
+  const RepositorySettings& settings = view.info().settings;
+  return service == GitService::kUploadPack ? settings.uploadHidden : settings.receiveHidden;
 }
 
 }  // namespace
@@ -30,14 +42,20 @@ std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy) {
   return result;
 }
 
-RefPrinter::RefPrinter(RepositoryView& view, std::string capabilities)
-    : view_(view), v2_(false), capabilities_(std::move(capabilities)) {
-  request_.peel = true;
+RefPrinter::RefPrinter(RepositoryView& view, GitService service, std::string capabilities)
+    : view_(view),
+      form_(service == GitService::kUploadPack ? Form::kUploadV0 : Form::kReceive),
+      hidden_(hiddenFrom(service, view)),
+      capabilities_(std::move(capabilities)) {
+  request_.peel = form_ == Form::kUploadV0;
   request_.prefixes.emplace_back();
 }
 
 RefPrinter::RefPrinter(RepositoryView& view, ListRequest request)
-    : view_(view), v2_(true), request_(std::move(request)) {
+    : view_(view),
+      form_(Form::kUploadV2),
+      hidden_(hiddenFrom(GitService::kUploadPack, view)),
+      request_(std::move(request)) {
   if (request_.prefixes.empty()) request_.prefixes.emplace_back();
 }
 
@@ -45,21 +63,14 @@ bool RefPrinter::print(std::string& out, size_t bytes) {
   size_t until = out.size() + bytes;
   if (!headDone_) {
     headDone_ = true;
-    if (request_.matches("HEAD")) printHead(out);
+    if (form_ != Form::kReceive && request_.matches("HEAD")) printHead(out);
   }
   while (nextPrefix_ < request_.prefixes.size()) {
-    bool full = false;
-    view_.forEachRef(request_.prefixes[nextPrefix_], after_, [&](const Ref& ref) {
-      printRef(out, ref);
-      full = out.size() >= until;
-      if (full) after_ = ref.name;
-      return !full;
-    });
-    if (full) return true;
+    if (printPrefix(out, until)) return true;
     after_.clear();
     ++nextPrefix_;
   }
-  if (!v2_ && !capabilities_.empty()) {
+  if (!capabilities_.empty()) {
     std::string text;
     appendHex(text, ObjectId());
     line(out, text + " capabilities^{}");
@@ -67,10 +78,48 @@ bool RefPrinter::print(std::string& out, size_t bytes) {
   return false;
 }
 
+// True: there is more with the prefix. The beginning of a list comes from the state, which is as fast and
+// needs no room; what goes on behind it from pages.
+bool RefPrinter::printPrefix(std::string& out, size_t until) {
+  while (!after_.empty()) {
+    const auto page = view_.refPage(after_);
+    if (page == nullptr) break;
+    if (!printPage(out, *page)) return false;
+    if (out.size() >= until) return true;
+  }
+  bool full = false;
+  view_.forEachRef(request_.prefixes[nextPrefix_], after_, [&](const Ref& ref) {
+    printRef(out, ref);
+    full = out.size() >= until;
+    if (full) after_ = ref.name;
+    return !full;
+  });
+  return full;
+}
+
+// What of the page comes behind `after_` and has the prefix. False: nothing with the prefix comes behind it.
+bool RefPrinter::printPage(std::string& out, const RefPage& page) {
+  const std::string_view prefix = request_.prefixes[nextPrefix_];
+  const bool goesOn = !page.upTo.empty() && hasPrefix(page.upTo, prefix);
+  const bool asItIs = !page.anyPeeled || (form_ == Form::kUploadV2 && request_.peel);
+  // Between two names with the prefix all have it.
+  if (asItIs && goesOn && hidden_.empty() && page.after == after_) {
+    out += page.packets;
+  } else {
+    page.forEach([&](const RefLine& line) {
+      if (line.name > after_ && hasPrefix(line.name, prefix)) printLine(out, line);
+      return line.name <= after_ || hasPrefix(line.name, prefix);
+    });
+  }
+  if (goesOn) after_ = page.upTo;
+  return goesOn;
+}
+
 void RefPrinter::printHead(std::string& out) {
   const std::string& target = view_.info().head;
+  const bool v2 = form_ == Form::kUploadV2;
   auto ref = view_.ref(target);
-  if (!ref && !(v2_ && request_.unborn && request_.symrefs)) return;
+  if (!ref && !(v2 && request_.unborn && request_.symrefs)) return;
   std::string text;
   if (ref) {
     appendHex(text, ref->id);
@@ -78,8 +127,8 @@ void RefPrinter::printHead(std::string& out) {
     text = "unborn";
   }
   text += " HEAD";
-  if (v2_ && request_.symrefs) text += " symref-target:" + target;
-  if (v2_ && ref && request_.peel && !ref->peeled.isZero()) {
+  if (v2 && request_.symrefs) text += " symref-target:" + target;
+  if (v2 && ref && request_.peel && !ref->peeled.isZero()) {
     text += " peeled:";
     appendHex(text, ref->peeled);
   }
@@ -87,24 +136,34 @@ void RefPrinter::printHead(std::string& out) {
 }
 
 void RefPrinter::printRef(std::string& out, const Ref& ref) {
-  std::string text;
-  text.reserve(2 * kOidHexChars + ref.name.size() + 16);
-  appendHex(text, ref.id);
-  text += ' ';
-  text += ref.name;
-  bool peel = request_.peel && !ref.peeled.isZero();
-  if (v2_ && peel) {
-    text += " peeled:";
-    appendHex(text, ref.peeled);
+  if (isHidden(ref.name)) return;
+  const bool peel = request_.peel && !ref.peeled.isZero();
+  if (form_ == Form::kUploadV2 || (!peel && capabilities_.empty())) {
+    appendRefPacket(out, ref.name, ref.id, peel ? ref.peeled : ObjectId());
+    return;
   }
-  line(out, std::move(text));
-  if (v2_ || !peel) return;
+  std::string text;
+  appendHex(text, ref.id);
+  line(out, text + ' ' + ref.name);
+  if (!peel) return;
   text.clear();
   appendHex(text, ref.peeled);
-  text += ' ';
-  text += ref.name;
-  text += "^{}";
-  line(out, std::move(text));
+  line(out, text + ' ' + ref.name + "^{}");
+}
+
+// Of a page, so there were refs before: the capabilities are printed.
+void RefPrinter::printLine(std::string& out, const RefLine& ref) {
+  if (isHidden(ref.name)) return;
+  const bool peel = request_.peel && !ref.peeled.empty();
+  if (ref.peeled.empty() || (peel && form_ == Form::kUploadV2)) {
+    out += ref.packet;
+    return;
+  }
+  std::string text(ref.id);
+  line(out, text.append(1, ' ').append(ref.name));
+  if (!peel) return;
+  text.assign(ref.peeled);
+  line(out, text.append(1, ' ').append(ref.name).append("^{}"));
 }
 
 void RefPrinter::line(std::string& out, std::string text) {
@@ -115,6 +174,21 @@ void RefPrinter::line(std::string& out, std::string text) {
   }
   text += '\n';
   appendPkt(out, text);
+}
+
+Co<void> sendRefs(kernelio::Env& env, std::shared_ptr<RefPrinter> printer, std::shared_ptr<const void> keep,
+                  PktWriter& writer) {
+  kj::Promise<void> sending = kj::READY_NOW;
+  size_t bytes = kFirstSliceBytes;
+  for (bool more = true; more; bytes = kSliceBytes) {
+    auto text = std::make_shared<std::string>();
+    auto printing =
+        env.workers.run([printer, keep, text, bytes]() { return printer->print(*text, bytes); });
+    more = co_await kj::mv(printing);
+    co_await kj::mv(sending);
+    writer.raw(kj::StringPtr(text->c_str(), text->size()).asBytes());
+    sending = more ? writer.send().eagerlyEvaluate(nullptr) : kj::Promise<void>(kj::READY_NOW);
+  }
 }
 
 }  // namespace packmoor::gitlayer

@@ -1,5 +1,6 @@
 #include "repository_view_impl.h"
 
+#include "ref_book.h"
 #include "state_objects.h"
 
 namespace packmoor::gitlayer {
@@ -9,8 +10,9 @@ namespace {
 class StateRepositoryView final : public RepositoryView {
  public:
   StateRepositoryView(std::shared_ptr<const StateReader> state, RepositoryRow row,
-                      std::vector<std::shared_ptr<PackFile>> packs)
+                      std::vector<std::shared_ptr<PackFile>> packs, std::shared_ptr<RefBooks> books)
       : state_(std::move(state)),
+        books_(std::move(books)),
         row_(std::move(row)),
         objects_(state_, row_.info.id, row_.statistics.hotObjects > 0, std::move(packs)) {
     std::string position;
@@ -38,11 +40,21 @@ class StateRepositoryView final : public RepositoryView {
                  });
   }
 
+  std::shared_ptr<const RefPage> refPage(std::string_view after) override {
+    if (books_ != nullptr) {
+      book_ = books_->open(row_.info.id, row_.reflogNext, *state_);
+      books_ = nullptr;
+    }
+    return book_ == nullptr ? nullptr : book_->page(after, *state_);
+  }
+
   ObjectSource& objects() override { return objects_; }
   RepositoryStatistics statistics() override { return row_.statistics; }
 
  private:
   std::shared_ptr<const StateReader> state_;
+  std::shared_ptr<RefBooks> books_;   // until the book is opened; null: there are none
+  std::shared_ptr<RefBook> book_;
   RepositoryRow row_;
   StateObjects objects_;
   replicator::RecordIndex index_;
@@ -52,8 +64,10 @@ class StateRepositoryView final : public RepositoryView {
 
 kj::Own<RepositoryView> makeRepositoryView(std::shared_ptr<const StateReader> state,
                                            RepositoryRow row,
-                                           std::vector<std::shared_ptr<PackFile>> packs) {
-  return kj::heap<StateRepositoryView>(std::move(state), std::move(row), std::move(packs));
+                                           std::vector<std::shared_ptr<PackFile>> packs,
+                                           std::shared_ptr<RefBooks> books) {
+  return kj::heap<StateRepositoryView>(std::move(state), std::move(row), std::move(packs),
+                                       std::move(books));
 }
 
 }  // namespace packmoor::gitlayer

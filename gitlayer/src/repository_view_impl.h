@@ -9,9 +9,13 @@
 
 namespace packmoor::gitlayer {
 
-// `row` is the repository's in `state`, and `packs` are those that the state names.
+class RefBooks;
+
+// `row` is the repository's in `state`, and `packs` are those that the state names. `books`: of the store that
+// `state` is of; nullptr: none.
 kj::Own<RepositoryView> makeRepositoryView(std::shared_ptr<const StateReader> state,
                                            RepositoryRow row,
-                                           std::vector<std::shared_ptr<PackFile>> packs);
+                                           std::vector<std::shared_ptr<PackFile>> packs,
+                                           std::shared_ptr<RefBooks> books);
 
 }  // namespace packmoor::gitlayer

@@ -135,14 +135,17 @@ std::string encodeRef(const ObjectId& id, const ObjectId& peeled) {
   return row;
 }
 
-Ref decodeRef(std::string_view name, std::string_view row) {
+RefIds decodeRefIds(std::string_view name, std::string_view row) {
   KJ_REQUIRE(row.size() == kOidBytes || row.size() == 2 * kOidBytes,
              "A ref's row in the state store is damaged.", std::string(name).c_str());
-  Ref ref;
-  ref.name = name;
-  ref.id = ObjectId::fromBytes(row.data());
-  if (row.size() > kOidBytes) ref.peeled = ObjectId::fromBytes(row.data() + kOidBytes);
-  return ref;
+  RefIds ids{ObjectId::fromBytes(row.data()), {}};
+  if (row.size() > kOidBytes) ids.peeled = ObjectId::fromBytes(row.data() + kOidBytes);
+  return ids;
+}
+
+Ref decodeRef(std::string_view name, std::string_view row) {
+  const RefIds ids = decodeRefIds(name, row);
+  return {std::string(name), ids.id, ids.peeled};
 }
 
 std::string HotRow::encodeHead() const {

@@ -68,6 +68,10 @@ struct RepositoryRow {
 
 // No format byte: 20 or 40 bytes.
 std::string encodeRef(const ObjectId& id, const ObjectId& peeled);
+struct RefIds {
+  ObjectId id, peeled;
+};
+RefIds decodeRefIds(std::string_view name, std::string_view row);
 Ref decodeRef(std::string_view name, std::string_view row);
 
 struct HotRow {

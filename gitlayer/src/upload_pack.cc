@@ -10,7 +10,6 @@
 namespace packmoor::gitlayer {
 namespace {
 
-constexpr size_t kRefSliceBytes = 64u << 10;
 constexpr uint32_t kCommitBudget = 10'000;   // commits looked at in one job of a worker
 
 // With all that fetch of protocol 2 can do beyond what it must.
@@ -57,25 +56,15 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
     if (request_.protocolVersion == 1) writer.line("version 1");
     auto view = view_;
     auto making = node_.env().workers.run([view, policy = policy_]() {
-      return std::make_shared<RefPrinter>(**view, capabilitiesV0(**view, policy));
+      return std::make_shared<RefPrinter>(**view, GitService::kUploadPack,
+                                          capabilitiesV0(**view, policy));
     });
     auto printer = co_await kj::mv(making);
-    co_await printRefs(kj::mv(printer), writer);
+    auto sending = sendRefs(node_.env(), kj::mv(printer), view_, writer);
+    co_await kj::mv(sending);
   }
   writer.flush();
   co_await writer.send();
-}
-
-Co<void> UploadPackSession::printRefs(std::shared_ptr<RefPrinter> printer, PktWriter& writer) {
-  auto view = view_;
-  for (bool more = true; more;) {
-    auto text = std::make_shared<std::string>();
-    auto printing = node_.env().workers.run(
-        [view, printer, text]() { return printer->print(*text, kRefSliceBytes); });
-    more = co_await kj::mv(printing);
-    writer.raw(kj::StringPtr(text->c_str(), text->size()).asBytes());
-    if (more) co_await writer.send();
-  }
 }
 
 // ---- what both protocols share

@@ -27,7 +27,6 @@ class UploadPackSession final : public GitSession {
   };
 
   Co<void> advertiseInner(kj::AsyncOutputStream& out, bool httpBanner);
-  Co<void> printRefs(std::shared_ptr<RefPrinter> printer, PktWriter& writer);
   Co<void> serveInner(kj::AsyncInputStream& in, kj::AsyncOutputStream& out);
 
   // upload_pack_v0.cc

@@ -90,7 +90,9 @@ Co<bool> UploadPackSession::lsRefsV2(PktReader& reader, PktWriter& writer, bool 
     co_return false;
   }
   request.finish();
-  co_await printRefs(std::make_shared<RefPrinter>(**view_, std::move(request)), writer);
+  auto printer = std::make_shared<RefPrinter>(**view_, std::move(request));
+  auto sending = sendRefs(node_.env(), std::move(printer), view_, writer);
+  co_await kj::mv(sending);
   writer.flush();
   co_await writer.send();
   co_return true;

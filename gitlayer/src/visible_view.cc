@@ -22,6 +22,7 @@ class VisibleView final : public RepositoryView {
     whole_->forEachRef(prefix, after,
                        [&](const Ref& ref) { return isHidden(ref.name) || each(ref); });
   }
+  std::shared_ptr<const RefPage> refPage(std::string_view after) override { return whole_->refPage(after); }
   ObjectSource& objects() override { return whole_->objects(); }
   RepositoryStatistics statistics() override { return whole_->statistics(); }
   RepositoryView& whole() override { return *whole_; }

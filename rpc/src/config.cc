@@ -231,6 +231,7 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.bytes("pack_max", git.packBytesMax, kKiB, 1024 * kGiB);
   reader.count("commands_max", git.commandsMax, 1, 10'000'000);
   reader.bytes("state_cache", git.stateCacheBytes, 0, kTiB);
+  reader.bytes("ref_cache", git.refCacheBytes, 0, kTiB);
   reader.count("settle_objects", git.settleObjects, 1, 100'000'000);
   reader.bytes("settle_bytes", git.settleBytes, kKiB, kTiB);
   reader.count("repack_packs", git.repackPacks, 0, 10'000);

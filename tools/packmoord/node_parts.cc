@@ -38,6 +38,7 @@ gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config) {
   options.packBytesMax = config.git.packBytesMax;
   options.commandsMax = static_cast<uint32_t>(config.git.commandsMax);
   options.stateCacheBytes = config.git.stateCacheBytes;
+  options.refCacheBytes = config.git.refCacheBytes;
   options.settleObjects = config.git.settleObjects;
   options.settleBytes = config.git.settleBytes;
   options.repackPacks = static_cast<uint32_t>(config.git.repackPacks);

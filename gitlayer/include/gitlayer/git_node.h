@@ -19,6 +19,7 @@ struct GitOptions {
   uint64_t packBytesMax = 16ull << 30;        // per push
   uint32_t commandsMax = 100'000;             // per push
   uint64_t stateCacheBytes = 64ull << 20;     // block cache of the state store, per volume
+  uint64_t refCacheBytes = 128ull << 20;      // encoded lists of refs, per volume; 0: none
   uint64_t settleObjects = 8000;              // hot objects of a repository before settling
   uint64_t settleBytes = 32ull << 20;
   uint32_t packBuildsMax = 2;                 // at once; more wait in a queue

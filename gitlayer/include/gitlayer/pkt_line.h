@@ -104,6 +104,8 @@ class PktWriter {
   uint64_t bytesWritten() const { return bytesWritten_; }
 };
 
+// Appends the four digits before a payload (side-band and lists of refs make packets in buffers).
+void appendPktLength(std::string& to, size_t payloadBytes);
 // Appends one data packet to a buffer (side-band carries pkt-lines inside its packets).
 void appendPkt(std::string& to, std::string_view payload);
 void appendFlush(std::string& to);

@@ -12,6 +12,7 @@
 
 #include <kj/function.h>
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -54,6 +55,8 @@ struct Ref {
   ObjectId peeled;   // what an annotated tag finally points at; zero when `id` is not a tag
 };
 
+struct RefPage;   // ref_page.h
+
 class RepositoryView {
  public:
   virtual ~RepositoryView() noexcept(false) {}
@@ -68,6 +71,9 @@ class RepositoryView {
   void forEachRef(std::string_view prefix, kj::FunctionParam<bool(const Ref&)> each) {
     forEachRef(prefix, {}, kj::mv(each));
   }
+  // The page of refs behind `after`, hidden ones too, where they are kept for the next list; nullptr: they
+  // are not, and forEachRef() has them. For lists that are long.
+  virtual std::shared_ptr<const RefPage> refPage(std::string_view after) { return nullptr; }
   virtual ObjectSource& objects() = 0;
   virtual RepositoryStatistics statistics() = 0;
   // With the refs that this one hides from its users.

@@ -94,6 +94,7 @@ struct NodeConfig {
     uint64_t packBytesMax = 16ull << 30;
     uint64_t commandsMax = 100'000;
     uint64_t stateCacheBytes = 64ull << 20;
+    uint64_t refCacheBytes = 128ull << 20;   // 0: none
     uint64_t settleObjects = 8000;
     uint64_t settleBytes = 32ull << 20;
     uint64_t repackPacks = 8;              // 0: never

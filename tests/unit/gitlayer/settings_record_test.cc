@@ -12,19 +12,6 @@ namespace {
 using namespace test;
 using Status = ApplyResult::Status;
 
-replicator::Proposal setProposal(uint64_t txn, uint64_t repository, Settings changes) {
-  RepositorySetRecord record;
-  record.txn = txnId(txn);
-  record.repository = repositoryId(repository);
-  record.name = "project";
-  record.changes = std::move(changes);
-  replicator::Proposal proposal;
-  proposal.txn = record.txn;
-  proposal.kind = kRepositorySet;
-  proposal.payload = encodeRepositorySet(record);
-  return proposal;
-}
-
 class SettingsRecordTest : public StateMachineTest {
  protected:
   ~SettingsRecordTest() noexcept {}

@@ -102,6 +102,19 @@ replicator::Proposal deleteProposal(uint64_t txn, uint64_t repository, const std
   return proposal;
 }
 
+replicator::Proposal setProposal(uint64_t txn, uint64_t repository, Settings changes) {
+  RepositorySetRecord record;
+  record.txn = txnId(txn);
+  record.repository = repositoryId(repository);
+  record.name = "project";
+  record.changes = std::move(changes);
+  replicator::Proposal proposal;
+  proposal.txn = record.txn;
+  proposal.kind = kRepositorySet;
+  proposal.payload = encodeRepositorySet(record);
+  return proposal;
+}
+
 replicator::Proposal pushProposal(uint64_t repository, PushTransaction transaction) {
   replicator::Proposal proposal;
   proposal.txn = transaction.txn;

@@ -67,6 +67,7 @@ RepositoryId repositoryId(uint64_t number);
 ObjectId oid(uint64_t number);
 replicator::Proposal createProposal(uint64_t txn, uint64_t repository, const std::string& name);
 replicator::Proposal deleteProposal(uint64_t txn, uint64_t repository, const std::string& name);
+replicator::Proposal setProposal(uint64_t txn, uint64_t repository, Settings changes);
 replicator::Proposal pushProposal(uint64_t repository, PushTransaction transaction);
 // One ref update; 0 stands for the zero id.
 RefUpdate update(const std::string& name, uint64_t oldId, uint64_t newId, bool forward = true);

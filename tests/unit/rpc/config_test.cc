@@ -64,6 +64,7 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.git.packBytesMax, defaults.git.packBytesMax);
   EXPECT_EQ(example.config.git.commandsMax, defaults.git.commandsMax);
   EXPECT_EQ(example.config.git.stateCacheBytes, defaults.git.stateCacheBytes);
+  EXPECT_EQ(example.config.git.refCacheBytes, defaults.git.refCacheBytes);
   EXPECT_EQ(example.config.git.settleObjects, defaults.git.settleObjects);
   EXPECT_EQ(example.config.git.settleBytes, defaults.git.settleBytes);
   EXPECT_EQ(example.config.git.repackPacks, defaults.git.repackPacks);
