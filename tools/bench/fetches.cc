@@ -14,9 +14,11 @@ double microseconds(Clock::duration d) {
   return std::chrono::duration<double, std::micro>(d).count();
 }
 
-uint64_t fetchOnce(HttpClient& client, const Url& url, const std::string& body) {
-  HttpAnswer answer = client.post(url.path + "/git-upload-pack",
-                                  "application/x-git-upload-pack-request", body);
+uint64_t fetchOnce(HttpClient& client, const Url& url, const FetchLoad& load) {
+  HttpAnswer answer = load.target.empty()
+                          ? client.post(url.path + "/git-upload-pack",
+                                        "application/x-git-upload-pack-request", load.body)
+                          : client.get(url.path + load.target);
   // A flush packet ends every answer that is whole.
   if (answer.status != 200 || answer.body.size() < 4 ||
       answer.body.compare(answer.body.size() - 4, 4, "0000") != 0)
@@ -40,10 +42,10 @@ FetchResult runFetches(const FetchLoad& load) {
         const Url& url = load.urls[c % load.urls.size()];
         HttpClient client(url);
         client.keepBody = false;
-        client.gitProtocol = "version=2";
+        if (load.target.empty()) client.gitProtocol = "version=2";
         while (begun++ < load.requests) {
           const auto from = Clock::now();
-          bytes += fetchOnce(client, url, load.body);
+          bytes += fetchOnce(client, url, load);
           latencies[c].push_back(microseconds(Clock::now() - from));
         }
       } catch (const std::exception& e) {

@@ -1,4 +1,4 @@
-// Requests that clients send to git-upload-pack, again and again: clones, fetches, lists of refs.
+// Requests that clients send, again and again: clones, fetches, lists of refs.
 #pragma once
 
 #include "http_client.h"
@@ -11,6 +11,7 @@ namespace packmoor::bench {
 struct FetchLoad {
   std::vector<Url> urls;
   std::string body;                 // of each request, in protocol 2
+  std::string target;               // not empty: what to GET below the URL instead
   size_t connections = 1, requests = 1;
 };
 struct FetchResult {

@@ -1,12 +1,16 @@
 // packmoor-bench: the load generator behind `tools/dev bench`.
 //
 //   packmoor-bench push --url URL [--url URL ...] --connections N --pushes M --run NAME
+//                       [--advertisement no]
 //       N connections, spread over the URLs, push M commits in all, each with the two requests
 //       of a stock client (GET info/refs, POST git-receive-pack), each connection to a branch
-//       of its own. Prints one JSON object: pushes, seconds, latency percentiles.
+//       of its own. Without the advertisement only the second request is sent. Prints one JSON object:
+//       pushes, seconds, latency percentiles.
 //   packmoor-bench fetch --url URL [--url URL ...] --body FILE --connections N --requests M
 //       N connections send the body to git-upload-pack, M times in all, and throw the answers away.
 //       Prints one JSON object: requests, seconds, bytes, latency percentiles.
+//   packmoor-bench get --url URL [--url URL ...] --target PATH --connections N --requests M
+//       The same with GET of the path below the URL: "info/refs?service=git-upload-pack".
 //   packmoor-bench raw-write --file PATH --bytes B --count N
 //       Overwrites a pre-written file with O_DIRECT|O_DSYNC writes of B bytes, one at a time:
 //       what the disk itself can do. Prints one JSON object.
@@ -60,12 +64,18 @@ struct PushLoad {
   std::vector<Url> urls;
   size_t connections = 8, pushes = 800;
   std::string run = "run";
+  bool advertisement = true;
 };
 
-void pushOnce(HttpClient& client, const Url& url, const std::string& branch, const Push& push) {
+void readAdvertisement(HttpClient& client, const Url& url) {
+  client.keepBody = false;
   HttpAnswer refs = client.get(url.path + "/info/refs?service=git-receive-pack");
+  client.keepBody = true;
   if (refs.status != 200)
     throw std::runtime_error("info/refs answered " + std::to_string(refs.status) + ": " + refs.body);
+}
+
+void pushOnce(HttpClient& client, const Url& url, const std::string& branch, const Push& push) {
   HttpAnswer done = client.post(url.path + "/git-receive-pack",
                                 "application/x-git-receive-pack-request", push.body);
   if (done.status != 200 || done.body.find("unpack ok") == std::string::npos ||
@@ -94,6 +104,7 @@ int runPushes(const PushLoad& load) {
         for (const Push& push : chains[c]) {
           if (failed) return;
           auto start = Clock::now();
+          if (load.advertisement) readAdvertisement(client, url);
           pushOnce(client, url, branches[c], push);
           latencies[c].push_back(microseconds(Clock::now() - start));
         }
@@ -168,8 +179,10 @@ std::string readFile(const std::string& path) {
 int usage() {
   std::fprintf(stderr,
                "usage: packmoor-bench push --url URL [--url URL ...] --connections N --pushes M "
-               "--run NAME\n"
+               "--run NAME [--advertisement no]\n"
                "       packmoor-bench fetch --url URL [--url URL ...] --body FILE --connections N "
+               "--requests M\n"
+               "       packmoor-bench get --url URL [--url URL ...] --target PATH --connections N "
                "--requests M\n"
                "       packmoor-bench raw-write --file PATH --bytes B --count N\n");
   return 2;
@@ -192,16 +205,21 @@ int run(int argc, char** argv) {
     load.connections = number("--connections", one("--connections", "8"), kConnectionsMax);
     load.pushes = number("--pushes", one("--pushes", "800"), kPushesMax);
     load.run = one("--run", "run");
+    load.advertisement = one("--advertisement", "yes") != "no";
     return runPushes(load);
   }
-  if (verb == "fetch") {
+  if (verb == "fetch" || verb == "get") {
     FetchLoad load;
     auto [begin, end] = options.equal_range("--url");
     for (auto it = begin; it != end; ++it) load.urls.push_back(parseUrl(it->second));
     if (load.urls.empty()) return usage();
     load.connections = number("--connections", one("--connections", "1"), kConnectionsMax);
     load.requests = number("--requests", one("--requests", "1"), kPushesMax);
-    load.body = readFile(one("--body", ""));
+    if (verb == "get") {
+      load.target = "/" + one("--target", "");
+    } else {
+      load.body = readFile(one("--body", ""));
+    }
     FetchResult result = runFetches(load);
     printResult(result.seconds, std::move(result.latenciesUs), result.bytes);
     return 0;

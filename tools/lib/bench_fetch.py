@@ -9,6 +9,7 @@ generator's, so that nothing else should run meanwhile.
 """
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import experiment
 from cluster import Cluster
 from experiment import ROOT, say
 from git_http_backend import GitHttpBackend
-from histories import add_history, copy_of_history, git
+from histories import add_history, copy_of_history, git, refs_history
 from processes import Problem
 
 BENCH = os.path.join(ROOT, "build", "bin", "packmoor-bench")
@@ -79,11 +80,14 @@ class Servers:
     def add(self, name, history):
         """`history`: a bare repository."""
         theirs = self.backend.create(name)
-        path = os.path.join(self.backend.folder, "repositories", name + ".git")
-        git("-C", path, "fetch", "-q", history, "+refs/*:refs/*")
+        path = self.backend.path_of(name)
+        # A fetch would write every ref, durably, as a file of its own.
+        git("-C", history, "pack-refs", "--all")
+        shutil.copytree(os.path.join(history, "objects"), os.path.join(path, "objects"), dirs_exist_ok=True)
+        if os.path.exists(os.path.join(history, "packed-refs")):
+            shutil.copy(os.path.join(history, "packed-refs"), path)
         git("-C", path, "symbolic-ref", "HEAD", git("-C", history, "symbolic-ref", "HEAD").decode().strip())
         git("-C", path, "repack", "-adbq")
-        git("-C", path, "pack-refs", "--all")
         git("-C", path, "commit-graph", "write", "--reachable")
         say(f"Importing {name} into Packmoor.")
         self.cluster.ctl(self.node, "repo", "import", name, history, timeout=3600)
@@ -148,14 +152,7 @@ class Fetches:
 
     def many_refs(self, count):
         history = os.path.join(self.folder, "refs.git")
-        git("init", "-q", "--bare", "-b", "main", history)
-        tree = git("-C", history, "hash-object", "-t", "tree", "-w", "--stdin", input=b"").decode().strip()
-        commit = git("-C", history, "-c", "user.name=b", "-c", "user.email=b@localhost", "commit-tree", "-m",
-                     "refs", tree).decode().strip()
-        with open(os.path.join(history, "packed-refs"), "w") as f:
-            f.write("# pack-refs with: peeled fully-peeled sorted \n")
-            f.writelines(f"{commit} refs/heads/b{n:07}\n" for n in range(count))
-            f.write(f"{commit} refs/heads/main\n")
+        refs_history(history, count)
         self.servers.add("refs", history)
         some = {"git": 3, "packmoor": 3}
         self.ask(f"ls-refs, {count:,} refs", "refs", lambda n, which: refs_body(), 1, some)

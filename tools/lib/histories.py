@@ -44,6 +44,20 @@ def generate(folder):
     git("-C", folder, "repack", "-adfq")
 
 
+def refs_history(folder, count):
+    """A bare repository with main and so many branches b0000000 and on, all of one commit; 0: without refs."""
+    git("init", "-q", "--bare", "-b", "main", folder)
+    tree = git("-C", folder, "hash-object", "-t", "tree", "-w", "--stdin", input=b"").decode().strip()
+    commit = git("-C", folder, "-c", "user.name=b", "-c", "user.email=b@localhost", "commit-tree", "-m",
+                 "refs", tree).decode().strip()
+    if count == 0:
+        return
+    with open(os.path.join(folder, "packed-refs"), "w") as f:
+        f.write("# pack-refs with: peeled fully-peeled sorted \n")
+        f.writelines(f"{commit} refs/heads/b{n:07}\n" for n in range(count))
+        f.write(f"{commit} refs/heads/main\n")
+
+
 def copy_of_history(options, folder):
     """A bare repository in `folder`, of one pack; its folder and its pack."""
     copy = os.path.join(folder, "history.git")
