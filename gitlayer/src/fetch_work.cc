@@ -43,7 +43,7 @@ void FetchWork::beginWants() {
   if (wantsDecided_) return;
   // Where nothing was ever deleted or rewritten, refs reach everything.
   const bool anyThatIsHere =
-      policy == Wants::kAny || (policy == Wants::kReachable && view().info().appendOnly);
+      policy == Wants::kAny || (policy == Wants::kReachable && view().refsReachAll());
   std::vector<ObjectId> unsure;
   for (const ObjectId& want : request.wants.names()) {
     if (!anyThatIsHere || !source().exists(want)) unsure.push_back(want);
@@ -232,9 +232,8 @@ bool FetchWork::stepPlan(uint32_t budget) {
   options.ofsDelta = request.ofsDelta;
   options.thin = request.thinPack && !common_.empty();
   if (scan_ == nullptr && walk_ == nullptr) {
-    bool reuse = common_.empty() && request.ofsDelta && view().info().appendOnly &&
-                 shallow_ == nullptr && !request.filter && wantsEveryRef();
-    if (reuse) {
+    everything_ = common_.empty() && shallow_ == nullptr && !request.filter && wantsEveryRef();
+    if (everything_ && request.ofsDelta && view().refsReachAll()) {
       scan_ = std::make_unique<CloneScan>(source());
     } else {
       beginWalk();
@@ -250,11 +249,42 @@ bool FetchWork::stepPlan(uint32_t budget) {
     return true;
   }
   if (!walk_->step(budget)) return false;
+  if (everything_ && !view().refsReachAll() && !stepCompare(budget)) return false;
   if (request.includeTag) includeTags();
   builder = PackBuilder::copyObjects(source(), walk_->take(), options);
   // Sending may take long; only the builder's table is needed for it.
   walk_ = nullptr;
   commits_.clear();
+  return true;
+}
+
+// Whether what the refs reach is all there is: then the next clone need not look. True: compared.
+bool FetchWork::stepCompare(uint32_t budget) {
+  if (compared_ == nullptr) {
+    compared_ = std::make_unique<Compared>();
+    compared_->hot = source().hotObjects();
+    for (PackView& pack : source().packs()) {
+      // It is cheap to see that some are missing.
+      if (pack.objectCount > walk_->found()) return true;
+      compared_->packs.emplace_back(kj::mv(pack));
+    }
+  }
+  Compared& at = *compared_;
+  for (; budget > 0 && at.pack < at.packs.size(); --budget) {
+    const PackIndexView& pack = at.packs[at.pack];
+    if (at.next == 0) pack.needNames(0, pack.size());
+    if (at.next == pack.size()) {
+      ++at.pack;
+      at.next = 0;
+    } else if (!walk_->sends(pack.name(at.next++))) {
+      return true;
+    }
+  }
+  for (; budget > 0 && at.nextHot < at.hot.size(); --budget) {
+    if (!walk_->sends(at.hot[at.nextHot++])) return true;
+  }
+  if (at.pack < at.packs.size() || at.nextHot < at.hot.size()) return false;
+  view().noteRefsReachAll();
   return true;
 }
 

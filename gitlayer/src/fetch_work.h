@@ -9,6 +9,7 @@
 #include "gitlayer/pack_builder.h"
 #include "gitlayer/repository.h"
 #include "object_search.h"
+#include "pack_index_view.h"
 #include "shallow_plan.h"
 #include "upload_request.h"
 
@@ -75,6 +76,7 @@ class FetchWork {
   void beginWalk();
   std::vector<ObjectId> newestCommon();
   bool wantsEveryRef();
+  bool stepCompare(uint32_t budget);
   void includeTags();
 
   SharedView view_;
@@ -101,6 +103,16 @@ class FetchWork {
   std::unique_ptr<CloneScan> scan_;
   std::unique_ptr<ObjectWalk> walk_;
   size_t wholePacks_ = 0;
+
+  // What there is, while it is compared with what was walked.
+  struct Compared {
+    std::vector<PackIndexView> packs;
+    std::vector<ObjectId> hot;
+    size_t pack = 0, nextHot = 0;
+    uint32_t next = 0;
+  };
+  bool everything_ = false;   // all refs are wanted, nothing is there
+  std::unique_ptr<Compared> compared_;
 };
 
 }  // namespace packmoor::gitlayer

@@ -11,6 +11,7 @@
 #include "git_state_machine.h"
 
 #include "durable_folders.h"
+#include "reach_notes.h"
 
 #include <kj/debug.h>
 
@@ -104,6 +105,7 @@ Co<std::vector<PackLink>> GitStateMachine::useStore(std::shared_ptr<StateStore> 
   speculation_ = nullptr;
   store_ = std::move(store);
   speculation_.emplace(*store_);
+  reachNotes_ = std::make_shared<ReachNotes>();
   refBooks_ = std::make_shared<RefBooks>(options_.refCacheBytes);
   applied_ = store_->position();
   repositoryCount_ = 0;

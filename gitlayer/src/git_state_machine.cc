@@ -341,7 +341,8 @@ kj::Maybe<kj::Own<RepositoryView>> GitStateMachine::viewOf(std::string_view name
   if (row->statistics.packs > 0) {
     packs = openPacks(packRows(*state, *id));
   }
-  return makeRepositoryView(std::move(state), std::move(*row), std::move(packs), std::move(books));
+  return makeRepositoryView(std::move(state), std::move(*row), std::move(packs), std::move(books),
+                            reachNotes_);
 }
 
 std::vector<std::shared_ptr<PackFile>> GitStateMachine::openPacks(

@@ -15,6 +15,7 @@
 #include "gitlayer/git_node.h"
 #include "pack_links.h"
 #include "pack_store.h"
+#include "reach_notes.h"
 #include "record_applier.h"
 #include "ref_book.h"
 #include "speculation.h"
@@ -155,6 +156,7 @@ class GitStateMachine final : public replicator::StateMachine {
   std::shared_ptr<StateStore> store_;        // set by open(); workers share it; null: damaged
   std::shared_ptr<StateDamage> damage_ = std::make_shared<StateDamage>();
   kj::Maybe<Speculation> speculation_;       // likewise
+  std::shared_ptr<ReachNotes> reachNotes_;   // of that state
   std::shared_ptr<RefBooks> refBooks_;       // of that state
   replicator::LogPosition applied_;
   std::string problem_;

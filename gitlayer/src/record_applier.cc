@@ -183,7 +183,7 @@ ApplyResult RecordApplier::refTransaction(const replicator::Record& record) {
   addObjects(txn, index, row);
   if (txn.pack.has_value()) addPack(*txn.pack, index, row);
   addReflog(txn, decision, index, row);
-  changeRefs(txn, decision, row);
+  changeRefs(txn, decision, index, row);
   row.lastTransaction = index;
   draft_.put(repositoryKey(txn.repository), row.encode());
   return result;
@@ -222,7 +222,7 @@ void RecordApplier::addPack(const PackExtents& pack, uint64_t addedAt, Repositor
 }
 
 void RecordApplier::changeRefs(const RefTransactionView& txn, const RefDecision& decision,
-                               RepositoryRow& row) {
+                               uint64_t index, RepositoryRow& row) {
   for (const auto& [name, change] : decision.changes) {
     const std::string key = refKey(txn.repository, name);
     const bool before = draft_.exists(key);
@@ -235,7 +235,9 @@ void RecordApplier::changeRefs(const RefTransactionView& txn, const RefDecision&
     }
   }
   // What came for a refused update is reachable from no ref either.
-  if (decision.rewound || !decision.problems.empty()) row.info.appendOnly = false;
+  if (!decision.rewound && decision.problems.empty()) return;
+  row.info.appendOnly = false;
+  row.info.rewoundAt = index;
 }
 
 void RecordApplier::addReflog(const RefTransactionView& txn, const RefDecision& decision,

@@ -79,7 +79,8 @@ class RecordApplier {
   void addPack(const PackExtents& pack, uint64_t addedAt, RepositoryRow& row);
   // Nothing where it is gone already.
   std::optional<PackRow> dropPack(const replicator::ExtentId& pack, RepositoryRow& row);
-  void changeRefs(const RefTransactionView& txn, const RefDecision& decision, RepositoryRow& row);
+  void changeRefs(const RefTransactionView& txn, const RefDecision& decision, uint64_t index,
+                  RepositoryRow& row);
   void addReflog(const RefTransactionView& txn, const RefDecision& decision, uint64_t index,
                  RepositoryRow& row);
   ApplyResult repositoryCreate(const replicator::Record& record);

@@ -1,5 +1,6 @@
 #include "repository_view_impl.h"
 
+#include "reach_notes.h"
 #include "ref_book.h"
 #include "state_objects.h"
 
@@ -10,9 +11,11 @@ namespace {
 class StateRepositoryView final : public RepositoryView {
  public:
   StateRepositoryView(std::shared_ptr<const StateReader> state, RepositoryRow row,
-                      std::vector<std::shared_ptr<PackFile>> packs, std::shared_ptr<RefBooks> books)
+                      std::vector<std::shared_ptr<PackFile>> packs, std::shared_ptr<RefBooks> books,
+                      std::shared_ptr<ReachNotes> notes)
       : state_(std::move(state)),
         books_(std::move(books)),
+        notes_(std::move(notes)),
         row_(std::move(row)),
         objects_(state_, row_.info.id, row_.statistics.hotObjects > 0, std::move(packs)) {
     std::string position;
@@ -50,11 +53,19 @@ class StateRepositoryView final : public RepositoryView {
 
   ObjectSource& objects() override { return objects_; }
   RepositoryStatistics statistics() override { return row_.statistics; }
+  bool refsReachAll() override {
+    return row_.info.appendOnly ||
+           (notes_ != nullptr && notes_->holds(row_.info.id, row_.info.rewoundAt, index_));
+  }
+  void noteRefsReachAll() override {
+    if (notes_ != nullptr) notes_->note(row_.info.id, index_);
+  }
 
  private:
   std::shared_ptr<const StateReader> state_;
   std::shared_ptr<RefBooks> books_;   // until the book is opened; null: there are none
   std::shared_ptr<RefBook> book_;
+  std::shared_ptr<ReachNotes> notes_;   // null: there are none
   RepositoryRow row_;
   StateObjects objects_;
   replicator::RecordIndex index_;
@@ -65,9 +76,10 @@ class StateRepositoryView final : public RepositoryView {
 kj::Own<RepositoryView> makeRepositoryView(std::shared_ptr<const StateReader> state,
                                            RepositoryRow row,
                                            std::vector<std::shared_ptr<PackFile>> packs,
-                                           std::shared_ptr<RefBooks> books) {
+                                           std::shared_ptr<RefBooks> books,
+                                           std::shared_ptr<ReachNotes> notes) {
   return kj::heap<StateRepositoryView>(std::move(state), std::move(row), std::move(packs),
-                                       std::move(books));
+                                       std::move(books), std::move(notes));
 }
 
 }  // namespace packmoor::gitlayer

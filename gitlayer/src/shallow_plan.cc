@@ -61,7 +61,7 @@ void ShallowPlan::readShallows() {
 // ---- cuts that move with the client's own
 
 void ShallowPlan::beginReachable() {
-  if (view_.info().appendOnly || shallows_.empty()) {
+  if (view_.refsReachAll() || shallows_.empty()) {
     reachable_ = shallows_;
     return endReachable();
   }

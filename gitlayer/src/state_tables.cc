@@ -73,6 +73,7 @@ std::string RepositoryRow::encode() const {
   row.set_created_at_index(info.createdAtIndex);
   row.set_created_at_ms(info.createdAtMs);
   row.set_rewound(!info.appendOnly);
+  row.set_rewound_at(info.rewoundAt);
   row.set_refs(statistics.refs);
   row.set_hot_objects(statistics.hotObjects);
   row.set_hot_bytes(statistics.hotBytes);
@@ -106,6 +107,7 @@ RepositoryRow RepositoryRow::decode(const RepositoryId& id, std::string_view byt
   result.info.createdAtIndex = row.created_at_index();
   result.info.createdAtMs = row.created_at_ms();
   result.info.appendOnly = !row.rewound();
+  result.info.rewoundAt = row.rewound_at();
   result.statistics.refs = row.refs();
   result.statistics.hotObjects = row.hot_objects();
   result.statistics.hotBytes = row.hot_bytes();

@@ -40,6 +40,7 @@ struct RepositoryInfo {
   // True while no ref was ever deleted or moved other than forward: then every object of the
   // repository is reachable from its refs, and a clone may be given the packs as they are.
   bool appendOnly = true;
+  uint64_t rewoundAt = 0;   // index of the last record that did otherwise; 0: none did
   RepositorySettings settings;
 };
 
@@ -76,6 +77,10 @@ class RepositoryView {
   virtual std::shared_ptr<const RefPage> refPage(std::string_view after) { return nullptr; }
   virtual ObjectSource& objects() = 0;
   virtual RepositoryStatistics statistics() = 0;
+  // Whether its refs are known to reach every object.
+  virtual bool refsReachAll() { return info().appendOnly; }
+  // Its refs were seen to reach every object of this state.
+  virtual void noteRefsReachAll() {}
   // With the refs that this one hides from its users.
   virtual RepositoryView& whole() { return *this; }
 };
