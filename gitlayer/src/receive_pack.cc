@@ -7,6 +7,7 @@
 #include "keep_alive.h"
 #include "large_push.h"
 #include "push_verifier.h"
+#include "receive_policy.h"
 #include "receive_report.h"
 #include "ref_printer.h"
 #include "ref_rules.h"
@@ -26,6 +27,9 @@ constexpr size_t kAdvertisementSliceBytes = 64u << 10;
 constexpr size_t kRefsOnLoopMax = 200;   // the state has so few of them in memory
 constexpr size_t kFirstPackBufferBytes = 8u << 10;
 constexpr unsigned kVerifyAgainMax = 3;
+constexpr size_t kVerifyOnLoopCommandsMax = 50;
+// Of a push that is not atomic. The primary judges a record on its loop, in some 10 us an update.
+constexpr size_t kUpdatesPerRecord = 500;
 constexpr const char* kPackTooLarge = "pack exceeds maximum allowed size";
 // Of a refused request, what is read and thrown away so that the client gets to the answer.
 constexpr uint64_t kDrainBytesMax = 64u << 20;
@@ -46,6 +50,9 @@ struct Push {
   std::optional<PackRefusal> refusal;
   std::unique_ptr<LargeReceiver> large;   // of a pack that does not go into the record
   bool sealed = false;
+  size_t answered = 0;             // so many commands have their outcome
+  bool brought = false;            // a record with the objects took effect
+  std::string failure;             // why nothing more can be ordered; empty: it can
   replicator::RecordIndex index;   // of the record, once ordered
 };
 
@@ -59,6 +66,17 @@ struct VerifyJob {
   std::shared_ptr<PushedPack> pack;
   std::vector<ReceiveCommand> commands;
   VerifyResult result;
+
+  void run() {
+    result = pack->verify(commands);
+    // As git has it: a value that cannot be the ref's says that there is none.
+    for (auto& command : commands) {
+      if (!command.problem.empty() || !command.isDelete()) continue;
+      if (pack->view().objects().exists(command.update.oldId)) continue;
+      command.update.oldId = {};
+      command.warning = "deleting a non-existent ref";
+    }
+  }
 };
 
 class ReceivePackSession final : public GitSession {
@@ -96,6 +114,7 @@ class ReceivePackSession final : public GitSession {
   Co<std::shared_ptr<VerifyJob>> verifyOnce(Push& push, std::shared_ptr<PushedPack> pack);
   Co<std::vector<ReceiveCommand>> verify(Push& push, std::shared_ptr<PushedPack>& pack);
   Co<void> order(Push& push, std::shared_ptr<PushedPack> pack);
+  Co<bool> orderAll(Push& push, std::shared_ptr<PushedPack> pack, std::vector<ReceiveCommand*> left);
   Co<PushOutcome> orderOnce(Push& push, PushedPack& pack, const std::vector<ReceiveCommand*>& left);
   void takeOutcome(Push& push, const std::vector<ReceiveCommand*>& left,
                    const PushOutcome& outcome);
@@ -305,11 +324,12 @@ Co<std::shared_ptr<VerifyJob>> ReceivePackSession::verifyOnce(Push& push,
   job->commands = push.request.commands();
   // Whether a branch moves forward may take a long walk, where it must be known.
   if (job->pack->bytesToVerify() <= kVerifyOnLoopBytesMax &&
+      job->commands.size() <= kVerifyOnLoopCommandsMax &&
       !job->pack->view().info().settings.denyNonFastForwards) {
-    job->result = job->pack->verify(job->commands);
+    job->run();
   } else {
     auto verifying = node_.env().workers.run(
-        [job]() { job->result = job->pack->verify(job->commands); });
+        [job]() { job->run(); });
     co_await kj::mv(verifying);
   }
   co_return job;
@@ -342,62 +362,48 @@ Co<std::vector<ReceiveCommand>> ReceivePackSession::verify(Push& push,
   co_return std::move(job->commands);
 }
 
-// An atomic push with a problem is refused as a whole, also where git would carry out the rest of it (what
-// is hidden or not connected does not keep git from it).
-void refuseAtomic(std::vector<ReceiveCommand>& commands) {
-  bool beforeRefs = false, atRefs = false;  // where git would have found the problems
-  for (const auto& command : commands) {
-    if (command.problem.empty()) continue;
-    (command.problem == kUpdateProblem ? atRefs : beforeRefs) = true;
-  }
-  if (!beforeRefs && !atRefs) return;
-  for (auto& command : commands) {
-    if (command.problem.empty() || !beforeRefs) {
-      command.problem = beforeRefs ? "atomic push failure" : kAtomicFailure;
-    }
-  }
-}
-
 // The commands that are left to order.
-std::vector<ReceiveCommand*> leftToOrder(std::vector<ReceiveCommand>& commands,
-                                         ObjectSource& objects) {
+std::vector<ReceiveCommand*> leftToOrder(std::vector<ReceiveCommand>& commands, size_t answered) {
   std::vector<ReceiveCommand*> left;
-  for (auto& command : commands) {
-    if (!command.problem.empty()) continue;
-    // As git has it: a value that cannot be the ref's says that there is none.
-    if (command.isDelete() && !objects.exists(command.update.oldId)) {
-      command.update.oldId = {};
-      command.warning = "deleting a non-existent ref";
-    }
-    left.push_back(&command);
+  for (size_t i = answered; i < commands.size(); ++i) {
+    if (commands[i].problem.empty()) left.push_back(&commands[i]);
   }
   return left;
+}
+
+// What is answered stays so; why the pack is refused now is a problem of the rest.
+void keepAnswered(Push& push, const std::vector<ReceiveCommand>& before) {
+  if (push.answered == 0) return;
+  auto& commands = push.request.commands();
+  std::copy(before.begin(), before.begin() + push.answered, commands.begin());
+  if (!push.refusal) return;
+  for (size_t i = push.answered; i < commands.size(); ++i) commands[i].problem = push.refusal->reason;
+  push.refusal.reset();
 }
 
 Co<void> ReceivePackSession::order(Push& push, std::shared_ptr<PushedPack> pack) {
   const std::vector<ReceiveCommand> parsed = push.request.commands();
   for (unsigned attempt = 0;; ++attempt) {
+    const auto before = std::move(push.request.commands());
     push.request.commands() = parsed;
     auto verifying = verify(push, pack);
     auto verified = co_await kj::mv(verifying);
     push.request.commands() = std::move(verified);
+    keepAnswered(push, before);
     if (push.refusal) co_return;
     if (push.request.capabilities().atomic) refuseAtomic(push.request.commands());
-    auto left = leftToOrder(push.request.commands(), pack->view().objects());
+    auto left = leftToOrder(push.request.commands(), push.answered);
     if (left.empty()) co_return;
     if (push.large != nullptr && !push.sealed && pack->connected()) {
       co_await push.large->seal();
       push.sealed = true;
     }
-    auto ordering = orderOnce(push, *pack, left);
-    auto outcome = co_await kj::mv(ordering);
-    if (!outcome.verifyAgain) {
-      takeOutcome(push, left, outcome);
-      co_return;
-    }
+    auto ordering = orderAll(push, pack, left);
+    auto ordered = co_await kj::mv(ordering);
+    if (ordered) co_return;
     // Objects were pruned (rule 21) or settings changed after the view that was verified against.
     if (attempt == kVerifyAgainMax) {
-      for (auto* command : left) {
+      for (auto* command : leftToOrder(push.request.commands(), push.answered)) {
         command->problem = "the repository was pruned or set otherwise meanwhile, try again";
       }
       co_return;
@@ -407,26 +413,48 @@ Co<void> ReceivePackSession::order(Push& push, std::shared_ptr<PushedPack> pack)
   }
 }
 
+// In one record, or, where each ref stands for itself, in several: nothing else runs on the primary's loop
+// while it judges one. Objects go with each until one of them takes effect. False: verify again.
+Co<bool> ReceivePackSession::orderAll(Push& push, std::shared_ptr<PushedPack> pack,
+                                      std::vector<ReceiveCommand*> left) {
+  const size_t each = push.request.capabilities().atomic ? left.size() : kUpdatesPerRecord;
+  push.brought = false;
+  for (size_t at = 0; at < left.size(); at += each) {
+    const std::vector<ReceiveCommand*> some(left.begin() + at, left.begin() + std::min(at + each, left.size()));
+    auto ordering = orderOnce(push, *pack, some);
+    auto outcome = co_await kj::mv(ordering);
+    if (outcome.verifyAgain) co_return false;
+    takeOutcome(push, some, outcome);
+    push.answered = some.back() - push.request.commands().data() + 1;
+  }
+  co_return true;
+}
+
 // An outcome in any case: what could not be ordered is a problem of each ref.
 Co<PushOutcome> ReceivePackSession::orderOnce(Push& push, PushedPack& pack,
                                               const std::vector<ReceiveCommand*>& left) {
+  PushOutcome outcome;
+  outcome.refs.resize(left.size());
+  if (!push.failure.empty()) {
+    for (auto& ref : outcome.refs) ref.problem = push.failure;
+    co_return outcome;
+  }
   PushTransaction transaction;
   transaction.verifiedAt = pack.view().index();
   transaction.txn = makeTxnId(node_.env().random, transaction.verifiedAt);
   transaction.updates.reserve(left.size());
   for (const auto* command : left) transaction.updates.push_back(command->update);
-  pack.addTo(transaction);
+  if (!push.brought) pack.addTo(transaction);
   transaction.atomic = push.request.capabilities().atomic;
   transaction.principal = request_.principal;
   transaction.client = request_.client;
   transaction.pushOptions = push.request.pushOptions();
-  PushOutcome outcome;
   try {
     auto ordering = node_.push(repository_, kj::mv(transaction));
     outcome = co_await kj::mv(ordering);
   } catch (kj::Exception& exception) {
-    outcome.refs.resize(left.size());
-    for (auto& ref : outcome.refs) ref.problem = exception.getDescription().cStr();
+    push.failure = exception.getDescription().cStr();
+    for (auto& ref : outcome.refs) ref.problem = push.failure;
   }
   co_return outcome;
 }
@@ -439,7 +467,9 @@ void ReceivePackSession::takeOutcome(Push& push, const std::vector<ReceiveComman
     left[i]->problem = outcome.refs[i].problem;
     left[i]->detail = outcome.refs[i].detail;
     if (!left[i]->problem.empty()) left[i]->warning.clear();
-    if (left[i]->problem.empty()) push.index = outcome.index;
+    if (!left[i]->problem.empty()) continue;
+    push.index = outcome.index;
+    push.brought = true;
   }
 }
 

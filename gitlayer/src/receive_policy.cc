@@ -1,6 +1,7 @@
 #include "receive_policy.h"
 
 #include "gitlayer/connectivity.h"
+#include "ref_rules.h"
 
 namespace packmoor::gitlayer {
 
@@ -60,6 +61,22 @@ void applyPolicy(std::vector<ReceiveCommand>& commands, RepositoryView& view) {
   for (ReceiveCommand& command : commands) {
     command.warning.clear();
     if (command.problem.empty() || command.problem == kUpdateProblem) check(command, view.info());
+  }
+}
+
+void refuseAtomic(std::vector<ReceiveCommand>& commands) {
+  bool beforeRefs = false, atRefs = false;  // where git would have found the problems
+  for (const auto& command : commands) {
+    if (command.problem.empty()) continue;
+    (command.problem == kUpdateProblem ? atRefs : beforeRefs) = true;
+  }
+  if (!beforeRefs && !atRefs) return;
+  for (auto& command : commands) {
+    if (command.problem.empty() || !beforeRefs) {
+      // It does not come to a deletion of what is not there.
+      if (command.isDelete() && command.update.oldId.isZero()) command.warning.clear();
+      command.problem = beforeRefs ? "atomic push failure" : kAtomicFailure;
+    }
   }
 }
 

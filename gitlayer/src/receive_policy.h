@@ -13,6 +13,10 @@ namespace packmoor::gitlayer {
 // for what git would find later than these rules (kUpdateProblem).
 void applyPolicy(std::vector<ReceiveCommand>& commands, RepositoryView& view);
 
+// An atomic push with a problem is refused as a whole, also where git would carry out the rest of it (what
+// is hidden or not connected does not keep git from it).
+void refuseAtomic(std::vector<ReceiveCommand>& commands);
+
 // No push may make, move or delete a ref of this name: it is none by git check-ref-format(1), or lies in no
 // folder below refs/.
 bool isFunnyRef(const ReceiveCommand& command);

@@ -8,6 +8,7 @@ namespace {
 
 constexpr size_t kFirstSliceBytes = 64u << 10;
 constexpr size_t kSliceBytes = 256u << 10;
+constexpr size_t kOvershootBytes = 128u << 10;   // a page
 
 void appendHex(std::string& text, const ObjectId& id) {
   char hex[kOidHexChars];
@@ -179,9 +180,11 @@ void RefPrinter::line(std::string& out, std::string text) {
 Co<void> sendRefs(kernelio::Env& env, std::shared_ptr<RefPrinter> printer, std::shared_ptr<const void> keep,
                   PktWriter& writer) {
   kj::Promise<void> sending = kj::READY_NOW;
+  auto text = std::make_shared<std::string>();
   size_t bytes = kFirstSliceBytes;
   for (bool more = true; more; bytes = kSliceBytes) {
-    auto text = std::make_shared<std::string>();
+    text->clear();
+    text->reserve(bytes + kOvershootBytes);
     auto printing =
         env.workers.run([printer, keep, text, bytes]() { return printer->print(*text, bytes); });
     more = co_await kj::mv(printing);
