@@ -1,6 +1,7 @@
 #include "gitlayer/git_front.h"
 
 #include "gitlayer/receive_pack.h"
+#include "gitlayer/upload_archive.h"
 #include "gitlayer/upload_pack.h"
 
 #include <kernelio/co.h>
@@ -73,6 +74,7 @@ class CountedSession final : public GitSession {
   }
   kj::Promise<void> serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) override {
     if (service_ == GitService::kUploadPack) ++statistics_.fetches;
+    if (service_ == GitService::kUploadArchive) ++statistics_.archives;
     auto countedIn = kj::heap<CountedInput>(in, statistics_.bytesIn);
     auto countedOut = kj::heap<CountedOutput>(out, statistics_.bytesOut);
     auto done = inner_->serve(*countedIn, *countedOut);
@@ -142,7 +144,7 @@ class GitFrontImpl final : public GitFront {
   // and looks again by itself, so it begins with what is at hand.
   Co<OpenedSession> find(GitRequest request) {
     using Kind = ReadPolicy::Kind;
-    const bool fetches = request.service == GitService::kUploadPack;
+    const bool fetches = request.service != GitService::kReceivePack;
     const Kind kind = fetches ? request.read.kind : Kind::kLinearizable;
     if (kind == Kind::kAtLeast) {
       auto volume = node_.replicator().findVolume(request.read.volume.c_str());
@@ -192,9 +194,18 @@ class GitFrontImpl final : public GitFront {
 
   kj::Own<GitSession> makeSession(GitRequest request, kj::Own<RepositoryView> view) {
     GitService service = request.service;
-    auto session = service == GitService::kUploadPack
-                       ? upload(kj::mv(request), kj::mv(view))
-                       : makeReceivePackSession(node_, kj::mv(request), kj::mv(view), receive_);
+    kj::Own<GitSession> session;
+    switch (service) {
+      case GitService::kUploadPack:
+        session = upload(kj::mv(request), kj::mv(view));
+        break;
+      case GitService::kReceivePack:
+        session = makeReceivePackSession(node_, kj::mv(request), kj::mv(view), receive_);
+        break;
+      case GitService::kUploadArchive:
+        session = makeUploadArchiveSession(node_, *packs_, kj::mv(request), kj::mv(view));
+        break;
+    }
     return kj::heap<CountedSession>(kj::mv(session), service, statistics_);
   }
 

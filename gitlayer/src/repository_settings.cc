@@ -170,6 +170,8 @@ const std::vector<Key>& keys() {
        takeBool<&S::allowAnySha1InWant>},
       {{"uploadpack.allowFilter", "true", "partial clones"}, checkBool, false,
        takeBool<&S::allowFilter>},
+      {{"uploadarchive.allowUnreachable", "false", "archive any object, not only what refs name"},
+       checkBool, false, takeBool<&S::archiveUnreachable>},
   };
   return all;
 }

@@ -78,7 +78,7 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
       problem = kj::str("The node speaks version ", kGitSocketVersion, " of the git socket's protocol, "
                         "and packmoor-shell speaks ", open.version(), ". Install the same release of "
                         "both.").cStr();
-    } else if (open.service() != Service::UPLOAD_PACK && open.service() != Service::RECEIVE_PACK) {
+    } else if (open.service() == Service::NONE || !Service::Service_IsValid(open.service())) {
       problem = "This node does not know the service that is asked for.";
     }
     co_return true;
@@ -87,9 +87,10 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
   gitlayer::GitRequest requestOf(const git_socket::Open& open) {
     gitlayer::GitRequest request;
     request.repository = open.repository();
-    request.service = open.service() == git_socket::Open::RECEIVE_PACK
-                          ? gitlayer::GitService::kReceivePack
-                          : gitlayer::GitService::kUploadPack;
+    if (open.service() == git_socket::Open::RECEIVE_PACK) request.service = gitlayer::GitService::kReceivePack;
+    if (open.service() == git_socket::Open::UPLOAD_ARCHIVE) {
+      request.service = gitlayer::GitService::kUploadArchive;
+    }
     request.protocolVersion = kj::min(open.protocol_version(), kProtocolVersionMax);
     // Receiving has no version 2 (gitprotocol-v2(5)).
     if (request.service == gitlayer::GitService::kReceivePack && request.protocolVersion > 1) {

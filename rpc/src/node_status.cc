@@ -67,6 +67,7 @@ void fillFront(const NodeView& view, control::NodeStatus& status) {
     to.set_pushes(from.pushes);
     to.set_pushes_refused(from.pushesRefused);
     to.set_fetches(from.fetches);
+    to.set_archives(from.archives);
     to.set_advertisements(from.advertisements);
     to.set_bytes_in(from.bytesIn);
     to.set_bytes_out(from.bytesOut);

@@ -61,8 +61,7 @@ SshCommand parseSshCommand(std::string_view text) {
   if (name == "git-receive-pack") {
     command.service = GitService::kReceivePack;
   } else if (name == "git-upload-archive") {
-    command.problem = "git-upload-archive is not served here. Clone the repository, and run git archive there.";
-    return command;
+    command.service = GitService::kUploadArchive;
   } else if (name != "git-upload-pack") {
     command.problem = "This account is for git only: it does not run \"" + shown(whole) + "\".";
     return command;

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <optional>
+#include <string_view>
 
 namespace packmoor::fuzz {
 
@@ -15,6 +16,14 @@ auto attempt(Func func) -> std::optional<decltype(func())> {
   std::optional<decltype(func())> value;
   kj::runCatchingExceptions([&]() { value = func(); });
   return value;
+}
+
+// The part of `rest` before `end`, which both are taken off it.
+inline std::string_view cutAt(std::string_view& rest, std::string_view end) {
+  const size_t at = rest.find(end) == rest.npos ? rest.size() : rest.find(end);
+  const std::string_view part = rest.substr(0, at);
+  rest.remove_prefix(at + end.size() < rest.size() ? at + end.size() : rest.size());
+  return part;
 }
 
 inline void require(bool holds) {

@@ -2,6 +2,7 @@
 // Filters of partial clones: the first line is the filter, what follows up to an empty line is the text
 // of each sparse specification in it, and the rest are paths. Whatever it says, an answer comes in
 // bounded work; and a pattern that spells a path out matches it.
+#include "decoder_fuzz.h"
 #include "object_filter.h"
 
 #include <kernelio/check.h>
@@ -30,12 +31,7 @@ void checkSpeltOut(const std::string& path) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view rest(reinterpret_cast<const char*>(data), std::min<size_t>(size, 20'000));
-  auto cut = [&rest](std::string_view end) {
-    size_t at = std::min(rest.find(end), rest.size());
-    std::string_view part = rest.substr(0, at);
-    rest.remove_prefix(std::min(at + end.size(), rest.size()));
-    return part;
-  };
+  const auto cut = [&rest](std::string_view end) { return packmoor::fuzz::cutAt(rest, end); };
   ObjectFilter filter;
   if (filter.parse(cut("\n"))) return 0;
   std::string_view text = cut("\n\n");

@@ -146,6 +146,54 @@ class Ssh(PackmoorTest):
         self.assertIn(first[:7], git("log", "--format=%h", cwd=work).stdout)
         self.assert_clone_equals(self.node, work, "team/app")
 
+    def test_archives(self):
+        cluster = self.serve()
+        work = self.work()
+        self.commit(work, ".gitattributes", "secret export-ignore\n*.bat text eol=crlf\n")
+        self.commit(work, "secret", "not for everybody\n")
+        self.commit(work, "run.bat", "rem one\nrem two\n")
+        self.commit(work, "src/deep/code.c", "int x;\n" * 1000)
+        self.commit(work, "large", os.urandom(12 << 20))
+        os.symlink("src/deep/code.c", os.path.join(work, "link"))
+        os.chmod(os.path.join(work, "run.bat"), 0o755)
+        self.commit(work, "last", "last\n")
+        git("tag", "-a", "-m", "one", "v1", cwd=work)
+        self.git("push", "-q", self.URL, "main", "v1", cwd=work)
+
+        def archived(name, *words, config=()):
+            """The bytes of an archive made here, and of the same made by git of the clone."""
+            here, there = (os.path.join(self.folder, side + name) for side in ("here-", "there-"))
+            self.git("archive", f"--remote={self.URL}", "-o", here, *words, cwd=work, config=config)
+            run(["git", "archive", "-o", there, *words], cwd=work, environment={**GIT_ENVIRONMENT, "TZ": "UTC"})
+            return [open(path, "rb").read() for path in (here, there)]
+
+        for version in (0, 1, 2):
+            config = [f"protocol.version={version}"]
+            for name in ("a.tar", "a.tar.gz", "a.tgz"):
+                here, there = archived(name, "--prefix=app-1/", "v1", config=config)
+                self.assertTrue(here == there, f"{name} is not git's own")
+        here, there = archived("paths.zip", "main", "src", "run.bat", "link")
+        self.assertTrue(here == there, "the zip is not git's own")
+        archived("whole.zip", "main")
+        run(["python3", "-m", "zipfile", "-t", os.path.join(self.folder, "here-whole.zip")])
+        out = os.path.join(self.folder, "out")
+        os.makedirs(out)
+        run(["tar", "-xf", os.path.join(self.folder, "here-a.tar"), "-C", out])
+        self.assertEqual(sorted(os.listdir(os.path.join(out, "app-1"))),
+                         [".gitattributes", "large", "last", "link", "run.bat", "src"])
+        # What no ref names any more is nobody's, unless it is set so.
+        first = git("rev-parse", "main~2", cwd=work).stdout.strip()
+        refused = self.git("archive", f"--remote={self.URL}", first, check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn(f"remote: git upload-archive: no such ref: {first}", refused.stderr)
+        self.ctl(self.node, "repo", "set", "team/app", "uploadarchive.allowUnreachable=true")
+        here, there = archived("first.tar", first)
+        self.assertTrue(here == there, "the tar of a commit is not git's own")
+        missing = self.git("archive", "--remote=ssh://127.0.0.1/none", "main", check=False)
+        self.assertEqual(missing.returncode, 128)
+        self.assertIn("there is no repository 'none'", missing.stderr)
+        self.assertGreaterEqual(cluster.status(self.node)["front"]["archives"], 13)
+
     def test_who_may_and_what_is_said(self):
         self.serve()
         self.assertEqual(self.line_for_sshd("mallory").stdout, "")
@@ -160,8 +208,6 @@ class Ssh(PackmoorTest):
                            check=False)
         self.assertEqual(missing.returncode, 128)
         self.assertIn("there is no repository 'team/none'", missing.stderr)
-        archive = self.git("archive", f"--remote={self.URL}", "main", check=False)
-        self.assertIn("run git archive there", archive.stderr)
         # The key of two users is nobody's.
         with open(self.keys, "a") as f:
             f.write("bob " + self.public("alice") + "\nnonsense\n")

@@ -1,13 +1,15 @@
-// Serves one stock git repository on standard input and output through Packmoor's upload-pack,
+// Serves one stock git repository on standard input and output through Packmoor's upload-pack, or
+// upload-archive,
 // for tests that run real git clients: `git -c protocol.ext.allow=always fetch
 // "ext::upload_pack_stdio [options] FOLDER"`.
 //
 // Options: --append-only: the repository says that every object in it is reachable, so clones may
-// get whole packs; --any: any object may be wanted; --time: says how long it took, without opening the
+// get whole packs; --any: any object may be wanted or archived; --archive: upload-archive; --time: says how long it took, without opening the
 // repository. The protocol's version is read from GIT_PROTOCOL as git's own server does.
 #include "../unit/gitlayer/bare_repository.h"
 #include "../unit/gitlayer/fake_git_node.h"
 
+#include "gitlayer/upload_archive.h"
 #include "gitlayer/upload_pack.h"
 
 #include <kernelio/sim_env.h>
@@ -23,20 +25,22 @@
 int main(int argc, char** argv) {
   using namespace packmoor;
   using namespace packmoor::gitlayer;
-  bool appendOnly = false, timed = false;
+  bool appendOnly = false, timed = false, archive = false;
   UploadPolicy policy;
   int next = 1;
   for (; next < argc && argv[next][0] == '-'; ++next) {
     if (strcmp(argv[next], "--append-only") == 0) appendOnly = true;
     if (strcmp(argv[next], "--time") == 0) timed = true;
+    if (strcmp(argv[next], "--archive") == 0) archive = true;
     if (strcmp(argv[next], "--any") == 0) policy.wants = UploadPolicy::Wants::kAny;
   }
   if (next + 1 != argc) {
-    fprintf(stderr, "usage: upload_pack_stdio [--append-only] [--any] [--time] FOLDER\n");
+    fprintf(stderr, "usage: upload_pack_stdio [--append-only] [--any] [--archive] [--time] FOLDER\n");
     return 2;
   }
   gitlayer::test::BareRepository repository(argv[next]);
   repository.info.appendOnly = appendOnly;
+  repository.info.settings.archiveUnreachable = policy.wants == UploadPolicy::Wants::kAny;
 
   auto io = kj::setupAsyncIo();
   auto in = io.lowLevelProvider->wrapInputFd(0);
@@ -55,7 +59,9 @@ int main(int argc, char** argv) {
   const char* protocol = getenv("GIT_PROTOCOL");
   if (protocol != nullptr && strstr(protocol, "version=2") != nullptr) request.protocolVersion = 2;
   if (protocol != nullptr && strstr(protocol, "version=1") != nullptr) request.protocolVersion = 1;
-  auto session = makeUploadPackSession(node, kj::mv(request), repository.view(), policy);
+  auto queue = kj::refcounted<PackQueue>(node.options().packBuildsMax);
+  auto session = archive ? makeUploadArchiveSession(node, *queue, kj::mv(request), repository.view())
+                         : makeUploadPackSession(node, *queue, kj::mv(request), repository.view(), policy);
   auto begin = std::chrono::steady_clock::now();
   auto served = session->advertise(*out, false).then([&]() { return session->serve(*in, *out); });
   KJ_IF_MAYBE(failure, kj::runCatchingExceptions([&]() { served.wait(io.waitScope); })) {

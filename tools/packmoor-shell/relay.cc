@@ -70,13 +70,18 @@ std::string lengthOf(size_t bytes) {
   return length;
 }
 
+git_socket::Open::Service serviceOf(gitlayer::GitService service) {
+  using gitlayer::GitService;
+  if (service == GitService::kReceivePack) return git_socket::Open::RECEIVE_PACK;
+  if (service == GitService::kUploadArchive) return git_socket::Open::UPLOAD_ARCHIVE;
+  return git_socket::Open::UPLOAD_PACK;
+}
+
 // Asks; throws when the node refuses.
 void open(const Socket& node, const Request& request) {
-  using Open = git_socket::Open;
-  const bool receives = request.command.service == gitlayer::GitService::kReceivePack;
-  Open message;
+  git_socket::Open message;
   message.set_version(rpc::kGitSocketVersion);
-  message.set_service(receives ? Open::RECEIVE_PACK : Open::UPLOAD_PACK);
+  message.set_service(serviceOf(request.command.service));
   message.set_repository(request.command.repository);
   message.set_protocol_version(request.protocolVersion);
   message.set_user(request.user);

@@ -61,9 +61,10 @@ void printNode(const NodeStatus& node) {
                 scrub.last_pass_ms() == 0 ? "never" : timeText(scrub.last_pass_ms()).c_str());
   }
   const auto& front = node.front();
-  std::printf("  served      %s pushes (%s refused), %s fetches, %s connections now\n",
+  std::printf("  served      %s pushes (%s refused), %s fetches, %s archives, %s connections now\n",
               countText(front.pushes()).c_str(), countText(front.pushes_refused()).c_str(),
-              countText(front.fetches()).c_str(), countText(front.connections()).c_str());
+              countText(front.fetches()).c_str(), countText(front.archives()).c_str(),
+              countText(front.connections()).c_str());
   if (front.cache_misses() > 0) {
     std::printf("  fetch cache %s packs, %s; %s fetches served from it, %s packs built\n",
                 countText(front.cached_packs()).c_str(), bytesText(front.cached_bytes()).c_str(),

@@ -17,7 +17,7 @@
 
 namespace packmoor::gitlayer {
 
-enum class GitService : uint8_t { kUploadPack, kReceivePack };
+enum class GitService : uint8_t { kUploadPack, kReceivePack, kUploadArchive };
 
 struct GitRequest {
   std::string repository;          // as in the URL; ".git" is cut off
@@ -26,7 +26,7 @@ struct GitRequest {
   bool advertise = false;          // the request asks for the refs, and nothing else
   bool stateful = false;           // ssh: advertise() and serve() on one stream, which has no end of
                                    // its own behind what the client sends
-  ReadPolicy read;                 // of upload-pack
+  ReadPolicy read;                 // of upload-pack and upload-archive
   std::string principal;           // who, for the log; empty: anonymous
   std::string client;              // the address that it came from, for the log; may be empty
   std::string requestId;           // for log lines
@@ -58,7 +58,7 @@ struct OpenedSession {
 };
 
 struct FrontStatistics {
-  uint64_t pushes = 0, pushesRefused = 0, fetches = 0, advertisements = 0;
+  uint64_t pushes = 0, pushesRefused = 0, fetches = 0, advertisements = 0, archives = 0;
   uint64_t bytesIn = 0, bytesOut = 0;
   uint64_t sessions = 0;   // open now
   // Packs that are kept for later requests (pack_cache.h).

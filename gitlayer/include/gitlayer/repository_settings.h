@@ -53,6 +53,8 @@ struct RepositorySettings {
   bool allowFilter = true;
   std::vector<std::string> uploadHidden;    // transfer.hideRefs, then uploadpack.hideRefs
 
+  bool archiveUnreachable = false;       // uploadarchive.allowUnreachable
+
   // All that is set, by key; those that this version does not know too. Not HEAD and description.
   Settings stored;
 

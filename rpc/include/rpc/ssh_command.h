@@ -1,6 +1,6 @@
 // What an ssh client asks sshd to run, as far as it is git's (gitprotocol-pack(5), ssh transport).
 //
-//   git-upload-pack '/team/app.git'      git upload-pack 'team/app'
+//   git-upload-pack '/team/app.git'      git upload-pack 'team/app'      git-upload-archive 'team/app'
 //
 // The path is quoted by git for a shell: in single quotes, with '\'' and '\!' for these characters.
 // Nothing is ever given to a shell here. Thread-safe.

@@ -79,6 +79,7 @@ TEST(RepositorySettings, WhatIsNotSetHoldsAsTheFieldsSay) {
     EXPECT_EQ(same.allowReachableSha1InWant, settings.allowReachableSha1InWant);
     EXPECT_EQ(same.allowAnySha1InWant, settings.allowAnySha1InWant);
     EXPECT_EQ(same.allowFilter, settings.allowFilter);
+    EXPECT_EQ(same.archiveUnreachable, settings.archiveUnreachable);
   }
 }
 
@@ -94,11 +95,12 @@ TEST(RepositorySettings, ReadsWhatIsStored) {
       {"receive.maxInputSize", {"1024"}},
       {"transfer.fsckObjects", {"false"}},
       {"transfer.hideRefs", {"refs/a"}},
+      {"uploadarchive.allowUnreachable", {"true"}},
       {"uploadpack.allowAnySHA1InWant", {"true"}},
       {"uploadpack.allowFilter", {"false"}},
       {"uploadpack.hideRefs", {"refs/c"}},
   });
-  EXPECT_EQ(settings.stored.size(), 13u) << "also what is not known";
+  EXPECT_EQ(settings.stored.size(), 14u) << "also what is not known";
   EXPECT_EQ(settings.denyDeleteCurrent, DeleteCurrent::kWarn);
   EXPECT_TRUE(settings.denyDeletes);
   EXPECT_FALSE(settings.denyNonFastForwards);
@@ -109,6 +111,7 @@ TEST(RepositorySettings, ReadsWhatIsStored) {
   EXPECT_EQ(settings.maxInputBytes, 1024u);
   EXPECT_TRUE(settings.allowAnySha1InWant);
   EXPECT_FALSE(settings.allowFilter);
+  EXPECT_TRUE(settings.archiveUnreachable);
 }
 
 TEST(RepositorySettings, TheLastPatternThatMatchesDecides) {
