@@ -215,6 +215,7 @@ class GitFrontImpl final : public GitFront {
     if (settings.allowAnySha1InWant) policy.wants = UploadPolicy::Wants::kAny;
     policy.hiddenTips = settings.allowTipSha1InWant;
     policy.filters = settings.allowFilter;
+    policy.keepAliveSeconds = settings.uploadKeepAlive;
     return makeUploadPackSession(node_, *packs_, kj::mv(request), kj::mv(view), policy, cache_.get());
   }
 

@@ -89,10 +89,13 @@ Co<void> PackSender::takeTurn() {
   if (waits && settings_.progress && work_->builder == nullptr) {
     co_await tell(kBandProgress, "Waiting for other fetches\n");
   }
-  auto waiting = waitAlive(env_.timer, kj::mv(turn), [this]() -> kj::Promise<void> {
-    return keepAlive();
-  });
+  auto waiting = waitFor(kj::mv(turn));
   co_await kj::mv(waiting);
+}
+
+Co<void> PackSender::waitFor(kj::Promise<void> work) {
+  return waitAlive(env_.timer, settings_.bandPacketBytes == 0 ? 0 * kj::SECONDS : settings_.keepAlive, kj::mv(work),
+                   [this]() -> kj::Promise<void> { return keepAlive(); });
 }
 
 Co<void> PackSender::keepAlive() {
@@ -128,7 +131,10 @@ Co<void> PackSender::tell(int band, std::string text) {
 
 Co<void> PackSender::plan() {
   for (;;) {
-    auto done = co_await planOnWorker();
+    bool done = false;
+    auto planning = planOnWorker().then([&done](bool ended) { done = ended; });
+    auto planned = waitFor(kj::mv(planning));
+    co_await kj::mv(planned);
     if (done) break;
     co_await tellFound(work_->objectsFound());
   }
@@ -140,7 +146,7 @@ Co<void> PackSender::tellFound(uint64_t objects) {
   auto idle = env_.timer.now() - lastSent_;
   if (settings_.progress && idle >= kProgressInterval && objects > 0) {
     co_await tell(kBandProgress, "Enumerating objects: " + std::to_string(objects) + "\r");
-  } else if (idle >= kKeepaliveInterval) {
+  } else if (settings_.keepAlive > 0 * kj::SECONDS && idle >= settings_.keepAlive) {
     co_await keepAlive();
   }
 }
@@ -187,8 +193,7 @@ Co<void> PackSender::sendShared(CachedPack::Reader& reader) {
 }
 
 Co<void> PackSender::awaitMore(CachedPack& pack) {
-  auto changed = waitAlive(env_.timer, pack.whenChanged(),
-                           [this]() -> kj::Promise<void> { return keepAlive(); });
+  auto changed = waitFor(pack.whenChanged());
   co_await kj::mv(changed);
   if (!pack.planned && !pack.ended()) co_await tellFound(pack.objectsFound);
 }
@@ -214,7 +219,10 @@ PackSender::Piece PackSender::makePiece(FetchWork& work, size_t bandPacketBytes)
 Co<void> PackSender::transmit() {
   for (bool more = true; more;) {
     if (turn_ == nullptr) co_await takeTurn();
-    auto piece = co_await makePieceOnWorker();
+    Piece piece;
+    auto making = makePieceOnWorker().then([&piece](Piece made) { piece = kj::mv(made); });
+    auto made = waitFor(kj::mv(making));
+    co_await kj::mv(made);
     more = piece.more;
     // Others go on while this one waits for its client, and take turns with it otherwise.
     if (!written_ || !more || queue_->waiting() > 0) turn_ = nullptr;

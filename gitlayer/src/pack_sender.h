@@ -31,6 +31,7 @@ class PackSender {
   struct Settings {
     size_t bandPacketBytes = 0;  // longest packet with its length; 0: no side-band
     bool progress = false;       // only with side-band
+    kj::Duration keepAlive = 0 * kj::SECONDS;   // only with side-band; 0: never
     std::string key;             // for the queue
     std::string requestId;
   };
@@ -64,6 +65,8 @@ class PackSender {
   kj::Promise<void> waitWritten();
   Co<void> tell(int band, std::string text);
   Co<void> keepAlive();
+  // Ends as `work` does, and keeps the client alive meanwhile.
+  Co<void> waitFor(kj::Promise<void> work);
 
   kernelio::Env& env_;
   kj::Own<PackQueue> queue_;

@@ -256,7 +256,7 @@ Co<void> ReceivePackSession::processAlive(Push& push) {
     co_await kj::mv(processing);
     co_return;
   }
-  auto waiting = waitAlive(node_.env().timer, kj::mv(processing),
+  auto waiting = waitAlive(node_.env().timer, settings().receiveKeepAlive * kj::SECONDS, kj::mv(processing),
                            [this, &push]() { return keepAlive(push); });
   co_await kj::mv(waiting);
 }

@@ -158,6 +158,8 @@ const std::vector<Key>& keys() {
        takeNumber<&S::maxInputBytes>},
       {{"receive.maxCommands", "0", "refs that a push may change; 0: the node's bound"}, checkCount,
        false, takeNumber<&S::commandsMax>},
+      {{"receive.keepAlive", "5", "seconds after which a silent pusher is told that its push is worked on; 0: "
+        "never"}, checkCount, false, takeNumber<&S::receiveKeepAlive>},
       {{"receive.hideRefs", "", "as transfer.hideRefs, for pushes"}, checkPattern, true,
        hideFromPushes},
       {{"uploadpack.hideRefs", "", "as transfer.hideRefs, for fetches"}, checkPattern, true,
@@ -170,6 +172,8 @@ const std::vector<Key>& keys() {
        takeBool<&S::allowAnySha1InWant>},
       {{"uploadpack.allowFilter", "true", "partial clones"}, checkBool, false,
        takeBool<&S::allowFilter>},
+      {{"uploadpack.keepAlive", "5", "seconds after which a silent fetcher is told that it is served; 0: never"},
+       checkCount, false, takeNumber<&S::uploadKeepAlive>},
       {{"uploadarchive.allowUnreachable", "false", "archive any object, not only what refs name"},
        checkBool, false, takeBool<&S::archiveUnreachable>},
   };

@@ -148,7 +148,8 @@ class UploadArchiveSession final : public GitSession {
 
   // Ends as `work` does, and keeps the client alive meanwhile. Nothing else is being written.
   Co<void> waitFor(kj::Promise<void> work, PktWriter& writer) {
-    return waitAlive(node_.env().timer, kj::mv(work), [&writer]() {
+    const auto interval = work_->view->info().settings.uploadKeepAlive * kj::SECONDS;
+    return waitAlive(node_.env().timer, interval, kj::mv(work), [&writer]() {
       writer.raw(kj::StringPtr(kKeepalivePacket.data(), kKeepalivePacket.size()).asBytes());
       return writer.send();
     });

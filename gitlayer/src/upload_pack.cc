@@ -93,7 +93,7 @@ Co<void> UploadPackSession::serveInner(kj::AsyncInputStream& in, kj::AsyncOutput
   }
 }
 
-Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
+Co<Problem> UploadPackSession::prepare(FetchRequest request) {
   Problem refused;
   for (bool fresh = false;; fresh = true) {
     if (fresh) {
@@ -107,21 +107,20 @@ Co<bool> UploadPackSession::prepare(FetchRequest request, PktWriter& writer) {
     work_ = std::make_shared<FetchWork>(view_, request);
     co_await inTurns(&FetchWork::stepWants);
     refused = work_->refusedWant();
-    if (!refused) co_return co_await openFilter(writer);
+    if (!refused) {
+      auto opening = openFilter();
+      refused = co_await kj::mv(opening);
+      co_return refused;
+    }
     // Who asked for no more than what is here gets no more.
     if (fresh || request_.read.kind != ReadPolicy::Kind::kLinearizable) break;
   }
-  co_await refuse(writer, "upload-pack: " + *refused);
-  co_return false;
+  co_return "upload-pack: " + *refused;
 }
 
-Co<bool> UploadPackSession::openFilter(PktWriter& writer) {
-  if (!work_->request.filter) co_return true;
-  auto opening = node_.env().workers.run([work = work_]() { return work->openFilter(); });
-  Problem problem = co_await kj::mv(opening);
-  if (!problem) co_return true;
-  co_await refuse(writer, *problem);
-  co_return false;
+kj::Promise<Problem> UploadPackSession::openFilter() {
+  if (!work_->request.filter) return Problem();
+  return node_.env().workers.run([work = work_]() { return work->openFilter(); });
 }
 
 // `readiness`: also whether enough is common to build a pack.
@@ -134,13 +133,10 @@ Co<void> UploadPackSession::lookUpHaves(bool readiness) {
   }
 }
 
-Co<bool> UploadPackSession::planShallow(PktWriter& writer) {
-  if (!work_->request.shallow.any()) co_return true;
+Co<Problem> UploadPackSession::planShallow() {
+  if (!work_->request.shallow.any()) co_return std::nullopt;
   co_await inTurns(&FetchWork::stepShallow);
-  Problem problem = work_->shallow().problem();
-  if (!problem) co_return true;
-  co_await refuse(writer, *problem);
-  co_return false;
+  co_return work_->shallow().problem();
 }
 
 void UploadPackSession::tellShallow(PktWriter& writer) {
@@ -176,6 +172,7 @@ Co<void> UploadPackSession::sendPack(PktWriter& writer, kj::AsyncOutputStream& o
   PackSender::Settings settings;
   settings.bandPacketBytes = bandPacketBytes;
   settings.progress = bandPacketBytes > 0 && !work_->request.noProgress;
+  settings.keepAlive = policy_.keepAliveSeconds * kj::SECONDS;
   settings.key = queueKey();
   settings.requestId = request_.requestId;
   std::optional<std::string> key;

@@ -42,18 +42,22 @@ class UploadPackSession final : public GitSession {
   Co<bool> lsRefsV2(PktReader& reader, PktWriter& writer, bool hasArguments);
   Co<bool> fetchV2(PktReader& reader, PktWriter& writer, kj::AsyncOutputStream& out,
                    bool hasArguments);
+  Co<void> decideV2(FetchRequest request, Problem& problem);
   Co<bool> readFetchV2(PktReader& reader, PktWriter& writer, bool hasArguments,
                        FetchRequest& request);
+  bool acknowledgesV2() const;
+  bool sendsV2() const { return !acknowledgesV2() || work_->ready(); }
   void acknowledgeV2(PktWriter& writer);
   void tellWantedRefs(PktWriter& writer);
   Co<bool> objectInfoV2(PktReader& reader, PktWriter& writer, bool hasArguments);
 
-  // Makes work_ for the request when everything in it may be wanted; else says why not.
-  Co<bool> prepare(FetchRequest request, PktWriter& writer);
-  Co<bool> openFilter(PktWriter& writer);
+  // Makes work_ for the request when everything in it may be wanted; else says why not. Nothing is written.
+  Co<Problem> prepare(FetchRequest request);
+  kj::Promise<Problem> openFilter();
   Co<void> lookUpHaves(bool readiness);
-  // Finds where the history of a request with anything shallow is cut. False: refused.
-  Co<bool> planShallow(PktWriter& writer);
+  // Finds where the history of a request with anything shallow is cut, or says why it is not. Nothing is
+  // written.
+  Co<Problem> planShallow();
   void tellShallow(PktWriter& writer);
   Co<void> inTurns(bool (FetchWork::*step)(uint32_t));
   std::string queueKey() const { return request_.repository + '\n' + request_.principal; }

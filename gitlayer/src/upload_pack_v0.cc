@@ -13,10 +13,16 @@ Co<void> UploadPackSession::serveV0(PktReader& reader, PktWriter& writer,
   auto wanted = co_await readWantsV0(reader, writer, request);
   if (!wanted) co_return;
   size_t bandPacketBytes = request.bandPacketBytes;
-  auto prepared = co_await prepare(std::move(request), writer);
-  if (!prepared) co_return;
-  auto planned = co_await planShallow(writer);
-  if (!planned) co_return;
+  auto preparing = prepare(std::move(request));
+  Problem problem = co_await kj::mv(preparing);
+  if (!problem) {
+    auto planning = planShallow();
+    problem = co_await kj::mv(planning);
+  }
+  if (problem) {
+    co_await refuse(writer, *problem);
+    co_return;
+  }
   if (work_->request.shallow.deepens()) {
     tellShallow(writer);
     writer.flush();

@@ -1,5 +1,7 @@
 #include "upload_pack_session.h"
 
+#include "keep_alive.h"
+
 #include <kj/debug.h>
 
 #include <algorithm>
@@ -130,24 +132,28 @@ Co<bool> UploadPackSession::fetchV2(PktReader& reader, PktWriter& writer,
   if (!read) co_return false;
   const bool wants = !request.wants.empty() || !request.wantRefs.empty();
   if (!wants && !request.waitForDone) co_return true;  // git answers nothing, too
-  auto prepared = co_await prepare(std::move(request), writer);
-  if (!prepared) co_return false;
-  FetchRequest& wanted = work_->request;
-  co_await lookUpHaves(!wanted.done && !wanted.waitForDone);
-  const bool acknowledges = !wanted.done && !wanted.haves.empty();
-  const bool sends = !acknowledges || work_->ready();
-  if (sends) {
-    auto planned = co_await planShallow(writer);
-    if (!planned) co_return false;
+  Problem problem;
+  auto deciding = decideV2(std::move(request), problem);
+  // Without sideband-all there is nothing yet that could be said.
+  const auto interval = (writer.bandsAll() ? policy_.keepAliveSeconds : 0) * kj::SECONDS;
+  auto waiting = waitAlive(node_.env().timer, interval, kj::mv(deciding), [&writer]() {
+    writer.raw(kj::StringPtr(kKeepaliveProgress.data(), kKeepaliveProgress.size()).asBytes());
+    return writer.send();
+  });
+  co_await kj::mv(waiting);
+  if (problem) {
+    co_await refuse(writer, *problem);
+    co_return false;
   }
+  const bool acknowledges = acknowledgesV2();
   if (acknowledges) acknowledgeV2(writer);
-  if (!sends) {
+  if (!sendsV2()) {
     writer.flush();
     co_await writer.send();
     co_return true;
   }
   if (acknowledges) writer.delimiter();
-  if (wanted.shallow.any()) {
+  if (work_->request.shallow.any()) {
     writer.line("shallow-info");
     tellShallow(writer);
     writer.delimiter();
@@ -156,6 +162,21 @@ Co<bool> UploadPackSession::fetchV2(PktReader& reader, PktWriter& writer,
   writer.line("packfile");
   co_await sendPack(writer, out, kBandPacketBytesV2);
   co_return true;
+}
+
+// All that the answer to a fetch rests on. Writes nothing.
+Co<void> UploadPackSession::decideV2(FetchRequest request, Problem& problem) {
+  auto preparing = prepare(std::move(request));
+  problem = co_await kj::mv(preparing);
+  if (problem) co_return;
+  co_await lookUpHaves(!work_->request.done && !work_->request.waitForDone);
+  if (!sendsV2()) co_return;
+  auto planning = planShallow();
+  problem = co_await kj::mv(planning);
+}
+
+bool UploadPackSession::acknowledgesV2() const {
+  return !work_->request.done && !work_->request.haves.empty();
 }
 
 void UploadPackSession::tellWantedRefs(PktWriter& writer) {

@@ -37,6 +37,7 @@ enum class DeleteCurrent : uint8_t { kRefuse, kWarn, kIgnore };
 
 struct RepositorySettings {
   // Pushes: receive.*
+  uint32_t receiveKeepAlive = 5;         // seconds; 0: none
   bool denyNonFastForwards = false;
   bool denyDeletes = false;
   DeleteCurrent denyDeleteCurrent = DeleteCurrent::kRefuse;
@@ -47,6 +48,7 @@ struct RepositorySettings {
   std::vector<std::string> receiveHidden;   // transfer.hideRefs, then receive.hideRefs
 
   // Fetches: uploadpack.*
+  uint32_t uploadKeepAlive = 5;          // seconds; 0: none
   bool allowTipSha1InWant = false;       // values of hidden refs
   bool allowReachableSha1InWant = false;
   bool allowAnySha1InWant = false;

@@ -17,6 +17,7 @@ struct UploadPolicy {
   bool refInWant = true;     // protocol 2: wants by the name of a ref
   bool sidebandAll = true;   // protocol 2
   bool objectInfo = true;    // protocol 2: sizes of objects
+  uint32_t keepAliveSeconds = 5;   // after which a silent client is told that it is served; 0: never
 };
 
 }  // namespace packmoor::gitlayer

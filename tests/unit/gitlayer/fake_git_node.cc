@@ -300,6 +300,11 @@ kj::Own<replicator::StateMachine> FakeGitNode::makeStateMachine(const replicator
 replicator::Replicator& FakeGitNode::replicator() { KJ_UNIMPLEMENTED("fake"); }
 
 kj::Promise<kj::Maybe<kj::Own<RepositoryView>>> FakeGitNode::view(std::string name, bool fresh) {
+  if (fresh && holdView != nullptr) {
+    auto held = kj::mv(KJ_ASSERT_NONNULL(holdView));
+    holdView = nullptr;
+    return held.then([this, name = kj::mv(name)]() { return view(name, true); });
+  }
   ++viewsTaken;
   if (fresh) ++freshViews;
   if (beforeView) beforeView(fresh);

@@ -53,6 +53,8 @@ class FakeGitNode final : public GitNode {
   std::function<std::optional<PushOutcome>(PushTransaction&)> beforePush;
   // The next push waits for this before all else.
   kj::Maybe<kj::Promise<void>> holdPush;
+  // The next fresh view likewise.
+  kj::Maybe<kj::Promise<void>> holdView;
   // Called when a view is taken; may change the state.
   std::function<void(bool fresh)> beforeView;
   // When set, extents are files in this folder until they are sealed, else they are in memory.

@@ -79,6 +79,8 @@ TEST(RepositorySettings, WhatIsNotSetHoldsAsTheFieldsSay) {
     EXPECT_EQ(same.allowReachableSha1InWant, settings.allowReachableSha1InWant);
     EXPECT_EQ(same.allowAnySha1InWant, settings.allowAnySha1InWant);
     EXPECT_EQ(same.allowFilter, settings.allowFilter);
+    EXPECT_EQ(same.receiveKeepAlive, settings.receiveKeepAlive);
+    EXPECT_EQ(same.uploadKeepAlive, settings.uploadKeepAlive);
     EXPECT_EQ(same.archiveUnreachable, settings.archiveUnreachable);
   }
 }
@@ -91,6 +93,7 @@ TEST(RepositorySettings, ReadsWhatIsStored) {
       {"receive.denyNonFastForwards", {"a value of a newer version"}},
       {"receive.fsckObjects", {"true"}},
       {"receive.hideRefs", {"!refs/a/b"}},
+      {"receive.keepAlive", {"0"}},
       {"receive.maxCommands", {"7"}},
       {"receive.maxInputSize", {"1024"}},
       {"transfer.fsckObjects", {"false"}},
@@ -99,8 +102,9 @@ TEST(RepositorySettings, ReadsWhatIsStored) {
       {"uploadpack.allowAnySHA1InWant", {"true"}},
       {"uploadpack.allowFilter", {"false"}},
       {"uploadpack.hideRefs", {"refs/c"}},
+      {"uploadpack.keepAlive", {"60"}},
   });
-  EXPECT_EQ(settings.stored.size(), 14u) << "also what is not known";
+  EXPECT_EQ(settings.stored.size(), 16u) << "also what is not known";
   EXPECT_EQ(settings.denyDeleteCurrent, DeleteCurrent::kWarn);
   EXPECT_TRUE(settings.denyDeletes);
   EXPECT_FALSE(settings.denyNonFastForwards);
@@ -111,6 +115,8 @@ TEST(RepositorySettings, ReadsWhatIsStored) {
   EXPECT_EQ(settings.maxInputBytes, 1024u);
   EXPECT_TRUE(settings.allowAnySha1InWant);
   EXPECT_FALSE(settings.allowFilter);
+  EXPECT_EQ(settings.receiveKeepAlive, 0u);
+  EXPECT_EQ(settings.uploadKeepAlive, 60u);
   EXPECT_TRUE(settings.archiveUnreachable);
 }
 
