@@ -1,5 +1,7 @@
 #include "receive_commands.h"
 
+#include "gitlayer/agent.h"
+
 namespace packmoor::gitlayer {
 
 namespace {
@@ -41,7 +43,7 @@ bool ReceiveCommands::parseCapabilities(std::string_view text) {
     } else if (word == "push-options") {
       capabilities_.pushOptions = true;
     } else if (startsWith(word, "session-id=")) {
-      capabilities_.session = shownText(word.substr(word.find('=') + 1));
+      capabilities_.session = shownSession(word.substr(word.find('=') + 1));
     } else if (startsWith(word, "object-format=") && word != "object-format=sha1") {
       return refuse("this repository's object format is sha1; " + shownText(word) +
                     " was asked for");

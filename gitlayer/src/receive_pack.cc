@@ -87,6 +87,7 @@ class ReceivePackSession final : public GitSession {
         request_(kj::mv(request)),
         view_(shareView(kj::mv(view))),
         repository_(view_->info().id),
+        session_(newSessionId(node.env().random)),
         counters_(counters) {}
 
   kj::Promise<void> advertise(kj::AsyncOutputStream& out, bool httpBanner) override {
@@ -124,6 +125,7 @@ class ReceivePackSession final : public GitSession {
   GitRequest request_;
   SharedView view_;
   RepositoryId repository_;
+  const std::string session_;
   ReceiveCounters& counters_;
 };
 
@@ -163,9 +165,7 @@ std::string ReceivePackSession::advertisedCapabilities() {
   std::string result =
       "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta ";
   if (settings().advertisePushOptions) result += "push-options ";
-  uint64_t session = 0;
-  node_.env().random.fill(kj::arrayPtr(reinterpret_cast<kj::byte*>(&session), sizeof session));
-  result += kj::str("session-id=packmoor-", kj::hex(session)).cStr();
+  result += "session-id=" + session_;
   return result.append(" object-format=sha1 agent=").append(kAgent);
 }
 
@@ -229,6 +229,7 @@ Co<void> ReceivePackSession::receive(kj::AsyncInputStream& in, kj::AsyncOutputSt
     co_return;
   }
   if (push.request.empty()) co_return;  // how git's HTTP client asks whether it may post at all
+  logSession("push", push.request.capabilities().session, session_, request_);
   kj::Maybe<kj::Exception> failed;
   try {
     co_await processAlive(push);

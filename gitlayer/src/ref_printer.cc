@@ -27,7 +27,7 @@ const std::vector<std::string>& hiddenFrom(GitService service, RepositoryView& v
 
 }  // namespace
 
-std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy) {
+std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy, const std::string& session) {
   std::string result =
       "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not "
       "deepen-relative no-progress include-tag multi_ack_detailed";
@@ -38,7 +38,7 @@ std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy) {
   const std::string& head = view.info().head;
   if (view.ref(head)) result += " symref=HEAD:" + head;
   if (policy.filters) result += " filter";
-  result += " object-format=sha1 agent=";
+  result += " session-id=" + session + " object-format=sha1 agent=";
   result += kAgent;
   return result;
 }

@@ -56,6 +56,6 @@ Co<void> sendRefs(kernelio::Env& env, std::shared_ptr<RefPrinter> printer, std::
                   PktWriter& writer);
 
 // "multi_ack ... agent=packmoor/<version>", with the target of HEAD where HEAD has a value.
-std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy);
+std::string capabilitiesV0(RepositoryView& view, const UploadPolicy& policy, const std::string& session);
 
 }  // namespace packmoor::gitlayer

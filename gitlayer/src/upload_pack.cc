@@ -30,6 +30,7 @@ UploadPackSession::UploadPackSession(GitNode& node, PackQueue& queue, GitRequest
       cache_(cache),
       request_(std::move(request)),
       policy_(policy),
+      session_(newSessionId(node.env().random)),
       view_(std::make_shared<kj::Own<RepositoryView>>(visibleView(kj::mv(view)))) {}
 
 // ---- the advertisement
@@ -47,6 +48,7 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
     writer.line(fetchFeatures(policy_));
     writer.line("server-option");
     writer.line("object-format=sha1");
+    writer.line("session-id=" + session_);
     if (policy_.objectInfo) writer.line("object-info");
   } else {
     if (httpBanner) {
@@ -55,9 +57,9 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
     }
     if (request_.protocolVersion == 1) writer.line("version 1");
     auto view = view_;
-    auto making = node_.env().workers.run([view, policy = policy_]() {
+    auto making = node_.env().workers.run([view, policy = policy_, session = session_]() {
       return std::make_shared<RefPrinter>(**view, GitService::kUploadPack,
-                                          capabilitiesV0(**view, policy));
+                                          capabilitiesV0(**view, policy, session));
     });
     auto printer = co_await kj::mv(making);
     auto sending = sendRefs(node_.env(), kj::mv(printer), view_, writer);
@@ -68,6 +70,13 @@ Co<void> UploadPackSession::advertiseInner(kj::AsyncOutputStream& out, bool http
 }
 
 // ---- what both protocols share
+
+// Once a session, however many commands a client sends.
+void UploadPackSession::noteSession(const std::string& session) {
+  if (session.empty() || sessionNoted_) return;
+  sessionNoted_ = true;
+  logSession("fetch", session, session_, request_);
+}
 
 kj::Promise<void> UploadPackSession::serve(kj::AsyncInputStream& in, kj::AsyncOutputStream& out) {
   // Nobody builds a pack for a client that is gone. One that has all its answers may go.

@@ -26,6 +26,7 @@ class UploadPackSession final : public GitSession {
     ObjectId lastCommon;
   };
 
+  void noteSession(const std::string& session);
   Co<void> advertiseInner(kj::AsyncOutputStream& out, bool httpBanner);
   Co<void> serveInner(kj::AsyncInputStream& in, kj::AsyncOutputStream& out);
 
@@ -70,6 +71,8 @@ class UploadPackSession final : public GitSession {
   PackCache* const cache_;   // null: none
   GitRequest request_;
   UploadPolicy policy_;
+  const std::string session_;      // our own id of it
+  bool sessionNoted_ = false;
   SharedView view_;
   std::shared_ptr<FetchWork> work_;
   bool packBegun_ = false;

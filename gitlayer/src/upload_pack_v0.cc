@@ -12,6 +12,7 @@ Co<void> UploadPackSession::serveV0(PktReader& reader, PktWriter& writer,
   request.policy = policy_;
   auto wanted = co_await readWantsV0(reader, writer, request);
   if (!wanted) co_return;
+  noteSession(request.session);
   size_t bandPacketBytes = request.bandPacketBytes;
   auto preparing = prepare(std::move(request));
   Problem problem = co_await kj::mv(preparing);

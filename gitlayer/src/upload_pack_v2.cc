@@ -39,6 +39,7 @@ Co<void> UploadPackSession::serveV2(PktReader& reader, PktWriter& writer,
     idle_ = true;
     more = co_await readCommandV2(reader, writer, command, hasArguments);
     if (!more) break;
+    noteSession(command.session);
     if (command.name == CommandV2::Name::kLsRefs) {
       more = co_await lsRefsV2(reader, writer, hasArguments);
     } else if (command.name == CommandV2::Name::kObjectInfo && policy_.objectInfo) {

@@ -1,5 +1,6 @@
 #include "upload_request.h"
 
+#include "gitlayer/agent.h"
 #include "gitlayer/repository.h"
 
 #include <algorithm>
@@ -151,8 +152,10 @@ Problem FetchRequest::addCapabilities(std::string_view rest) {
       filterAsked = true;
     } else if (cutPrefix(word, "object-format=")) {
       if (auto problem = checkObjectFormat(word)) return problem;
+    } else if (cutPrefix(word, "session-id=")) {
+      session = shownSession(word);
     }
-    // Others, such as agent and session-id, ask for nothing.
+    // Others, such as agent, ask for nothing.
   }
   return std::nullopt;
 }
@@ -291,6 +294,10 @@ Problem CommandV2::add(std::string_view line) {
     return std::nullopt;
   }
   if (cutPrefix(rest, "object-format=")) return checkObjectFormat(rest);
+  if (cutPrefix(rest, "session-id=")) {
+    session = shownSession(rest);
+    return std::nullopt;
+  }
   if (cutPrefix(rest, "agent=") || cutPrefix(rest, "server-option=")) return std::nullopt;
   return "unknown capability " + quotedLine(line);
 }

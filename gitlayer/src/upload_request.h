@@ -66,6 +66,7 @@ struct FetchRequest {
   bool noDone = false;
   bool filterAsked = false;      // as a capability
   size_t bandPacketBytes = 0;    // longest packet with its length; 0: no side-band
+  std::string session;           // the client's session-id, fit for a log; may be empty
 
   Problem addWant(std::string_view oid);
   Problem addHave(std::string_view oid);
@@ -109,6 +110,7 @@ struct InfoRequest {
 struct CommandV2 {
   enum class Name : uint8_t { kNone, kLsRefs, kFetch, kObjectInfo };
   Name name = Name::kNone;
+  std::string session;   // the client's session-id, fit for a log; may be empty
   Problem add(std::string_view line);
 };
 

@@ -1,9 +1,10 @@
 """Stock git against one node and, the very same commands, against a bare repository on disk: what git
 prints for each ref, its exit code, and the refs afterwards must be the same. Then what needs more
 than one client, and each protocol version."""
+import json
 import threading
 
-from harness import PackmoorTest, git, os, unittest
+from harness import GIT_ENVIRONMENT, PackmoorTest, git, os, re, run, unittest
 
 
 class AsStockGit(PackmoorTest):
@@ -222,6 +223,25 @@ class Clients(PackmoorTest):
                               check=False)
                 self.assertEqual(missing.returncode, 128)
                 self.assertIn("couldn't find remote ref none", missing.stderr)
+
+    def test_sessions_of_clients_are_in_the_log(self):
+        work = self.work()
+        self.commit(work, "a", "1")
+        url = self.url(self.node)
+        for version in (0, 1, 2):
+            clone = os.path.join(self.folder, f"clone{version}")
+            for verb, words in (("push", [url, f"main:refs/heads/v{version}"]), ("fetch", [url, clone])):
+                with self.subTest(version=version, verb=verb):
+                    trace = os.path.join(self.folder, f"trace-{verb}-{version}")
+                    run(["git", "-c", "transfer.advertiseSID=true", "-c", f"protocol.version={version}",
+                         verb.replace("fetch", "clone"), "-q", *words], cwd=work,
+                        environment={**GIT_ENVIRONMENT, "GIT_TRACE2_EVENT": trace})
+                    with open(trace) as f:
+                        sessions = {json.loads(line)["sid"] for line in f}
+                    # Which of the processes that git consists of speaks is git's affair.
+                    self.wait_line(self.clusters[0], self.node,
+                                   rf"A client told its session \(what: {verb}\) "
+                                   rf"\(session: ({'|'.join(map(re.escape, sessions))})\)")
 
     def test_empty_repositories_and_heads(self):
         for version in (0, 1, 2):

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <regex>
 #include <set>
 
 namespace packmoor::gitlayer::test {
@@ -139,6 +140,14 @@ class UploadTest : public ::testing::Test {
     arguments.insert(arguments.begin(), {"command=fetch", "object-format=sha1", "0001"});
     arguments.push_back("0000");
     return packets(arguments);
+  }
+
+  // The packets of an advertisement, with "S" for the session's own id.
+  std::vector<std::string> advertised(uint32_t version, bool banner = false) {
+    static const std::regex kSession("session-id=packmoor-[0-9a-f]{1,16}");
+    auto lines = linesOf(advertisement(version, banner));
+    for (std::string& line : lines) line = std::regex_replace(line, kSession, "session-id=S");
+    return lines;
   }
 
   // The packets of an answer, "0000" and the like for themselves.

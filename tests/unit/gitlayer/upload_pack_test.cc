@@ -3,6 +3,7 @@
 // given to the real git.
 #include "gitlayer/agent.h"
 #include "upload_harness.h"
+#include "upload_request.h"
 
 #include <algorithm>
 
@@ -25,34 +26,56 @@ TEST_F(UploadTest, AdvertisesRefsWithHeadFirstAndPeeledTags) {
   Lines expected = {
       "# service=git-upload-pack", "0000",
       hex(one) + " HEAD" + '\0' + kCapabilities +
-          " symref=HEAD:refs/heads/main filter object-format=sha1 " + agent(),
+          " symref=HEAD:refs/heads/main filter session-id=S object-format=sha1 " + agent(),
       hex(one) + " refs/heads/a", hex(one) + " refs/heads/main", hex(annotated) + " refs/tags/v1",
       hex(one) + " refs/tags/v1^{}", "0000"};
-  EXPECT_EQ(linesOf(advertisement(0)), expected);
+  EXPECT_EQ(advertised(0, true), expected);
   Lines withVersion = expected;
   withVersion.insert(withVersion.begin() + 2, "version 1");
-  EXPECT_EQ(linesOf(advertisement(1)), withVersion);
+  EXPECT_EQ(advertised(1, true), withVersion);
   Lines bare(expected.begin() + 2, expected.end());
-  EXPECT_EQ(linesOf(advertisement(0, false)), bare);
+  EXPECT_EQ(advertised(0), bare);
 }
 
 TEST_F(UploadTest, AdvertisesAnEmptyRepositoryAndAnUnbornHead) {
   Lines expected = {kZero + std::string(" capabilities^{}") + '\0' + kCapabilities +
-                        " filter object-format=sha1 " + agent(),
+                        " filter session-id=S object-format=sha1 " + agent(),
                     "0000"};
-  EXPECT_EQ(linesOf(advertisement(0, false)), expected);
+  EXPECT_EQ(advertised(0), expected);
   ObjectId one = simple("1");
   ref("refs/heads/other", one);
   expected[0] = hex(one) + " refs/heads/other" + '\0' + kCapabilities +
-                " filter object-format=sha1 " + agent();
-  EXPECT_EQ(linesOf(advertisement(0, false)), expected);
+                " filter session-id=S object-format=sha1 " + agent();
+  EXPECT_EQ(advertised(0), expected);
 }
 
 TEST_F(UploadTest, AdvertisesCapabilitiesOfProtocol2) {
   Lines expected = {"version 2", agent(), "ls-refs=unborn",
                     "fetch=shallow wait-for-done filter ref-in-want sideband-all", "server-option",
-                    "object-format=sha1", "object-info", "0000"};
-  EXPECT_EQ(linesOf(advertisement(2)), expected);
+                    "object-format=sha1", "session-id=S", "object-info", "0000"};
+  EXPECT_EQ(advertised(2), expected);
+}
+
+TEST_F(UploadTest, EverySessionHasAnIdOfItsOwn) {
+  for (uint32_t version : {0u, 1u, 2u}) {
+    EXPECT_EQ(advertised(version), advertised(version));
+    EXPECT_NE(advertisement(version), advertisement(version)) << version;
+  }
+}
+
+TEST_F(UploadTest, ClientsMayTellTheirSessions) {
+  ObjectId one = simple("1");
+  ref("refs/heads/main", one);
+  CommandV2 command;
+  EXPECT_EQ(command.add("session-id=20261129T1-H1-P\x1b"), std::nullopt);
+  EXPECT_EQ(command.session, "20261129T1-H1-P?");
+  FetchRequest request;
+  EXPECT_EQ(request.addLineV0("want " + hex(one) + " session-id=a.b agent=git/2"), std::nullopt);
+  EXPECT_EQ(request.session, "a.b");
+  EXPECT_EQ(linesOf(serve(2, packets({"command=ls-refs", "session-id=a", "0001", "0000"}))),
+            (Lines{hex(one) + " HEAD", hex(one) + " refs/heads/main", "0000"}));
+  UploadAnswer answer = parse(serve(0, packets({"want " + hex(one) + " session-id=a", "0000", "done"})));
+  EXPECT_EQ(objectsOf(answer.pack).size(), 3u);
 }
 
 TEST_F(UploadTest, AdvertisesManyRefsInSlices) {
