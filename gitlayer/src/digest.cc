@@ -54,7 +54,7 @@ class Computation {
 
   // The rows that are neither refs nor objects.
   void addRows() {
-    for (std::string_view table : {"n", "r", "p", "t", "T", "l"}) {
+    for (std::string_view table : {"n", "o", "r", "p", "t", "T", "l"}) {
       state_->scan(table, {}, [&](std::string_view key, std::string_view value) {
         addTo(rows_, key);
         addTo(rows_, value);

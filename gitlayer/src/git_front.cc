@@ -169,7 +169,8 @@ class GitFrontImpl final : public GitFront {
       co_return opened;
     }
     co_return refused(Refusal::Reason::kNotFound,
-                      "there is no repository '" + request.repository + "'");
+                      node_.formerText(request.repository)
+                          .value_or("there is no repository '" + request.repository + "'"));
   }
 
   // Until this node has applied what the policy names.

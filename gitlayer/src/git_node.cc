@@ -1,115 +1,17 @@
-#include "gitlayer/git_node.h"
-#include "gitlayer/txn_id.h"
+#include "git_node_impl.h"
 
-#include "git_state_machine.h"
-#include "maintenance.h"
+#include "gitlayer/txn_id.h"
 #include "pruner.h"
 #include "record_codec.h"
-#include "verify_members.h"
-
-#include "kernelio/check.h"
-#include "kernelio/co.h"
 
 #include <kj/debug.h>
 
 #include <algorithm>
+#include <tuple>
 
 namespace packmoor::gitlayer {
 
 namespace {
-
-constexpr size_t kDescriptionBytesMax = 4096;
-constexpr int64_t kReadyTimeoutMs = 10'000;
-
-class GitNodeImpl final : public GitNode {
- public:
-  GitNodeImpl(kernelio::Env& env, replicator::ExtentStore& extents, GitOptions options)
-      : env_(env),
-        extents_(extents),
-        options_(options),
-        packs_(env, extents),
-        maintenance_(*this, extents) {}
-
-  kj::Own<replicator::StateMachine> makeStateMachine(
-      const replicator::VolumeRecord& volume) override {
-    return kj::heap<GitStateMachine>(env_, extents_, packs_, options_, volume.id,
-                                     [this]() { maintenance_.wake(); });
-  }
-  void attach(replicator::Replicator& replicator) override { replicator_ = replicator; }
-  kj::Promise<void> run() override { return maintenance_.run(); }
-  MaintenanceStatus maintenance() override { return maintenance_.status(); }
-
-  kj::Promise<kj::Maybe<kj::Own<RepositoryView>>> view(std::string name, bool fresh) override {
-    return viewOf(std::move(name), fresh);
-  }
-  kj::Promise<PushOutcome> push(RepositoryId repository, PushTransaction transaction) override {
-    return pushTo(repository, std::move(transaction));
-  }
-  kj::Maybe<replicator::Volume&> volumeOf(RepositoryId repository) override;
-  std::string repositoryName(replicator::Volume& volume, RepositoryId repository) override;
-  replicator::Replicator& replicator() override {
-    return KJ_REQUIRE_NONNULL(replicator_, "the git layer has no replicator yet");
-  }
-  kernelio::Env& env() override { return env_; }
-  const GitOptions& options() override { return options_; }
-
-  kj::Promise<Changed> createRepository(std::string name, std::string volume, std::string head,
-                                        std::string description) override {
-    return create(std::move(name), std::move(volume), std::move(head), std::move(description));
-  }
-  kj::Promise<Changed> deleteRepository(std::string name) override {
-    return remove(std::move(name));
-  }
-  kj::Promise<Changed> setRepository(std::string name, Settings changes) override {
-    return set(std::move(name), std::move(changes));
-  }
-  kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
-                                                            size_t limit) override;
-  uint64_t repositoryCount() override;
-  kj::Promise<Pruned> pruneRepository(PruneRequest request) override {
-    return prune(std::move(request));
-  }
-  uint64_t repositoryCountOf(replicator::Volume& volume) override {
-    return machineOf(volume).repositoryCount();
-  }
-  kj::Promise<std::vector<Digest>> verifyVolume(std::string volume) override {
-    return verifyMembers(env_, replicator(), std::move(volume));
-  }
-
- private:
-  static GitStateMachine& machineOf(replicator::Volume& volume) {
-    return kj::downcast<GitStateMachine>(volume.stateMachine());
-  }
-  // The volume whose state has a repository of that name.
-  kj::Maybe<replicator::Volume&> volumeWith(std::string_view name);
-  kj::Maybe<replicator::Volume&> emptiestVolume();
-
-  Co<kj::Maybe<kj::Own<RepositoryView>>> viewOf(std::string name, bool fresh);
-  Co<PushOutcome> pushTo(RepositoryId repository, PushTransaction transaction);
-  Co<Changed> create(std::string name, std::string volume, std::string head,
-                     std::string description);
-  Co<Changed> remove(std::string name);
-  Co<Changed> set(std::string name, Settings changes);
-  Co<Pruned> prune(PruneRequest request);
-
-  kernelio::Env& env_;
-  replicator::ExtentStore& extents_;
-  GitOptions options_;
-  PackStore packs_;
-  Maintenance maintenance_;
-  kj::Maybe<replicator::Replicator&> replicator_;
-  // One at a time, which bounds its memory. Shared: who asked may be dropped after this.
-  std::shared_ptr<bool> pruning_ = std::make_shared<bool>(false);
-};
-
-std::string quoted(std::string_view text) { return "'" + std::string(text) + "'"; }
-
-GitNode::Changed problem(RepositoryProblem problem, std::string message) {
-  GitNode::Changed changed;
-  changed.problem = problem;
-  changed.message = std::move(message);
-  return changed;
-}
 
 PushOutcome outcomeOf(const ApplyResult& result, const PushTransaction& transaction,
                       replicator::RecordIndex index) {
@@ -129,6 +31,8 @@ PushOutcome outcomeOf(const ApplyResult& result, const PushTransaction& transact
   }
   return outcome;
 }
+
+}  // namespace
 
 kj::Maybe<replicator::Volume&> GitNodeImpl::volumeOf(RepositoryId repository) {
   for (auto* volume : replicator().volumes()) {
@@ -173,7 +77,7 @@ Co<kj::Maybe<kj::Own<RepositoryView>>> GitNodeImpl::viewOf(std::string name, boo
     KJ_IF_MAYBE(volume, known) {
       co_await volume->readBarrier();
     } else {
-      co_await replicator().whenReady(kReadyTimeoutMs);
+      co_await replicator().whenReady(kVolumesReadyTimeoutMs);
       auto barriers = kj::Vector<kj::Promise<void>>();
       for (auto* volume : replicator().volumes()) {
         // What this node has of a volume that it was removed from is not asked for.
@@ -220,140 +124,6 @@ Co<PushOutcome> GitNodeImpl::pushTo(RepositoryId repository, PushTransaction tra
   co_return outcomeOf(decodeResult(answer.result), transaction, answer.index);
 }
 
-Co<GitNode::Changed> GitNodeImpl::create(std::string name, std::string volumeName,
-                                         std::string head, std::string description) {
-  if (auto wrong = repositoryNameProblem(name)) {
-    co_return problem(RepositoryProblem::kBadName, *wrong);
-  }
-  if (head.empty()) head = RepositoryInfo().head;
-  if (!isValidRefName(head)) {
-    co_return problem(RepositoryProblem::kBadName,
-                      "HEAD must name a ref such as refs/heads/main, not " + quoted(head));
-  }
-  if (description.size() > kDescriptionBytesMax) {
-    co_return problem(RepositoryProblem::kBadName, "the description is longer than 4096 bytes");
-  }
-  co_await replicator().whenReady(kReadyTimeoutMs);
-  auto target = volumeName.empty() ? emptiestVolume()
-                                   : replicator().findVolume(volumeName);
-  auto existing = volumeWith(name);
-  KJ_IF_MAYBE(volume, target) {
-    if (existing != nullptr) {
-      co_return problem(RepositoryProblem::kExists,
-                        "a repository with the name " + quoted(name) + " exists");
-    }
-    RepositoryCreateRecord record;
-    record.txn = makeTxnId(env_.random, machineOf(*volume).applied().index);
-    env_.random.fill(kj::arrayPtr(record.repository.bytes.data(), record.repository.bytes.size()));
-    record.name = name;
-    record.description = description;
-    record.head = head;
-    record.timeMs = env_.clock.nowMs();
-    replicator::Proposal proposal;
-    proposal.txn = record.txn;
-    proposal.kind = kRepositoryCreate;
-    proposal.payload = encodeRepositoryCreate(record);
-    auto proposed = volume->propose(kj::mv(proposal));
-    auto answer = co_await kj::mv(proposed);
-    const ApplyResult result = decodeResult(answer.result);
-    if (result.status != ApplyResult::Status::kDone) {
-      co_return problem(result.status == ApplyResult::Status::kExists
-                            ? RepositoryProblem::kExists
-                            : RepositoryProblem::kBadName,
-                        result.message);
-    }
-    co_await volume->whenApplied(answer.index);  // so that this node shows it at once
-    Changed changed;
-    changed.index = answer.index;
-    changed.info.id = record.repository;
-    changed.info.name = record.name;
-    changed.info.description = record.description;
-    changed.info.head = record.head;
-    changed.info.createdAtIndex = answer.index.value;
-    changed.info.createdAtMs = record.timeMs;
-    co_return kj::mv(changed);
-  }
-  co_return problem(RepositoryProblem::kNoVolume,
-                    volumeName.empty() ? "this node has no volume"
-                                       : "there is no volume " + quoted(volumeName));
-}
-
-Co<GitNode::Changed> GitNodeImpl::remove(std::string name) {
-  auto found = co_await viewOf(name, true);
-  auto holder = volumeWith(name);
-  KJ_IF_MAYBE(view, found) {
-    KJ_IF_MAYBE(volume, holder) {
-      Changed changed;
-      changed.info = (*view)->info();
-      RepositoryDeleteRecord record;
-      record.txn = makeTxnId(env_.random, (*view)->index());
-      record.repository = changed.info.id;
-      record.name = name;
-      record.timeMs = env_.clock.nowMs();
-      found = nullptr;  // the snapshot is not needed while waiting
-      replicator::Proposal proposal;
-      proposal.txn = record.txn;
-      proposal.kind = kRepositoryDelete;
-      proposal.payload = encodeRepositoryDelete(record);
-      auto proposed = volume->propose(kj::mv(proposal));
-      auto answer = co_await kj::mv(proposed);
-      const ApplyResult result = decodeResult(answer.result);
-      if (result.status == ApplyResult::Status::kDone) {
-        changed.index = answer.index;
-        co_return kj::mv(changed);
-      }
-    }
-  }
-  co_return problem(RepositoryProblem::kNotFound,
-                    "there is no repository with the name " + quoted(name));
-}
-
-Co<GitNode::Changed> GitNodeImpl::set(std::string name, Settings changes) {
-  if (changes.empty() || changes.size() > kSettingsMax) {
-    co_return problem(RepositoryProblem::kBadSetting,
-                      changes.empty() ? "no setting is given" : "too many settings at once");
-  }
-  for (Setting& change : changes) {
-    if (auto wrong = normalizeSetting(change)) {
-      co_return problem(RepositoryProblem::kBadSetting, *wrong);
-    }
-  }
-  auto finding = viewOf(name, true);
-  auto found = co_await kj::mv(finding);
-  auto holder = volumeWith(name);
-  KJ_IF_MAYBE(view, found) {
-    KJ_IF_MAYBE(volume, holder) {
-      RepositorySetRecord record;
-      record.txn = makeTxnId(env_.random, (*view)->index());
-      record.repository = (*view)->info().id;
-      record.name = name;
-      record.changes = std::move(changes);
-      record.timeMs = env_.clock.nowMs();
-      found = nullptr;  // the snapshot is not needed while waiting
-      replicator::Proposal proposal;
-      proposal.txn = record.txn;
-      proposal.kind = kRepositorySet;
-      proposal.payload = encodeRepositorySet(record);
-      auto proposed = volume->propose(kj::mv(proposal));
-      auto answer = co_await kj::mv(proposed);
-      const ApplyResult result = decodeResult(answer.result);
-      if (result.status == ApplyResult::Status::kRefused) {
-        co_return problem(RepositoryProblem::kBadSetting, result.message);
-      }
-      if (result.status == ApplyResult::Status::kDone) {
-        co_await volume->whenApplied(answer.index);  // so that this node shows it at once
-        Changed changed;
-        changed.index = answer.index;
-        auto row = findRepository(*machineOf(*volume).snapshot(), record.repository);
-        if (row.has_value()) changed.info = std::move(row->info);
-        co_return kj::mv(changed);
-      }
-    }
-  }
-  co_return problem(RepositoryProblem::kNotFound,
-                    "there is no repository with the name " + quoted(name));
-}
-
 Co<GitNode::Pruned> GitNodeImpl::prune(PruneRequest request) {
   Pruned pruned;
   auto pruning = pruning_;
@@ -375,13 +145,13 @@ Co<GitNode::Pruned> GitNodeImpl::prune(PruneRequest request) {
     co_return kj::mv(pruned);
   }
   pruned.problem = RepositoryProblem::kNotFound;
-  pruned.message = "there is no repository with the name " + quoted(request.name);
+  pruned.message = missingText(request.name);
   co_return kj::mv(pruned);
 }
 
 // Repositories of one state, by name.
-std::vector<RepositoryInfo> listState(const StateReader& state, const std::string& after,
-                                      size_t limit) {
+static std::vector<RepositoryInfo> listState(const StateReader& state, const std::string& after,
+                                             size_t limit) {
   std::vector<RepositoryInfo> infos;
   const std::string from =
       after.empty() ? std::string() : repositoryNameKey(after) + std::string(1, '\0');
@@ -415,13 +185,51 @@ kj::Promise<std::vector<RepositoryInfo>> GitNodeImpl::listRepositories(std::stri
   });
 }
 
+kj::Promise<std::vector<RepositoryInfo>> GitNodeImpl::listDiscarded(size_t limit) {
+  struct Discarded {
+    std::shared_ptr<const StateReader> state;
+    std::vector<RepositoryId> ids;
+  };
+  std::vector<Discarded> volumes;
+  for (auto* volume : replicator().volumes()) {
+    GitStateMachine& machine = machineOf(*volume);
+    volumes.push_back({machine.snapshot(), machine.discardedUntil(INT64_MAX)});
+  }
+  return env_.workers.run([volumes = std::move(volumes), limit]() {
+    std::vector<RepositoryInfo> all;
+    for (const auto& volume : volumes) {
+      for (const auto& id : volume.ids) {
+        auto row = findRepository(*volume.state, id);
+        if (row.has_value() && row->info.discardedAtIndex != 0) all.push_back(std::move(row->info));
+      }
+    }
+    // Of one volume the log tells which is the newest, of several only the fronts' clocks.
+    std::sort(all.begin(), all.end(), [](const RepositoryInfo& a, const RepositoryInfo& b) {
+      return std::tie(a.name, b.discardedAtMs, b.discardedAtIndex) <
+             std::tie(b.name, a.discardedAtMs, a.discardedAtIndex);
+    });
+    if (all.size() > limit) all.resize(limit);
+    return all;
+  });
+}
+
+std::optional<std::string> GitNodeImpl::formerText(std::string_view name) {
+  for (auto* volume : replicator().volumes()) {
+    const auto row = findFormer(*machineOf(*volume).snapshot(), name);
+    if (!row.has_value()) continue;
+    const std::string text = "there is no repository with the name " + quoted(name) + " any more: it ";
+    if (row->info.discardedAtIndex == 0) return text + "is called " + quoted(row->info.name) + " now";
+    return text + "was deleted, and can be brought back for a while with `packmoorctl repo undelete " +
+           row->info.name + "`";
+  }
+  return std::nullopt;
+}
+
 uint64_t GitNodeImpl::repositoryCount() {
   uint64_t count = 0;
   for (auto* volume : replicator().volumes()) count += machineOf(*volume).repositoryCount();
   return count;
 }
-
-}  // namespace
 
 kj::Own<GitNode> GitNode::create(kernelio::Env& env, replicator::ExtentStore& extents,
                                  GitOptions options) {

@@ -111,11 +111,13 @@ Co<std::vector<PackLink>> GitStateMachine::useStore(std::shared_ptr<StateStore> 
   repositoryCount_ = 0;
   settleCandidates_.clear();
   repackCandidates_.clear();
+  discarded_.clear();
   ahead_.reset();
   store_->scan(kRepositoryPrefix, {}, [this](std::string_view key, std::string_view value) {
     ++repositoryCount_;
     const auto row = RepositoryRow::decode(uuidOf(key.substr(1)), value);
     noteWork(row.info.id, row.statistics);
+    if (row.info.discardedAtIndex != 0) discarded_[row.info.id] = row.info.discardedAtMs;
     return true;
   });
   std::vector<PackLink> present;
@@ -258,7 +260,12 @@ kj::Promise<void> GitStateMachine::verifyStored(std::string name, replicator::Pa
 
 std::string GitStateMachine::holds() {
   if (repositoryCount_ == 0) return {};
-  return std::to_string(repositoryCount_) + (repositoryCount_ == 1 ? " repository" : " repositories");
+  std::string text =
+      std::to_string(repositoryCount_) + (repositoryCount_ == 1 ? " repository" : " repositories");
+  if (!discarded_.empty()) {
+    text += ", of which " + std::to_string(discarded_.size()) + " deleted and kept";
+  }
+  return text;
 }
 
 kj::Promise<void> GitStateMachine::discard() { return discardAll(); }

@@ -246,6 +246,21 @@ Co<void> GitStateMachine::follow(ApplyEffects effects) {
   // Who is woken by it reads the packs.
   for (const auto& [id, statistics] : effects.changed) noteWork(id, statistics);
   for (const auto& id : effects.repositoriesDeleted) noteWork(id, {});
+  for (const auto& [id, timeMs] : effects.discardedAtMs) {
+    if (timeMs.has_value()) {
+      discarded_[id] = *timeMs;
+    } else {
+      discarded_.erase(id);
+    }
+  }
+}
+
+std::vector<RepositoryId> GitStateMachine::discardedUntil(int64_t timeMs) const {
+  std::vector<RepositoryId> ids;
+  for (const auto& [id, sinceMs] : discarded_) {
+    if (sinceMs <= timeMs) ids.push_back(id);
+  }
+  return ids;
 }
 
 void GitStateMachine::noteWork(const RepositoryId& id, const RepositoryStatistics& statistics) {

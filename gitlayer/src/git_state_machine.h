@@ -84,6 +84,8 @@ class GitStateMachine final : public replicator::StateMachine {
   std::vector<RepositoryId> repackCandidates() const {
     return {repackCandidates_.begin(), repackCandidates_.end()};
   }
+  // Repositories that were discarded at this time or before, by the clocks of those who ordered it.
+  std::vector<RepositoryId> discardedUntil(int64_t timeMs) const;
   // The packs of a repository in a state, for reading.
   std::vector<std::shared_ptr<PackFile>> openPacks(const std::vector<PackRow>& rows);
   PackLinks& links() { return links_; }
@@ -165,6 +167,7 @@ class GitStateMachine final : public replicator::StateMachine {
   PackLinks links_;
   DigestKeeper digests_;
   std::set<RepositoryId> settleCandidates_, repackCandidates_;
+  std::map<RepositoryId, int64_t> discarded_;   // since when
   struct Ahead {
     replicator::ExtentId pack;
     std::vector<ObjectId> objects;

@@ -1,5 +1,6 @@
 #include "maintenance.h"
 
+#include "discarded.h"
 #include "git_state_machine.h"
 #include "repacker.h"
 #include "settler.h"
@@ -33,22 +34,29 @@ Maintenance::Maintenance(GitNode& node, replicator::ExtentStore& extents) : node
                                      RepositoryId repository) -> kj::Promise<bool> {
     return repackRepository(node_, extents, volume.name(), repository);
   };
+  dropping_.candidates = [this](replicator::Volume& volume) {
+    const int64_t keptMs = node_.options().discardedKeepMs;
+    return machineOf(volume).discardedUntil(node_.env().clock.nowMs() - keptMs);
+  };
+  dropping_.work = [this](replicator::Volume& volume, RepositoryId repository) -> kj::Promise<bool> {
+    return dropDiscarded(node_.env(), volume, machineOf(volume), repository);
+  };
 }
 
 void Maintenance::wake() {
-  for (Lane* lane : {&settling_, &repacking_}) {
+  for (Lane* lane : {&settling_, &repacking_, &dropping_}) {
     lane->wanted = true;
     KJ_IF_MAYBE(fulfiller, lane->sleeping) { (*fulfiller)->fulfill(); }
   }
 }
 
 GitNode::MaintenanceStatus Maintenance::status() const {
-  return {settling_.status, repacking_.status};
+  return {settling_.status, repacking_.status, dropping_.status};
 }
 
 kj::Promise<void> Maintenance::run() {
-  kj::Promise<void> settling = loop(settling_), repacking = loop(repacking_);
-  return kj::joinPromises(kj::arr(kj::mv(settling), kj::mv(repacking)));
+  kj::Promise<void> settling = loop(settling_), repacking = loop(repacking_), dropping = loop(dropping_);
+  return kj::joinPromises(kj::arr(kj::mv(settling), kj::mv(repacking), kj::mv(dropping)));
 }
 
 Co<void> Maintenance::loop(Lane& lane) {

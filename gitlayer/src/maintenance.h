@@ -1,8 +1,8 @@
 // Maintenance: what a node does to its volumes' states without being asked, for the volumes that it
-// leads: it settles repositories that have many hot objects, and merges the packs of those that have
-// many.
+// leads: it settles repositories that have many hot objects, merges the packs of those that have
+// many, and ends those that were deleted and have been kept for long enough.
 //
-// Two lanes, since a merge may take minutes: in each one repository at a time, so that its memory and
+// Three lanes, since a merge may take minutes: in each one repository at a time, so that its memory and
 // disk traffic are bounded. A lane wakes when a state machine asks for it, and from time to time, for
 // candidates of a volume whose lead came to this node and for what failed before. A repository that
 // fails again and again is tried less and less often. Loop: the node's.
@@ -52,7 +52,7 @@ class Maintenance {
   void noteFailure(Lane& lane, const RepositoryId& repository, const kj::Exception& failure);
 
   GitNode& node_;
-  Lane settling_, repacking_;
+  Lane settling_, repacking_, dropping_;
 };
 
 }  // namespace packmoor::gitlayer

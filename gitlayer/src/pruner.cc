@@ -84,7 +84,7 @@ Co<GitNode::Pruned> pruneRepository(kernelio::Env& env, replicator::Volume& volu
       }
     } else {
       pruned.problem = RepositoryProblem::kNotFound;
-      pruned.message = "there is no repository with the name '" + request.name + "'";
+      pruned.message = "there is no repository with the name '" + request.name + "' any more";
       co_return kj::mv(pruned);
     }
   }

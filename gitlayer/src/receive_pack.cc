@@ -134,8 +134,10 @@ Co<SharedView> ReceivePackSession::freshView() {
   auto view = co_await kj::mv(finding);
   KJ_IF_MAYBE(found, view) {
     if ((*found)->info().id == repository_) co_return shareView(kj::mv(*found));
+    fail(kj::str("another repository has the name meanwhile: push again"));
   }
-  fail(kj::str("the repository was deleted meanwhile"));
+  const std::string text = node_.formerText(request_.repository).value_or("the repository was deleted meanwhile");
+  fail(kj::str(text.c_str()));
 }
 
 Co<void> ReceivePackSession::advertiseRefs(kj::AsyncOutputStream& out, bool httpBanner) {

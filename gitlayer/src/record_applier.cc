@@ -11,30 +11,9 @@ namespace packmoor::gitlayer {
 
 namespace {
 
-ApplyResult refused(ApplyResult::Status status, std::string message) {
-  ApplyResult result;
-  result.status = status;
-  result.message = std::move(message);
-  return result;
-}
-
 kj::Array<const kj::byte> copyOf(std::string_view text) {
   auto bytes = bytesOf(text);
   return kj::heapArray<const kj::byte>(bytes.begin(), bytes.size());
-}
-
-// By key, each key once.
-void changeSetting(Settings& settings, const Setting& change) {
-  auto at = std::lower_bound(settings.begin(), settings.end(), change.key,
-                             [](const Setting& a, const std::string& key) { return a.key < key; });
-  const bool known = at != settings.end() && at->key == change.key;
-  if (change.values.empty()) {
-    if (known) settings.erase(at);
-  } else if (known) {
-    at->values = change.values;
-  } else {
-    settings.insert(at, change);
-  }
 }
 
 }  // namespace
@@ -67,6 +46,18 @@ std::optional<RepositoryRow> findRepository(const StateReader& state, const Repo
   std::string row;
   if (!state.get(repositoryKey(id), row)) return std::nullopt;
   return RepositoryRow::decode(id, row);
+}
+
+std::optional<RepositoryRow> findFormer(const StateReader& state, std::string_view name) {
+  std::string id;
+  if (!state.get(formerNameKey(name), id)) return std::nullopt;
+  return findRepository(state, uuidOf(id));
+}
+
+std::optional<RepositoryRow> findLiveRepository(const StateReader& state, const RepositoryId& id) {
+  auto row = findRepository(state, id);
+  if (row.has_value() && row->info.discardedAtIndex != 0) row.reset();
+  return row;
 }
 
 std::optional<RepositoryId> findRepositoryId(const StateReader& state, std::string_view name) {
@@ -150,6 +141,7 @@ ApplyResult RecordApplier::applyKind(const replicator::Record& record,
   if (record.kind == kRepositoryCreate) return repositoryCreate(record);
   if (record.kind == kRepositoryDelete) return repositoryDelete(record);
   if (record.kind == kRepositorySet) return repositorySet(record);
+  if (isNaming(record.kind)) return repositoryNaming(record);
   if (record.kind == kVerify) return {};
   if (record.kind == kSettle) return settle(record, settled);
   if (record.kind == kPrune) return prune(record);
@@ -163,7 +155,7 @@ ApplyResult RecordApplier::applyKind(const replicator::Record& record,
 ApplyResult RecordApplier::refTransaction(const replicator::Record& record) {
   const RefTransactionView txn = decodeRefTransaction(record.payload);
   const uint64_t index = record.index.value;
-  auto found = findRepository(draft_, txn.repository);
+  auto found = findLiveRepository(draft_, txn.repository);
   if (!found.has_value()) {
     return refused(ApplyResult::Status::kNotFound, "the repository was deleted");
   }
@@ -260,73 +252,6 @@ void RecordApplier::addReflog(const RefTransactionView& txn, const RefDecision& 
     entry.principal = txn.principal;
     draft_.put(reflogKey(row.info.id, number), entry.encode());
   }
-}
-
-ApplyResult RecordApplier::repositoryCreate(const replicator::Record& record) {
-  const RepositoryCreateRecord create = decodeRepositoryCreate(record.payload);
-  if (findRepositoryId(draft_, create.name).has_value()) {
-    return refused(ApplyResult::Status::kExists,
-                   "a repository with the name '" + create.name + "' exists");
-  }
-  if (findRepository(draft_, create.repository).has_value()) {
-    return refused(ApplyResult::Status::kExists, "a repository with this id exists");
-  }
-  RepositoryRow row;
-  row.info.id = create.repository;
-  row.info.name = create.name;
-  row.info.description = create.description;
-  row.info.head = create.head;
-  row.info.createdAtIndex = record.index.value;
-  row.info.createdAtMs = create.timeMs;
-  draft_.put(repositoryNameKey(create.name), textOf(create.repository));
-  draft_.put(repositoryKey(create.repository), row.encode());
-  effects_.repositoriesCreated.push_back(create.repository);
-  return {};
-}
-
-ApplyResult RecordApplier::repositoryDelete(const replicator::Record& record) {
-  const RepositoryDeleteRecord remove = decodeRepositoryDelete(record.payload);
-  auto row = findRepository(draft_, remove.repository);
-  if (!row.has_value() || row->info.name != remove.name) {
-    return refused(ApplyResult::Status::kNotFound,
-                   "there is no repository with the name '" + remove.name + "'");
-  }
-  const RepositoryId& id = remove.repository;
-  for (const auto& pack : packRows(draft_, id)) effects_.packsDropped.push_back({id, pack});
-  draft_.erase(repositoryNameKey(row->info.name));
-  draft_.erase(repositoryKey(id));
-  for (const auto& prefix : {refPrefix(id), hotPrefix(id), packPrefix(id), reflogPrefix(id)}) {
-    draft_.erasePrefix(prefix);
-  }
-  effects_.changed.erase(id);
-  effects_.repositoriesDeleted.push_back(id);
-  return {};
-}
-
-ApplyResult RecordApplier::repositorySet(const replicator::Record& record) {
-  const RepositorySetRecord set = decodeRepositorySet(record.payload);
-  auto row = findRepository(draft_, set.repository);
-  if (!row.has_value()) {
-    return refused(ApplyResult::Status::kNotFound, "the repository was deleted");
-  }
-  Settings& stored = row->info.settings.stored;
-  for (const Setting& change : set.changes) {
-    const std::string value = change.values.empty() ? std::string() : change.values.front();
-    if (change.key == kHeadSetting) {
-      row->info.head = value.empty() ? RepositoryInfo().head : value;
-    } else if (change.key == kDescriptionSetting) {
-      row->info.description = value;
-    } else {
-      changeSetting(stored, change);
-    }
-  }
-  if (stored.size() > kSettingsMax) {
-    return refused(ApplyResult::Status::kRefused, "a repository has at most " +
-                                                      std::to_string(kSettingsMax) + " settings");
-  }
-  row->lastSettings = record.index.value;
-  draft_.put(repositoryKey(set.repository), row->encode());
-  return {};
 }
 
 ApplyResult RecordApplier::settle(const replicator::Record& record,

@@ -18,6 +18,7 @@ namespace packmoor::gitlayer {
 struct ApplyEffects {
   std::vector<PackLink> packsAdded, packsDropped;
   std::vector<RepositoryId> repositoriesCreated, repositoriesDeleted;
+  std::map<RepositoryId, std::optional<int64_t>> discardedAtMs;   // none: not any more
   // Repositories whose hot objects or packs changed, with their counts after the batch.
   std::map<RepositoryId, RepositoryStatistics> changed;
 };
@@ -38,6 +39,10 @@ class StateRefs final : public RefsBefore {
 };
 
 std::optional<RepositoryRow> findRepository(const StateReader& state, const RepositoryId& id);
+// The one that had the name last, and has another one now or is discarded.
+std::optional<RepositoryRow> findFormer(const StateReader& state, std::string_view name);
+// Not one that is discarded.
+std::optional<RepositoryRow> findLiveRepository(const StateReader& state, const RepositoryId& id);
 std::optional<RepositoryId> findRepositoryId(const StateReader& state, std::string_view name);
 // The packs of a repository, in order of their ids.
 std::vector<PackRow> packRows(const StateReader& state, const RepositoryId& id);
@@ -86,6 +91,10 @@ class RecordApplier {
   ApplyResult repositoryCreate(const replicator::Record& record);
   ApplyResult repositoryDelete(const replicator::Record& record);
   ApplyResult repositorySet(const replicator::Record& record);
+  ApplyResult repositoryNaming(const replicator::Record& record);
+  void takeName(const std::string& name, const RepositoryId& id);
+  void leaveName(RepositoryRow& row);
+  void forgetFormerName(const std::string& name, const RepositoryId& id);
   ApplyResult settle(const replicator::Record& record, const std::vector<ObjectId>& settled);
   ApplyResult prune(const replicator::Record& record);
   ApplyResult repack(const replicator::Record& record);

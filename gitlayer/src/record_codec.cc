@@ -1,6 +1,7 @@
 #include "record_codec.h"
 
 #include "kernelio/check.h"
+#include "record_messages.h"
 #include "state_tables.h"
 #include "wire_reader.h"
 
@@ -11,12 +12,9 @@
 namespace packmoor::gitlayer {
 
 static_assert(static_cast<int>(kRefTransaction) == pb::REF_TRANSACTION);
-static_assert(static_cast<int>(kRepositoryCreate) == pb::REPOSITORY_CREATE);
-static_assert(static_cast<int>(kRepositoryDelete) == pb::REPOSITORY_DELETE);
 static_assert(static_cast<int>(kSettle) == pb::SETTLE);
 static_assert(static_cast<int>(kVerify) == pb::VERIFY);
 static_assert(static_cast<int>(kPrune) == pb::PRUNE);
-static_assert(static_cast<int>(kRepositorySet) == pb::REPOSITORY_SET);
 static_assert(kPruneObjectsMax * kOidBytes + kPrunePacksMax * sizeof(replicator::Uuid) + 1024 <
               replicator::kRecordPayloadBytesMax);
 
@@ -40,12 +38,6 @@ ObjectId oidField(std::string_view bytes) {
 }
 std::string_view oidBytes(const ObjectId& id) {
   return id.isZero() ? std::string_view() : textOf(id);
-}
-
-replicator::Uuid uuidField(std::string_view bytes) {
-  if (bytes.empty()) return replicator::Uuid();
-  KJ_REQUIRE(bytes.size() == sizeof(replicator::Uuid), "malformed record: id", bytes.size());
-  return uuidOf(bytes);
 }
 
 RefUpdateView decodeUpdate(std::string_view message) {
@@ -173,25 +165,6 @@ void writeTransaction(Sink& sink, const RepositoryId& repository, const PushTran
   sink.bytes(field::kClient, push.client);
 }
 
-template <typename Message>
-kj::Array<const kj::byte> serialize(const Message& message) {
-  auto bytes = kj::heapArray<kj::byte>(message.ByteSizeLong());
-  message.SerializeToArray(bytes.begin(), static_cast<int>(bytes.size()));
-  return bytes;
-}
-
-template <typename Message>
-Message parse(kj::ArrayPtr<const kj::byte> payload, const char* what) {
-  Message message;
-  KJ_REQUIRE(message.ParseFromArray(payload.begin(), static_cast<int>(payload.size())),
-             "malformed record", what);
-  return message;
-}
-
-std::string pbBytes(const replicator::Uuid& id) {
-  return id.isNull() ? std::string() : std::string(textOf(id));
-}
-
 std::string pbHash(const replicator::Hash128& hash) {
   static_assert(sizeof hash == 16);
   return {reinterpret_cast<const char*>(&hash), sizeof hash};
@@ -248,92 +221,6 @@ kj::Array<const kj::byte> encodeRefTransaction(const RepositoryId& repository,
   writeTransaction(writer, repository, transaction, timeMs);
   PACKMOOR_CHECK(writer.isFull(), "writing a ref transaction");
   return payload;
-}
-
-RepositoryCreateRecord decodeRepositoryCreate(kj::ArrayPtr<const kj::byte> payload) {
-  auto message = parse<pb::RepositoryCreate>(payload, "create repository");
-  RepositoryCreateRecord record;
-  record.txn = uuidField(message.txn());
-  record.repository = uuidField(message.repository());
-  record.name = message.name();
-  record.description = message.description();
-  record.head = message.head();
-  record.timeMs = message.time_ms();
-  record.principal = message.principal();
-  KJ_REQUIRE(!record.repository.isNull(), "malformed record: no repository");
-  return record;
-}
-
-kj::Array<const kj::byte> encodeRepositoryCreate(const RepositoryCreateRecord& record) {
-  pb::RepositoryCreate message;
-  message.set_txn(pbBytes(record.txn));
-  message.set_repository(pbBytes(record.repository));
-  message.set_name(record.name);
-  message.set_description(record.description);
-  message.set_head(record.head);
-  message.set_time_ms(record.timeMs);
-  message.set_principal(record.principal);
-  return serialize(message);
-}
-
-RepositoryDeleteRecord decodeRepositoryDelete(kj::ArrayPtr<const kj::byte> payload) {
-  auto message = parse<pb::RepositoryDelete>(payload, "delete repository");
-  RepositoryDeleteRecord record;
-  record.txn = uuidField(message.txn());
-  record.repository = uuidField(message.repository());
-  record.name = message.name();
-  record.timeMs = message.time_ms();
-  record.principal = message.principal();
-  KJ_REQUIRE(!record.repository.isNull(), "malformed record: no repository");
-  return record;
-}
-
-kj::Array<const kj::byte> encodeRepositoryDelete(const RepositoryDeleteRecord& record) {
-  pb::RepositoryDelete message;
-  message.set_txn(pbBytes(record.txn));
-  message.set_repository(pbBytes(record.repository));
-  message.set_name(record.name);
-  message.set_time_ms(record.timeMs);
-  message.set_principal(record.principal);
-  return serialize(message);
-}
-
-RepositorySetRecord decodeRepositorySet(kj::ArrayPtr<const kj::byte> payload) {
-  auto message = parse<pb::RepositorySet>(payload, "set of a repository");
-  RepositorySetRecord record;
-  record.txn = uuidField(message.txn());
-  record.repository = uuidField(message.repository());
-  record.name = message.name();
-  for (const auto& change : message.changes()) {
-    KJ_REQUIRE(!change.key().empty() && change.key().size() <= kSettingKeyBytesMax &&
-                   static_cast<size_t>(change.values_size()) <= kSettingValuesMax,
-               "malformed record: setting");
-    record.changes.push_back({change.key(), {change.values().begin(), change.values().end()}});
-    for (const auto& value : change.values()) {
-      KJ_REQUIRE(value.size() <= kSettingValueBytesMax, "malformed record: value of a setting");
-    }
-  }
-  record.timeMs = message.time_ms();
-  record.principal = message.principal();
-  KJ_REQUIRE(!record.repository.isNull() && !record.changes.empty() &&
-                 record.changes.size() <= kSettingsMax,
-             "malformed record: set of a repository");
-  return record;
-}
-
-kj::Array<const kj::byte> encodeRepositorySet(const RepositorySetRecord& record) {
-  pb::RepositorySet message;
-  message.set_txn(pbBytes(record.txn));
-  message.set_repository(pbBytes(record.repository));
-  message.set_name(record.name);
-  for (const Setting& setting : record.changes) {
-    pb::SettingChange& change = *message.add_changes();
-    change.set_key(setting.key);
-    for (const std::string& value : setting.values) change.add_values(value);
-  }
-  message.set_time_ms(record.timeMs);
-  message.set_principal(record.principal);
-  return serialize(message);
 }
 
 SettleRecord decodeSettle(kj::ArrayPtr<const kj::byte> payload) {
@@ -458,6 +345,13 @@ replicator::TxnId txnOf(const replicator::Record& record) {
     if (f.number == field::kTxn) return uuidField(f.asBytes());
   }
   return {};
+}
+
+ApplyResult refused(ApplyResult::Status status, std::string message) {
+  ApplyResult result;
+  result.status = status;
+  result.message = std::move(message);
+  return result;
 }
 
 kj::Array<const kj::byte> encodeResult(const ApplyResult& result) {

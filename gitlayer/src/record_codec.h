@@ -25,6 +25,12 @@ constexpr replicator::RecordKind kVerify{20};
 constexpr replicator::RecordKind kPrune{21};
 constexpr replicator::RecordKind kRepositorySet{22};
 constexpr replicator::RecordKind kRepack{24};
+constexpr replicator::RecordKind kRepositoryRename{23};
+constexpr replicator::RecordKind kRepositoryDiscard{25};
+constexpr replicator::RecordKind kRepositoryRestore{26};
+constexpr bool isNaming(replicator::RecordKind kind) {
+  return kind == kRepositoryRename || kind == kRepositoryDiscard || kind == kRepositoryRestore;
+}
 
 struct RefUpdateView {
   std::string_view name;
@@ -72,6 +78,7 @@ struct RepositoryDeleteRecord {
   std::string name;
   int64_t timeMs = 0;
   std::string principal;
+  uint64_t discardedAtIndex = 0;
 };
 RepositoryDeleteRecord decodeRepositoryDelete(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<const kj::byte> encodeRepositoryDelete(const RepositoryDeleteRecord& record);
@@ -89,6 +96,16 @@ kj::Array<const kj::byte> encodeRepositorySet(const RepositorySetRecord& record)
 
 // How the objects of a settled pack lie: as `order` in the schema says.
 enum class SettleOrder : uint8_t { kNames = 0, kTime = 1 };
+
+struct RepositoryNamingRecord {
+  replicator::TxnId txn;
+  RepositoryId repository;
+  std::string name, to;
+  int64_t timeMs = 0;
+  std::string principal;
+};
+RepositoryNamingRecord decodeRepositoryNaming(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeRepositoryNaming(const RepositoryNamingRecord& record);
 
 struct SettleRecord {
   replicator::TxnId txn;
@@ -145,6 +162,7 @@ struct ApplyResult {
   std::vector<std::string> refProblems;  // empty: all done; else one per update
   std::vector<std::string> refDetails;   // of refProblems, for people; empty: none
 };
+ApplyResult refused(ApplyResult::Status status, std::string message);
 kj::Array<const kj::byte> encodeResult(const ApplyResult& result);
 ApplyResult decodeResult(kj::ArrayPtr<const kj::byte> bytes);
 

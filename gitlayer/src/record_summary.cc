@@ -47,6 +47,11 @@ RecordSummary read(const replicator::Record& record) {
     return ofRepository("repository created", decodeRepositoryCreate(record.payload));
   } else if (record.kind == kRepositoryDelete) {
     return ofRepository("repository deleted", decodeRepositoryDelete(record.payload));
+  } else if (isNaming(record.kind)) {
+    return ofRepository(record.kind == kRepositoryRename    ? "repository renamed"
+                        : record.kind == kRepositoryDiscard ? "repository deleted for a while"
+                                                            : "repository restored",
+                        decodeRepositoryNaming(record.payload));
   } else if (record.kind == kRepositorySet) {
     return ofRepository("repository set", decodeRepositorySet(record.payload));
   } else if (record.kind == kSettle) {

@@ -8,13 +8,6 @@ namespace packmoor::gitlayer {
 
 namespace {
 
-ApplyResult refusal(ApplyResult::Status status, std::string message) {
-  ApplyResult result;
-  result.status = status;
-  result.message = std::move(message);
-  return result;
-}
-
 // Rule 22 rests on it.
 void requireNamed(const replicator::Proposal& proposal, const PackExtents& pack) {
   for (const auto& extent : {pack.pack, pack.index}) {
@@ -61,13 +54,13 @@ replicator::Verdict Speculation::validate(const replicator::Proposal& proposal, 
                                           uint64_t applied) {
   Judgement judgement;
   if (isBeyondHorizon(proposal.txn, index)) {
-    judgement.result = refusal(ApplyResult::Status::kRefused, kBeyondHorizonText);
+    judgement.result = refused(ApplyResult::Status::kRefused, kBeyondHorizonText);
   } else {
     auto malformed = kj::runCatchingExceptions([&]() { judgement = judge(proposal, index); });
     KJ_IF_MAYBE(exception, malformed) {
       judgement.accepted = false;
       judgement.result =
-          refusal(ApplyResult::Status::kRefused, exception->getDescription().cStr());
+          refused(ApplyResult::Status::kRefused, exception->getDescription().cStr());
     }
   }
   replicator::Verdict verdict;
@@ -84,13 +77,14 @@ Speculation::Judgement Speculation::judge(const replicator::Proposal& proposal, 
   if (proposal.kind == kRepositoryCreate) return judgeCreate(proposal, index);
   if (proposal.kind == kRepositoryDelete) return judgeDelete(proposal, index);
   if (proposal.kind == kRepositorySet) return judgeSet(proposal, index);
+  if (isNaming(proposal.kind)) return judgeNaming(proposal, index);
   if (proposal.kind == kSettle) return judgeSettle(proposal, index);
   if (proposal.kind == kPrune) return judgePrune(proposal, index);
   if (proposal.kind == kRepack) return judgeRepack(proposal, index);
   Judgement judgement;
   judgement.accepted = proposal.kind == kVerify;
   if (!judgement.accepted) {
-    judgement.result = refusal(ApplyResult::Status::kRefused, "unknown kind of record");
+    judgement.result = refused(ApplyResult::Status::kRefused, "unknown kind of record");
   }
   return judgement;
 }
@@ -100,8 +94,8 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
   const RefTransactionView txn = decodeRefTransaction(proposal.payload);
   Judgement judgement;
   judgement.repository = txn.repository;
-  if (!repositoryExists(txn.repository)) {
-    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository was deleted");
+  if (!isLive(txn.repository)) {
+    judgement.result = refused(ApplyResult::Status::kNotFound, "the repository was deleted");
     return judgement;
   }
   for (const auto& update : txn.updates) {
@@ -112,7 +106,7 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
   auto row = findRepository(state_, txn.repository);
   if (mustVerifyAgain(guardOf(txn.repository, row), lastSettingsOf(txn.repository, row),
                       txn.verifiedAt)) {
-    judgement.result = refusal(ApplyResult::Status::kVerifyAgain, kVerifyAgainText);
+    judgement.result = refused(ApplyResult::Status::kVerifyAgain, kVerifyAgainText);
     return judgement;
   }
   const StateRefs applied(state_, txn.repository, !row.has_value() || row->statistics.refs == 0);
@@ -143,25 +137,22 @@ Speculation::Judgement Speculation::judgeCreate(const replicator::Proposal& prop
   Judgement judgement;
   judgement.repository = create.repository;
   if (auto problem = repositoryNameProblem(create.name)) {
-    judgement.result = refusal(ApplyResult::Status::kRefused, *problem);
+    judgement.result = refused(ApplyResult::Status::kRefused, *problem);
     return judgement;
   }
   KJ_REQUIRE(isValidRefName(create.head), "malformed record: head", create.head.c_str());
-  auto name = names_.find(create.name);
-  auto holder = name != names_.end() ? name->second.id : findRepositoryId(state_, create.name);
+  const auto holder = holderOf(create.name);
   if (holder.has_value() || repositoryExists(create.repository)) {
     if (holder.has_value()) judgement.repository = *holder;
-    judgement.result = refusal(ApplyResult::Status::kExists,
+    judgement.result = refused(ApplyResult::Status::kExists,
                                "a repository with the name '" + create.name + "' exists");
     return judgement;
   }
   Repository& repository = repositories_[create.repository];
   repository.lastIndex = index;
   repository.exists = true;
-  names_[create.name] = Name{index, create.repository};
-  Flight& flight = flights_[index];
-  flight.repository = create.repository;
-  flight.name = create.name;
+  flights_[index].repository = create.repository;
+  take(create.name, create.repository, index);
   judgement.accepted = true;
   return judgement;
 }
@@ -171,20 +162,19 @@ Speculation::Judgement Speculation::judgeDelete(const replicator::Proposal& prop
   const RepositoryDeleteRecord remove = decodeRepositoryDelete(proposal.payload);
   Judgement judgement;
   judgement.repository = remove.repository;
-  auto name = names_.find(remove.name);
-  auto holder = name != names_.end() ? name->second.id : findRepositoryId(state_, remove.name);
-  if (holder != remove.repository) {
-    judgement.result = refusal(ApplyResult::Status::kNotFound,
+  // By its name; one that is discarded has none any more.
+  const bool named = holderOf(remove.name) == remove.repository;
+  const bool discarded = repositoryExists(remove.repository) && isDiscarded(remove.repository);
+  if (!discarded && (!named || remove.discardedAtIndex != 0)) {
+    judgement.result = refused(ApplyResult::Status::kNotFound,
                                "there is no repository with the name '" + remove.name + "'");
     return judgement;
   }
   Repository& repository = repositories_[remove.repository];
   repository.lastIndex = index;
   repository.exists = false;
-  names_[remove.name] = Name{index, std::nullopt};
-  Flight& flight = flights_[index];
-  flight.repository = remove.repository;
-  flight.name = remove.name;
+  flights_[index].repository = remove.repository;
+  if (named) take(remove.name, std::nullopt, index);
   judgement.accepted = true;
   return judgement;
 }
@@ -194,8 +184,8 @@ Speculation::Judgement Speculation::judgeSet(const replicator::Proposal& proposa
   const RepositorySetRecord set = decodeRepositorySet(proposal.payload);
   Judgement judgement;
   judgement.repository = set.repository;
-  if (!repositoryExists(set.repository)) {
-    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository was deleted");
+  if (!isLive(set.repository)) {
+    judgement.result = refused(ApplyResult::Status::kNotFound, "the repository was deleted");
     return judgement;
   }
   for (const Setting& change : set.changes) {
@@ -210,6 +200,43 @@ Speculation::Judgement Speculation::judgeSet(const replicator::Proposal& proposa
   return judgement;
 }
 
+Speculation::Judgement Speculation::judgeNaming(const replicator::Proposal& proposal,
+                                                uint64_t index) {
+  const RepositoryNamingRecord naming = decodeRepositoryNaming(proposal.payload);
+  const RepositoryId& id = naming.repository;
+  Judgement judgement;
+  judgement.repository = id;
+  const bool restores = proposal.kind == kRepositoryRestore;
+  const bool names = proposal.kind != kRepositoryDiscard;
+  if (restores ? !repositoryExists(id) || !isDiscarded(id) : holderOf(naming.name) != id) {
+    judgement.result = refused(ApplyResult::Status::kNotFound,
+                               restores ? "the repository is not there to be restored"
+                                        : "there is no repository with the name '" + naming.name + "'");
+    return judgement;
+  }
+  if (names) {
+    if (auto problem = repositoryNameProblem(naming.to)) {
+      judgement.result = refused(ApplyResult::Status::kRefused, *problem);
+      return judgement;
+    }
+    if (const auto holder = holderOf(naming.to)) {
+      judgement.repository = *holder;
+      judgement.result = refused(ApplyResult::Status::kExists,
+                                 "a repository with the name '" + naming.to + "' exists");
+      return judgement;
+    }
+  }
+  Repository& repository = repositories_[id];
+  repository.lastIndex = index;
+  if (proposal.kind != kRepositoryRename) repository.discarded = !names;
+  repository.setting = index;  // what is pushed by the name that it had is judged again
+  flights_[index].repository = id;
+  if (!restores) take(naming.name, std::nullopt, index);
+  if (names) take(naming.to, id, index);
+  judgement.accepted = true;
+  return judgement;
+}
+
 Speculation::Judgement Speculation::judgeSettle(const replicator::Proposal& proposal,
                                                 uint64_t index) {
   const SettleRecord settle = decodeSettle(proposal.payload);
@@ -217,16 +244,16 @@ Speculation::Judgement Speculation::judgeSettle(const replicator::Proposal& prop
   judgement.repository = settle.repository;
   auto known = repositories_.find(settle.repository);
   if (!repositoryExists(settle.repository)) {
-    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository is gone");
+    judgement.result = refused(ApplyResult::Status::kNotFound, "the repository is gone");
     return judgement;
   }
   if (known != repositories_.end() && known->second.settling != 0) {
     judgement.result =
-        refusal(ApplyResult::Status::kRefused, "its objects are being settled already");
+        refused(ApplyResult::Status::kRefused, "its objects are being settled already");
     return judgement;
   }
   if (known != repositories_.end() && known->second.pruning > settle.computedAt) {
-    judgement.result = refusal(ApplyResult::Status::kRefused, "its objects are being pruned");
+    judgement.result = refused(ApplyResult::Status::kRefused, "its objects are being pruned");
     return judgement;
   }
   judgement.result = settleVerdict(state_, settle);
@@ -247,13 +274,13 @@ Speculation::Judgement Speculation::judgeRepack(const replicator::Proposal& prop
   Judgement judgement;
   judgement.repository = repack.repository;
   if (!repositoryExists(repack.repository)) {
-    judgement.result = refusal(ApplyResult::Status::kNotFound, "the repository is gone");
+    judgement.result = refused(ApplyResult::Status::kNotFound, "the repository is gone");
     return judgement;
   }
   auto known = repositories_.find(repack.repository);
   if (known != repositories_.end() &&
       (known->second.repacking != 0 || known->second.pruning > repack.computedAt)) {
-    judgement.result = refusal(ApplyResult::Status::kVoid, "its packs are being dropped");
+    judgement.result = refused(ApplyResult::Status::kVoid, "its packs are being dropped");
     return judgement;
   }
   judgement.result = repackVerdict(state_, repack);
@@ -308,6 +335,26 @@ bool Speculation::repositoryExists(const RepositoryId& id) const {
   return state_.exists(repositoryKey(id));
 }
 
+bool Speculation::isDiscarded(const RepositoryId& id) const {
+  auto known = repositories_.find(id);
+  if (known != repositories_.end() && known->second.discarded.has_value()) {
+    return *known->second.discarded;
+  }
+  const auto row = findRepository(state_, id);
+  return row.has_value() && row->info.discardedAtIndex != 0;
+}
+
+std::optional<RepositoryId> Speculation::holderOf(const std::string& name) const {
+  auto known = names_.find(name);
+  return known != names_.end() ? known->second.id : findRepositoryId(state_, name);
+}
+
+void Speculation::take(const std::string& name, std::optional<RepositoryId> holder,
+                       uint64_t index) {
+  names_[name] = Name{index, holder};
+  flights_[index].names.push_back(name);
+}
+
 uint64_t Speculation::restsOn(const RepositoryId& id, uint64_t applied) const {
   auto known = repositories_.find(id);
   return known == repositories_.end() ? applied : std::max(applied, known->second.lastIndex);
@@ -327,8 +374,10 @@ void Speculation::applied(uint64_t index) {
       if (repository->second.repacking == at) repository->second.repacking = 0;
       if (repository->second.lastIndex == at) repositories_.erase(repository);
     }
-    auto name = names_.find(flight.name);
-    if (name != names_.end() && name->second.index == at) names_.erase(name);
+    for (const auto& taken : flight.names) {
+      auto name = names_.find(taken);
+      if (name != names_.end() && name->second.index == at) names_.erase(name);
+    }
     flights_.erase(flights_.begin());
   }
 }

@@ -38,6 +38,7 @@ class Speculation {
     uint64_t pruning = 0;     // newest prune in flight
     uint64_t setting = 0;     // newest change of settings in flight
     std::optional<bool> exists;  // created or deleted in flight
+    std::optional<bool> discarded;  // discarded or restored in flight
     struct Ref {
       uint64_t index = 0;
       std::optional<ObjectId> id;
@@ -50,8 +51,7 @@ class Speculation {
   };
   struct Flight {             // what an accepted proposal touches
     RepositoryId repository;
-    std::vector<std::string> refs;
-    std::string name;
+    std::vector<std::string> refs, names;
   };
   class RefsInFlight;
   struct Judgement {
@@ -65,6 +65,7 @@ class Speculation {
   Judgement judgeCreate(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeDelete(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSet(const replicator::Proposal& proposal, uint64_t index);
+  Judgement judgeNaming(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSettle(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeRepack(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgePrune(const replicator::Proposal& proposal, uint64_t index);
@@ -73,6 +74,10 @@ class Speculation {
                                  const std::optional<RepositoryRow>& row) const;
   uint64_t lastSettingsOf(const RepositoryId& id, const std::optional<RepositoryRow>& row) const;
   bool repositoryExists(const RepositoryId& id) const;
+  bool isDiscarded(const RepositoryId& id) const;
+  bool isLive(const RepositoryId& id) const { return repositoryExists(id) && !isDiscarded(id); }
+  std::optional<RepositoryId> holderOf(const std::string& name) const;
+  void take(const std::string& name, std::optional<RepositoryId> holder, uint64_t index);
   uint64_t restsOn(const RepositoryId& id, uint64_t applied) const;
 
   const StateReader& state_;

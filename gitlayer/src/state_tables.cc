@@ -43,6 +43,7 @@ replicator::Uuid uuidOf(std::string_view bytes) {
 }
 
 std::string repositoryNameKey(std::string_view name) { return key('n', name); }
+std::string formerNameKey(std::string_view name) { return key('o', name); }
 std::string repositoryKey(const RepositoryId& id) { return key('r', textOf(id)); }
 std::string refPrefix(const RepositoryId& id) { return key('f', textOf(id)); }
 std::string refKey(const RepositoryId& id, std::string_view name) {
@@ -85,6 +86,9 @@ std::string RepositoryRow::encode() const {
   row.set_last_settle(lastSettle);
   row.set_reflog_next(reflogNext);
   row.set_last_settings(lastSettings);
+  row.set_discarded_at_index(info.discardedAtIndex);
+  row.set_discarded_at_ms(info.discardedAtMs);
+  for (const std::string& name : formerNames) row.add_former_names(name);
   for (const Setting& setting : info.settings.stored) {
     pb::StoredSetting& stored = *row.add_settings();
     stored.set_key(setting.key);
@@ -119,6 +123,9 @@ RepositoryRow RepositoryRow::decode(const RepositoryId& id, std::string_view byt
   result.lastSettle = row.last_settle();
   result.reflogNext = row.reflog_next();
   result.lastSettings = row.last_settings();
+  result.info.discardedAtIndex = row.discarded_at_index();
+  result.info.discardedAtMs = row.discarded_at_ms();
+  result.formerNames.assign(row.former_names().begin(), row.former_names().end());
   if (row.settings_size() > 0) {
     Settings stored;
     for (const auto& setting : row.settings()) {

@@ -4,6 +4,7 @@
 //
 //   A                              the applied position (state_store.h)
 //   n <repository name>            repository id
+//   o <repository name>            id of the repository that had the name last, and has it no more
 //   r <repository id>              RepositoryRow (schema/git_state.proto)
 //   f <repository id> <ref name>   object id, and the peeled id where it is a tag
 //   h <repository id> <object id>  hot object: HotRow, then one zlib stream
@@ -22,6 +23,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace packmoor::gitlayer {
 
@@ -31,9 +33,12 @@ constexpr uint64_t kTxnResultIndexes = 200'000;
 constexpr uint64_t kTxnExpiryStride = 1024;
 // Newest entries of a repository's reflog that are kept.
 constexpr uint64_t kReflogEntriesMax = 10'000;
+// Newest former names of a repository that are remembered.
+constexpr size_t kFormerNamesMax = 16;
 
 std::string repositoryNameKey(std::string_view name);
 constexpr std::string_view kRepositoryNamePrefix = "n";
+std::string formerNameKey(std::string_view name);
 std::string repositoryKey(const RepositoryId& id);
 constexpr std::string_view kRepositoryPrefix = "r";
 std::string refPrefix(const RepositoryId& id);
@@ -53,6 +58,7 @@ struct RepositoryRow {
   RepositoryInfo info;  // id and name included
   RepositoryStatistics statistics;
   uint64_t lastTransaction = 0, lastPrune = 0, lastSettle = 0, lastSettings = 0, reflogNext = 0;
+  std::vector<std::string> formerNames;   // the newest last; one that it has again may be among them
 
   // Rule 21. A settle counts as a change, and so does a repack: it would put into another pack what a
   // prune that does not know of it means to drop, while what those objects name goes.

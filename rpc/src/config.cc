@@ -239,6 +239,7 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.bytes("repack_rate", git.repackBytesPerSecond, 0, kTiB);
   reader.count("pack_builds_max", git.packBuildsMax, 1, 1024);
   reader.bytes("fetch_cache", git.fetchCacheBytes, 0, kTiB);
+  reader.millis("deleted_keep_ms", git.deletedKeepMs, 0, 3650 * kDayMs);
   reader.leave();
 }
 

@@ -25,6 +25,8 @@ bool changes(const control::Request& request) {
     case control::Request::kRepoDelete:
     case control::Request::kRepoPrune:
     case control::Request::kRepoSet:
+    case control::Request::kRepoRename:
+    case control::Request::kRepoUndelete:
     case control::Request::kVolumeCreate:
     case control::Request::kVolumeSwitchover:
     case control::Request::kVolumeVerify:  // orders a record

@@ -132,6 +132,7 @@ void maintenanceHealth(const control::MaintenanceStatus& maintenance, control::N
   tell(maintenance.settling(), "the settling of a repository's small objects into a pack",
        "settling");
   tell(maintenance.repacking(), "the merging of a repository's packs", "repacking");
+  tell(maintenance.dropping(), "the dropping of a repository that was deleted", "dropping");
 }
 
 void removalHealth(const control::RemovalStatus& removal, control::NodeStatus& status) {

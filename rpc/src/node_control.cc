@@ -54,6 +54,13 @@ class Control final : public NodeControl {
       case Request::kRepoSet:
         return guarded(repoSet(request.repo_set(), response), true,
                        "The repository " + request.repo_set().name() + " was not changed.", response);
+      case Request::kRepoRename:
+        return guarded(repoRename(request.repo_rename(), response), true,
+                       "The repository " + request.repo_rename().name() + " was not renamed.", response);
+      case Request::kRepoUndelete:
+        return guarded(repoUndelete(request.repo_undelete(), response), true,
+                       "The repository " + request.repo_undelete().name() + " was not undeleted.",
+                       response);
       case Request::kRepoList:
         return guarded(repoList(request.repo_list(), response), false,
                        "The repositories cannot be listed.", response);
@@ -220,16 +227,9 @@ class Control final : public NodeControl {
 
   // --- repositories -----------------------------------------------------------------------
 
-  static void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& volume,
-                             control::Repository& to) {
-    to.set_name(from.name);
-    to.set_id(text(from.id.text()));
-    to.set_description(from.description);
-    to.set_head(from.head);
-    to.set_created_at_index(from.createdAtIndex);
-    to.set_created_at_ms(from.createdAtMs);
-    to.set_append_only(from.appendOnly);
-    to.set_volume(volume);
+  void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& volume,
+                      control::Repository& to) {
+    rpc::fillRepository(from, volume, view_.git->options().discardedKeepMs, to);
   }
   std::string volumeName(const gitlayer::RepositoryId& id) {
     auto volume = view_.git->volumeOf(id);
@@ -270,8 +270,23 @@ class Control final : public NodeControl {
 
   Co<void> repoDelete(const control::RepoDeleteRequest& request, Response& response) {
     if (!ready(view_.git, response)) co_return;
-    auto changed = co_await view_.git->deleteRepository(request.name());
+    auto deleting = view_.git->deleteRepository(request.name(), request.now());
+    auto changed = co_await kj::mv(deleting);
     answerChanged(changed, "The repository " + request.name() + " was not deleted.", response);
+  }
+
+  Co<void> repoRename(const control::RepoRenameRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    auto renaming = view_.git->renameRepository(request.name(), request.to());
+    auto changed = co_await kj::mv(renaming);
+    answerChanged(changed, "The repository " + request.name() + " was not renamed.", response);
+  }
+
+  Co<void> repoUndelete(const control::RepoUndeleteRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    auto restoring = view_.git->restoreRepository(request.name(), request.to());
+    auto changed = co_await kj::mv(restoring);
+    answerChanged(changed, "The repository " + request.name() + " was not undeleted.", response);
   }
 
   Co<void> repoSet(const control::RepoSetRequest& request, Response& response) {
@@ -315,7 +330,10 @@ class Control final : public NodeControl {
     if (!ready(view_.git, response)) co_return;
     uint32_t limit = request.limit() == 0 ? kRepoListDefault
                                           : std::min(request.limit(), kRepoListMax);
-    auto repositories = co_await view_.git->listRepositories(request.after(), limit + 1);
+    auto listing = request.deleted() ? view_.git->listDiscarded(kRepoListMax)
+                                     : view_.git->listRepositories(request.after(), limit + 1);
+    auto repositories = co_await kj::mv(listing);
+    if (request.deleted()) limit = kRepoListMax;
     control::RepoListReply& reply = *response.mutable_repo_list();
     reply.set_more(repositories.size() > limit);
     if (repositories.size() > limit) repositories.resize(limit);
@@ -345,8 +363,9 @@ class Control final : public NodeControl {
       to.set_last_repack_ms(from.lastRepackMs);
       addSettings(repository.info(), reply);
     } else {
-      fail(response, control::ERROR_REFUSED, "There is no repository " + request.name() + ".", "",
-           "See `packmoorctl repo list`.");
+      const auto former = view_.git->formerText(request.name());
+      fail(response, control::ERROR_REFUSED, "There is no repository " + request.name() + ".",
+           former.has_value() ? sentenceOf(*former) : "", "See `packmoorctl repo list`.");
     }
   }
 

@@ -102,6 +102,7 @@ void fillMaintenance(const gitlayer::GitNode::MaintenanceStatus& from,
   };
   fill(from.settling, *to.mutable_settling());
   fill(from.repacking, *to.mutable_repacking());
+  fill(from.dropping, *to.mutable_dropping());
 }
 
 kj::StringPtr phaseName(NodePhase phase) {

@@ -18,6 +18,21 @@ void add(const Setting& setting, bool set, const char* help, control::RepoReply&
 
 }  // namespace
 
+void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& volume, int64_t keepMs,
+                    control::Repository& to) {
+  to.set_name(from.name);
+  to.set_id(from.id.text().cStr());
+  to.set_description(from.description);
+  to.set_head(from.head);
+  to.set_created_at_index(from.createdAtIndex);
+  to.set_created_at_ms(from.createdAtMs);
+  to.set_append_only(from.appendOnly);
+  to.set_volume(volume);
+  if (from.discardedAtIndex == 0) return;
+  to.set_deleted_at_ms(from.discardedAtMs);
+  to.set_drop_at_ms(from.discardedAtMs + keepMs);
+}
+
 gitlayer::Settings settingsOf(const control::RepoSetRequest& request) {
   gitlayer::Settings changes;
   for (const auto& change : request.changes()) {

@@ -1,10 +1,14 @@
-// Settings of repositories, between the control socket's messages and the git layer.
+// Repositories and their settings, between the control socket's messages and the git layer.
 #pragma once
 
 #include <gitlayer/repository.h>
 #include <rpc/control.pb.h>
 
 namespace packmoor::rpc {
+
+// `keepMs`: for how long deleted repositories are kept.
+void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& volume, int64_t keepMs,
+                    control::Repository& to);
 
 gitlayer::Settings settingsOf(const control::RepoSetRequest& request);
 

@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static google::protobuf::LogSilencer quiet;
   if (size < 1) return 0;
   auto payload = kj::arrayPtr(data + 1, size - 1);
-  switch (data[0] % 8) {
+  switch (data[0] % 10) {
     case 0:
       kj::runCatchingExceptions([&]() {
         const auto view = decodeRefTransaction(payload);
@@ -33,6 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 6: kj::runCatchingExceptions([&]() { decodePrune(payload); }); break;
     case 7: kj::runCatchingExceptions([&]() { decodeRepositorySet(payload); }); break;
     case 8: kj::runCatchingExceptions([&]() { decodeRepack(payload); }); break;
+    case 9: kj::runCatchingExceptions([&]() { decodeRepositoryNaming(payload); }); break;
     default:
       kj::runCatchingExceptions([&]() { HotRow::decode(textOf(payload)); });
       kj::runCatchingExceptions([&]() { TxnRow::decode(textOf(payload)); });

@@ -59,6 +59,9 @@ class Lifecycle(PackmoorTest):
         self.refused(n1, "no volume of this name", "volume", "delete", "x", "--yes", "x")
         self.push_to(n2, "r")  # it goes on
         self.ctl(n1, "repo", "delete", "r")
+        self.refused(n2, "the volume holds 1 repository, of which 1 deleted and kept",
+                     "volume", "delete", "v", "--yes", "v")
+        self.ctl(n1, "repo", "delete", "r", "--now")
 
         # One member is away. Asked of one that does not lead, by typing the name.
         cluster.kill_node(n3)
@@ -85,7 +88,7 @@ class Lifecycle(PackmoorTest):
         cluster.wait_node(n2, lambda s: "v" in [v["name"] for v in s["volumes"]], "does not open v")
         self.assertEqual(len(self.refs(n2)), 3)
         self.assertFalse(os.listdir(os.path.join(n2["data"], "removed")))
-        self.ask(n3, "repo", "delete", "r")
+        self.ask(n3, "repo", "delete", "r", "--now")
         answer = self.ask(n3, "volume", "delete", "v", "--yes", "v")
         self.assertEqual((answer["name"], answer["id"]), ("v", second))
 

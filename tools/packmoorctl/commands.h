@@ -34,7 +34,9 @@ struct RepoArguments {
   std::string name, volume, head, description;
 };
 int repoCreate(const Session& session, const RepoArguments& arguments);
-int repoDelete(const Session& session, const std::string& name);
+int repoDelete(const Session& session, const std::string& name, bool now);
+int repoUndelete(const Session& session, const std::string& name, const std::string& to);
+int repoRename(const Session& session, const std::string& name, const std::string& to);
 struct PruneArguments {
   std::string name;
   uint64_t graceSeconds = 14 * 86'400;
@@ -49,7 +51,7 @@ struct TransferArguments {
 // Asked again after it was broken off, it goes on.
 int repoImport(const Session& session, const TransferArguments& arguments);
 int repoExport(const Session& session, const TransferArguments& arguments);
-int repoList(const Session& session);
+int repoList(const Session& session, bool deleted);
 // `plainLines`: for scripts, "KEY<tab>VALUE" of everything, without headings.
 int repoShow(const Session& session, const std::string& name, bool plainLines);
 struct RepoSetArguments {

@@ -25,6 +25,7 @@ Examples:
   packmoorctl repo create team/app
   packmoorctl repo prune team/app --dry-run
   packmoorctl repo import team/app /srv/git/app.git
+  packmoorctl repo undelete team/app --as team/app-back
   packmoorctl repo set team/app HEAD=trunk receive.denyNonFastForwards=true
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
@@ -50,7 +51,7 @@ struct Arguments {
   PruneArguments prune;
   TransferArguments transfer;
   RepoSetArguments set;
-  bool localOnly = false, plainLines = false;
+  bool localOnly = false, plainLines = false, now = false, deleted = false;
   std::string volume, to, by, yes;
   std::string clusterId;
   std::vector<std::string> without;
@@ -67,9 +68,18 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
   create->add_option("--volume", a.repo.volume, "Where it lives [by weight and free space]");
   create->add_option("--head", a.repo.head, "The branch that HEAD names [main]");
   create->add_option("--description", a.repo.description, "One line for people");
-  auto* remove = verb(noun, "delete", "Delete a repository and all that is in it", chosen,
-                      [&a]() { return repoDelete(a.session, a.repo.name); });
+  auto* remove = verb(noun, "delete", "Delete a repository; for a while it can be brought back", chosen,
+                      [&a]() { return repoDelete(a.session, a.repo.name, a.now); });
   remove->add_option("NAME", a.repo.name, "The repository")->required();
+  remove->add_flag("--now", a.now, "For good, also when it is deleted already and kept");
+  auto* undelete = verb(noun, "undelete", "Bring a deleted repository back", chosen,
+                        [&a]() { return repoUndelete(a.session, a.repo.name, a.to); });
+  undelete->add_option("NAME", a.repo.name, "What it was called; the newest of that name")->required();
+  undelete->add_option("--as", a.to, "What it shall be called [the same]");
+  auto* rename = verb(noun, "rename", "Give a repository another name", chosen,
+                      [&a]() { return repoRename(a.session, a.repo.name, a.to); });
+  rename->add_option("NAME", a.repo.name, "The repository")->required();
+  rename->add_option("TO", a.to, "What it shall be called")->required();
   auto* prune = verb(noun, "prune", "Drop what nothing reaches: small pushes' objects, and whole packs",
                      chosen, [&a]() { return repoPrune(a.session, a.prune); });
   prune->add_option("NAME", a.prune.name, "The repository")->required();
@@ -93,7 +103,9 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
   take->add_option("NAME", a.transfer.name, "The repository")->required();
   take->add_option("FOLDER", a.transfer.path, "Where to; it is made")->required();
   take->add_flag("--check", a.transfer.check, "Let git check every object of it");
-  verb(noun, "list", "List all repositories", chosen, [&a]() { return repoList(a.session); });
+  verb(noun, "list", "List all repositories", chosen,
+       [&a]() { return repoList(a.session, a.deleted); })
+      ->add_flag("--deleted", a.deleted, "Those that are deleted and can be brought back");
   auto* show = verb(noun, "show", "Show one repository", chosen,
                     [&a]() { return repoShow(a.session, a.repo.name, a.plainLines); });
   show->add_option("NAME", a.repo.name, "The repository")->required();

@@ -16,8 +16,23 @@ int printRepository(const Session& session, const control::Response& response, c
     return kDone;
   }
   const control::Repository& repository = response.repo().repository();
-  std::printf("Repository %s %s (volume %s, record %s).\n", plain(repository.name()).c_str(), done,
-              repository.volume().c_str(), countText(response.repo().index()).c_str());
+  const std::string where = repository.volume().empty() ? "" : "volume " + repository.volume() + ", ";
+  std::printf("Repository %s %s (%srecord %s).\n", plain(repository.name()).c_str(), done,
+              where.c_str(), countText(response.repo().index()).c_str());
+  return kDone;
+}
+
+int printDeleted(const control::RepoListReply& list) {
+  if (list.repositories_size() == 0) {
+    std::printf("No deleted repository is kept.\n");
+    return kDone;
+  }
+  Table table({"NAME", "VOLUME", "DELETED", "KEPT UNTIL", "ID"});
+  for (const auto& repository : list.repositories()) {
+    table.row({repository.name(), repository.volume(), timeText(repository.deleted_at_ms()),
+               timeText(repository.drop_at_ms()), repository.id()});
+  }
+  std::printf("%s", table.text().c_str());
   return kDone;
 }
 
@@ -37,12 +52,38 @@ int repoCreate(const Session& session, const RepoArguments& arguments) {
   return code != kDone ? code : printRepository(session, response, "is made");
 }
 
-int repoDelete(const Session& session, const std::string& name) {
+int repoDelete(const Session& session, const std::string& name, bool now) {
   control::Request request;
   control::Response response;
   request.mutable_repo_delete()->set_name(name);
+  request.mutable_repo_delete()->set_now(now);
   int code = session.ask(request, false, response);
-  return code != kDone ? code : printRepository(session, response, "is deleted");
+  if (code != kDone) return code;
+  printRepository(session, response, "is deleted");
+  const control::Repository& repository = response.repo().repository();
+  if (session.json || repository.drop_at_ms() == 0) return kDone;
+  std::printf("It is kept until %s; `packmoorctl repo undelete %s` brings it back.\n",
+              timeText(repository.drop_at_ms()).c_str(), plain(name).c_str());
+  return kDone;
+}
+
+int repoUndelete(const Session& session, const std::string& name, const std::string& to) {
+  control::Request request;
+  control::Response response;
+  request.mutable_repo_undelete()->set_name(name);
+  request.mutable_repo_undelete()->set_to(to);
+  int code = session.ask(request, false, response);
+  return code != kDone ? code : printRepository(session, response, "is there again");
+}
+
+int repoRename(const Session& session, const std::string& name, const std::string& to) {
+  control::Request request;
+  control::Response response;
+  request.mutable_repo_rename()->set_name(name);
+  request.mutable_repo_rename()->set_to(to);
+  int code = session.ask(request, false, response);
+  const std::string done = "was " + plain(name) + " before";
+  return code != kDone ? code : printRepository(session, response, done.c_str());
 }
 
 int repoPrune(const Session& session, const PruneArguments& arguments) {
@@ -76,12 +117,13 @@ int repoPrune(const Session& session, const PruneArguments& arguments) {
   return kDone;
 }
 
-int repoList(const Session& session) {
+int repoList(const Session& session, bool deleted) {
   control::RepoListReply all;
   for (;;) {
     control::Request request;
     control::Response response;
     auto& body = *request.mutable_repo_list();
+    body.set_deleted(deleted);
     if (all.repositories_size() > 0) {
       body.set_after(all.repositories(all.repositories_size() - 1).name());
     }
@@ -96,6 +138,7 @@ int repoList(const Session& session) {
     std::printf("%s", jsonText(all).c_str());
     return kDone;
   }
+  if (deleted) return printDeleted(all);
   if (all.repositories_size() == 0) {
     std::printf("There are no repositories. Make one with `packmoorctl repo create NAME`.\n");
     return kDone;

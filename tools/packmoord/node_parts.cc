@@ -46,6 +46,7 @@ gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config) {
   options.repackBytesPerSecond = config.git.repackBytesPerSecond;
   options.packBuildsMax = static_cast<uint32_t>(config.git.packBuildsMax);
   options.fetchCacheBytes = config.git.fetchCacheBytes;
+  options.discardedKeepMs = config.git.deletedKeepMs;
   return options;
 }
 

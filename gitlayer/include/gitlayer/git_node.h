@@ -27,6 +27,7 @@ struct GitOptions {
   uint32_t repackPacks = 8;                   // as many small packs are merged at once; 0: never
   uint64_t repackBytesMax = 4ull << 30;       // that one merge takes; larger packs stay as they are
   uint64_t repackBytesPerSecond = 32ull << 20;  // at which a merge reads; 0: as fast as it can
+  int64_t discardedKeepMs = 7 * 24 * 3600 * 1000ll;   // deleted repositories, before they are dropped
 };
 
 struct PackExtents {
@@ -95,7 +96,7 @@ class GitNode {
     RepositoryId repository;                  // that is worked on; null: none
   };
   struct MaintenanceStatus {
-    MaintenanceLane settling, repacking;
+    MaintenanceLane settling, repacking, dropping;   // dropping: what was deleted and kept long enough
   };
   virtual MaintenanceStatus maintenance() { return {}; }
 
@@ -123,13 +124,23 @@ class GitNode {
   // `volume` empty: the one with fewest repositories for its weight among this node's.
   virtual kj::Promise<Changed> createRepository(std::string name, std::string volume,
                                                 std::string head, std::string description) = 0;
-  virtual kj::Promise<Changed> deleteRepository(std::string name) = 0;
+  // Not `forGood`: it loses its name and is kept for GitOptions::discardedKeepMs, to be restored. For good:
+  // also the newest that is kept so, where none has the name.
+  virtual kj::Promise<Changed> deleteRepository(std::string name, bool forGood) = 0;
+  // The newest that was deleted with the name, and is kept, is named `to`; empty: as it was.
+  virtual kj::Promise<Changed> restoreRepository(std::string name, std::string to) = 0;
+  virtual kj::Promise<Changed> renameRepository(std::string name, std::string to) = 0;
   // Sets and unsets settings of a repository in one step, HEAD and description among them.
   virtual kj::Promise<Changed> setRepository(std::string name, Settings changes) = 0;
   // By name, after `after`, at most `limit`.
   virtual kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                                     size_t limit) = 0;
-  virtual uint64_t repositoryCount() = 0;
+  // Those that are deleted and kept: by name, the newest first.
+  virtual kj::Promise<std::vector<RepositoryInfo>> listDiscarded(size_t limit) = 0;
+  virtual uint64_t repositoryCount() = 0;     // those that are discarded included
+  // What became of the repository that had the name, as far as this node knows: a sentence without its end.
+  virtual std::optional<std::string> formerText(std::string_view name) { return std::nullopt; }
+  std::string missingText(std::string_view name);   // that, or that there is none
   // As this node's newest state has it; empty: it does not know the repository.
   virtual std::string repositoryName(replicator::Volume& volume, RepositoryId repository) {
     return {};

@@ -38,11 +38,13 @@ struct RepositoryInfo {
   uint64_t createdAtIndex = 0;
   int64_t createdAtMs = 0;
   // True while no ref was ever deleted or moved other than forward: then every object of the
-  // True while no ref was ever deleted or moved other than forward: then every object of the
   // repository is reachable from its refs, and a clone may be given the packs as they are.
   bool appendOnly = true;
   uint64_t rewoundAt = 0;   // index of the last record that did otherwise; 0: none did
   RepositorySettings settings;
+  // Deleted, and kept for a while: it has no name, `name` is what it had. 0: it is not.
+  uint64_t discardedAtIndex = 0;
+  int64_t discardedAtMs = 0;
 };
 
 struct RepositoryStatistics {

@@ -102,6 +102,7 @@ struct NodeConfig {
     uint64_t repackBytesPerSecond = 32ull << 20;
     uint64_t packBuildsMax = 2;
     uint64_t fetchCacheBytes = 4ull << 30;   // 0: none
+    int64_t deletedKeepMs = 7ll * 24 * 3600 * 1000;
   } git;
 
   struct Log {

@@ -396,7 +396,16 @@ kj::Promise<GitNode::Changed> FakeGitNode::createRepository(std::string, std::st
                                                             std::string) {
   KJ_UNIMPLEMENTED("fake");
 }
-kj::Promise<GitNode::Changed> FakeGitNode::deleteRepository(std::string) {
+kj::Promise<GitNode::Changed> FakeGitNode::restoreRepository(std::string, std::string) {
+  KJ_UNIMPLEMENTED("fake");
+}
+kj::Promise<GitNode::Changed> FakeGitNode::renameRepository(std::string, std::string) {
+  KJ_UNIMPLEMENTED("fake");
+}
+kj::Promise<std::vector<RepositoryInfo>> FakeGitNode::listDiscarded(size_t) {
+  KJ_UNIMPLEMENTED("fake");
+}
+kj::Promise<GitNode::Changed> FakeGitNode::deleteRepository(std::string, bool) {
   KJ_UNIMPLEMENTED("fake");
 }
 kj::Promise<GitNode::Changed> FakeGitNode::setRepository(std::string, Settings) {

@@ -76,7 +76,10 @@ class FakeGitNode final : public GitNode {
   const GitOptions& options() override { return options_; }
   kj::Promise<Changed> createRepository(std::string name, std::string volume, std::string head,
                                         std::string description) override;
-  kj::Promise<Changed> deleteRepository(std::string name) override;
+  kj::Promise<Changed> deleteRepository(std::string name, bool forGood) override;
+  kj::Promise<Changed> restoreRepository(std::string name, std::string to) override;
+  kj::Promise<Changed> renameRepository(std::string name, std::string to) override;
+  kj::Promise<std::vector<RepositoryInfo>> listDiscarded(size_t limit) override;
   kj::Promise<Changed> setRepository(std::string name, Settings changes) override;
   kj::Promise<std::vector<RepositoryInfo>> listRepositories(std::string after,
                                                             size_t limit) override;

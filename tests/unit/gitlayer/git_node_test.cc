@@ -29,7 +29,7 @@ TEST(GitNodeTest, CreatesListsAndDeletes) {
   listed = node.listRepositories("a/x", 1).wait(cluster.scope());
   ASSERT_EQ(listed.size(), 1u);
   EXPECT_EQ(listed[0].name, "b");
-  auto gone = node.deleteRepository("b").wait(cluster.scope());
+  auto gone = node.deleteRepository("b", true).wait(cluster.scope());
   EXPECT_EQ(gone.problem, RepositoryProblem::kNone);
   EXPECT_EQ(gone.info.name, "b");
   EXPECT_TRUE(node.view("b", true).wait(cluster.scope()) == nullptr);
@@ -56,7 +56,7 @@ TEST(GitNodeTest, SaysWhyNot) {
   auto nowhere = make("b", "other", "");
   EXPECT_EQ(nowhere.problem, RepositoryProblem::kNoVolume);
   EXPECT_EQ(nowhere.message, "there is no volume 'other'");
-  auto absent = node.deleteRepository("b").wait(cluster.scope());
+  auto absent = node.deleteRepository("b", true).wait(cluster.scope());
   EXPECT_EQ(absent.problem, RepositoryProblem::kNotFound);
   EXPECT_EQ(absent.message, "there is no repository with the name 'b'");
 }

@@ -309,7 +309,7 @@ TEST_P(RepackTest, TwoOfTheSamePacks) {
 TEST_P(RepackTest, OfARepositoryThatIsGone) {
   makePacks(3);
   auto merged = built();
-  ASSERT_EQ(cluster.node().deleteRepository("project").wait(cluster.scope()).problem,
+  ASSERT_EQ(cluster.node().deleteRepository("project", true).wait(cluster.scope()).problem,
             RepositoryProblem::kNone);
   EXPECT_FALSE(propose(*merged));
   EXPECT_FALSE(repack());

@@ -271,7 +271,7 @@ TEST(SettledPacks, AreReadByStockGit) {
     }
   }
   // The folder goes with the repository.
-  EXPECT_EQ(cluster.node().deleteRepository("project").wait(cluster.scope()).problem,
+  EXPECT_EQ(cluster.node().deleteRepository("project", true).wait(cluster.scope()).problem,
             RepositoryProblem::kNone);
   cluster.machine().flush().wait(cluster.scope());
   cluster.machine().links().whenIdle().wait(cluster.scope());

@@ -72,6 +72,7 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.git.repackBytesPerSecond, defaults.git.repackBytesPerSecond);
   EXPECT_EQ(example.config.git.packBuildsMax, defaults.git.packBuildsMax);
   EXPECT_EQ(example.config.git.fetchCacheBytes, defaults.git.fetchCacheBytes);
+  EXPECT_EQ(example.config.git.deletedKeepMs, defaults.git.deletedKeepMs);
   EXPECT_EQ(example.config.coordinator.prefix, defaults.coordinator.prefix);
   EXPECT_EQ(example.config.log.level, defaults.log.level);
 }
