@@ -1,4 +1,5 @@
 #include "delta_plan.h"
+#include "collision_check.h"
 #include "object_links.h"
 
 #include <kernelio/check.h>
@@ -10,6 +11,11 @@
 namespace packmoor::gitlayer {
 
 namespace {
+
+// What a delta costs beside its result.
+constexpr uint64_t kDeltaCostBytes = 1024;
+// git makes no chains of more than 4,095. Reading an object takes as many steps as its chain is long.
+constexpr size_t kDeltaDepthMax = 10'000;
 
 struct BaseOrder {
   bool operator()(const DeltaPlan::ByEntry& a, uint32_t base) const { return a.base < base; }
@@ -33,6 +39,9 @@ bool DeltaPlan::complete(uint32_t number, ObjectType type, kj::ArrayPtr<const kj
   auto collision = kj::runCatchingExceptions([&]() { entry.id = hashObject(type, data); });
   KJ_IF_MAYBE(exception, collision) { return refuse(exception->getDescription().cStr()); }
   entry.type = type;
+  if (stored != nullptr && !sameAsStored(*stored, entry.id, type, data)) {
+    return refuse(collisionFound(entry.id));
+  }
   scratch.clear();
   if (const char* wrong = checkObject(type, data, scratch, limits.strict)) {
     return refuse(kj::str("object ", entry.id, ": ", wrong).cStr());
@@ -71,6 +80,10 @@ LargeBuffer DeltaPlan::inflate(uint32_t number, Inflater& inflater) const {
   PackEntryHeader header;
   KJ_REQUIRE(decodeEntryHeader(stored.bytes(), header) == Decoded::kDone,
              "a pack changed while it was being indexed", offset);
+  if (header.bytes > limits.heldBytesMax) {
+    kj::throwFatalException(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__,
+                                          kj::str(tooLargeToHold(offset, limits.heldBytesMax).c_str())));
+  }
   LargeBuffer result(header.bytes, limits.scratchFolder);
   size_t consumed = 0;
   bool good = inflater.inflate(stored.bytes().slice(header.headerBytes, stored.size()),
@@ -96,9 +109,41 @@ bool DeltaPlan::apply(kj::ArrayPtr<const kj::byte> base, kj::ArrayPtr<const kj::
                       LargeBuffer& result) const {
   DeltaHeader header;
   if (decodeDeltaHeader(delta, header) != Decoded::kDone) return false;
-  if (header.resultBytes > limits.objectBytesMax) return false;
   result = LargeBuffer(header.resultBytes, limits.scratchFolder);
   return applyDelta(base, delta, result.bytes());
+}
+
+bool DeltaPlan::spend(uint64_t bytes) {
+  const uint64_t packBytes = entriesEnd + kPackTrailerBytes;
+  const uint64_t bytesMax = limits.expansionFloorBytes + limits.expansionMax * packBytes;
+  if (spent.fetch_add(bytes + kDeltaCostBytes) + bytes <= bytesMax) return true;
+  return refuse(kj::str("the deltas of a pack of ", packBytes, " bytes make more than ", bytesMax,
+                        " bytes of objects (git.expansion_max)").cStr());
+}
+
+bool DeltaPlan::checkNamedBlobs() {
+  constexpr size_t kReadBytes = 256u << 10;
+  if (stored == nullptr) return true;
+  for (uint32_t number : namedBlobs) {
+    uint64_t at = table[number].offset;
+    const uint64_t end = table.entryEnd(number, entriesEnd);
+    auto buffer = kj::heapArray<kj::byte>(kReadBytes);
+    auto next = [&]() -> kj::ArrayPtr<const kj::byte> {
+      auto piece = buffer.slice(0, kj::min(end - at, uint64_t{kReadBytes}));
+      bytes->read(at, piece);
+      at += piece.size();
+      return piece;
+    };
+    PackEntryHeader header;
+    auto first = next();
+    KJ_REQUIRE(decodeEntryHeader(first, header) == Decoded::kDone,
+               "a pack changed while it was being indexed", table[number].offset);
+    at = table[number].offset + header.headerBytes;
+    if (!sameBlobAsStored(*stored, table[number].id, header.bytes, next)) {
+      return refuse(collisionFound(table[number].id));
+    }
+  }
+  return true;
 }
 
 DeltaLane::Frame DeltaLane::frameOf(uint32_t entry) const {
@@ -158,13 +203,9 @@ size_t DeltaLane::step() {
     return 0;
   }
   if (!load(level)) return 0;
-  LargeBuffer delta = plan_.inflate(child, inflater_), result;
-  size_t looked = delta.size();
-  if (!plan_.apply(stack_[level].data.bytes(), delta.bytes(), result)) {
-    plan_.refuse("failed to apply delta");
-    return looked;
-  }
-  looked += result.size();
+  LargeBuffer result;
+  if (!make(child, stack_[level].data.bytes(), result)) return 0;
+  const size_t looked = result.size() + kDeltaCostBytes;
   ObjectType type = plan_.table[stack_[level].entry].type;
   if (!plan_.complete(child, type, result.bytes(), scratch_, filter_)) return looked;
   ++plan_.resolved;
@@ -191,8 +232,8 @@ bool DeltaLane::load(size_t level) {
   }
   while (at < level) {
     auto base = stack_[at].loaded ? stack_[at].data.bytes() : walked.bytes();
-    LargeBuffer delta = plan_.inflate(stack_[at + 1].entry, inflater_), result;
-    if (!plan_.apply(base, delta.bytes(), result)) return plan_.refuse("failed to apply delta");
+    LargeBuffer result;
+    if (!make(stack_[at + 1].entry, base, result)) return false;
     walked = std::move(result);
     ++at;
   }
@@ -203,7 +244,25 @@ bool DeltaLane::load(size_t level) {
   return true;
 }
 
+// The object that a delta makes of its base. False: the pack is refused.
+bool DeltaLane::make(uint32_t entry, kj::ArrayPtr<const kj::byte> base, LargeBuffer& result) {
+  LargeBuffer delta = plan_.inflate(entry, inflater_);
+  DeltaHeader header;
+  if (decodeDeltaHeader(delta.bytes(), header) != Decoded::kDone) {
+    return plan_.refuse("failed to apply delta");
+  }
+  if (header.resultBytes > plan_.limits.heldBytesMax) {
+    return plan_.refuse(tooLargeToHold(plan_.table[entry].offset, plan_.limits.heldBytesMax));
+  }
+  if (!plan_.spend(delta.size() + header.resultBytes)) return false;
+  return plan_.apply(base, delta.bytes(), result) || plan_.refuse("failed to apply delta");
+}
+
 void DeltaLane::push(Frame frame) {
+  if (stack_.size() == kDeltaDepthMax) {
+    plan_.refuse("the pack has a chain of more than " + std::to_string(kDeltaDepthMax) + " deltas");
+    return;
+  }
   if (frame.loaded) loadedBytes_ += frame.data.size();
   stack_.push_back(std::move(frame));
   makeRoom();

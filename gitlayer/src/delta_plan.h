@@ -36,14 +36,20 @@ struct DeltaPlan {
   // Sorts what the first pass found.
   void prepare();
   // Inflates what is stored at an entry: an object or a delta.
+  // Throws when that is larger than limits.heldBytesMax.
   LargeBuffer inflate(uint32_t number, Inflater& inflater) const;
   // The entry that an entry's delta stands on; kNoEntry when it is no delta. After sortNames().
   uint32_t baseOf(uint32_t number) const;
   // False: the delta does not fit the base.
   bool apply(kj::ArrayPtr<const kj::byte> base, kj::ArrayPtr<const kj::byte> delta,
              LargeBuffer& result) const;
+  // Whether deltas may go on to make objects, `bytes` more than before. False: refused.
+  bool spend(uint64_t bytes);
+  // Compares the blobs that were not held with what is stored. False: refused.
+  bool checkNamedBlobs();
 
   const PackLimits limits;
+  ObjectSource* stored = nullptr;    // what the repository has already; null: nothing
   IndexTable table;
   LinkSet links;
   std::vector<ByEntry> byEntry;      // by base
@@ -53,7 +59,9 @@ struct DeltaPlan {
   std::atomic<uint32_t> nextRoot{0};
   uint32_t deltas = 0;
   std::atomic<uint32_t> resolved{0};
+  std::atomic<uint64_t> spent{0};    // bytes of objects that were made of deltas, again and again
   uint64_t entriesEnd = 0;           // where the trailer is, or appended entries begin to go
+  std::vector<uint32_t> namedBlobs;  // entries that were not held when they were named
   uint32_t received = 0;             // entries that came; more were appended
   const PackBytes* bytes = nullptr;
 
@@ -85,6 +93,7 @@ class DeltaLane {
   size_t step();
   uint32_t nextChild(Frame& frame);
   bool load(size_t level);
+  bool make(uint32_t entry, kj::ArrayPtr<const kj::byte> base, LargeBuffer& result);
   void push(Frame frame);
   void unload(Frame& frame);
   void makeRoom();

@@ -9,7 +9,7 @@
 namespace packmoor::gitlayer {
 
 // Takes what the parser finds.
-class Indexer::Sink final : public PackSink {
+class Indexer::Sink final : public EntrySink {
  public:
   explicit Sink(DeltaPlan& plan) : plan_(plan), parser(*this, plan.limits), filter_(plan.links) {}
 
@@ -40,6 +40,17 @@ class Indexer::Sink final : public PackSink {
     return plan_.complete(number, objectTypeOf(parsed.header.type), data, scratch_, filter_);
   }
 
+  bool namedBlob(const ParsedEntry& parsed, const ObjectId& id) override {
+    IndexEntry entry;
+    entry.offset = parsed.offset;
+    entry.crc = parsed.crc;
+    entry.id = id;
+    entry.type = ObjectType::kBlob;
+    plan_.namedBlobs.push_back(plan_.table.size());
+    plan_.table.add(entry);
+    return true;
+  }
+
  private:
   static constexpr uint32_t kReserveMax = 16384;
 
@@ -56,6 +67,8 @@ class Indexer::Sink final : public PackSink {
 Indexer::Indexer(const PackLimits& limits)
     : plan_(std::make_unique<DeltaPlan>(limits)), sink_(std::make_unique<Sink>(*plan_)) {}
 Indexer::~Indexer() noexcept {}
+
+void Indexer::compareWith(ObjectSource& stored) { plan_->stored = &stored; }
 
 bool Indexer::feed(kj::ArrayPtr<const kj::byte> bytes) {
   if (refused()) return false;
@@ -136,7 +149,7 @@ bool Indexer::finish() {
     return plan_->refuse(
         kj::str("The same object ", plan_->table[twice].id, " appears twice in the pack").cStr());
   }
-  return true;
+  return plan_->checkNamedBlobs();
 }
 
 uint32_t Indexer::objectCount() const { return plan_->table.size(); }

@@ -137,6 +137,8 @@ Co<std::shared_ptr<LargePush>> LargeReceiver::receive(PktReader& reader,
   PackLimits limits;
   limits.packBytesMax = packBytesMax_;
   limits.strict = view->info().settings.fsckObjects;
+  limits.heldBytesMax = node_.options().heldObjectBytesMax;
+  limits.expansionMax = node_.options().expansionMax;
   limits.scratchFolder = node_.env().disk.root().cStr();
   push_ = std::make_shared<LargePush>(limits, std::move(view));
   auto writer = co_await node_.beginExtent(repository_);

@@ -22,7 +22,9 @@ namespace packmoor::gitlayer {
 class LargePush final : public PushedPack {
  public:
   LargePush(const PackLimits& limits, SharedView view)
-      : PushedPack(std::move(view)), indexer(limits), indexedStrictly_(limits.strict) {}
+      : PushedPack(view), indexer(limits), indexedStrictly_(limits.strict), stored_(std::move(view)) {
+    indexer.compareWith(stored_->objects());
+  }
 
   VerifyResult verify(std::vector<ReceiveCommand>& commands) override;
   size_t bytesToVerify() const override { return indexer.packBytes(); }
@@ -40,6 +42,7 @@ class LargePush final : public PushedPack {
 
  private:
   const bool indexedStrictly_;
+  const SharedView stored_;   // that objects are compared with as they come
 };
 
 // An extent that is written from front to back, whose blocks may be written anew.

@@ -9,7 +9,6 @@
 #include <git2/odb.h>
 #include <git2/oid.h>
 
-#include <charconv>
 #include <cstring>
 
 namespace packmoor::gitlayer {
@@ -96,15 +95,12 @@ ObjectId hashByLibgit2(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
 ObjectId hashObject(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
   if (!hasSha1Kernel()) return hashByLibgit2(type, data);
   KJ_REQUIRE(type != ObjectType::kNone, "cannot hash an object without a type");
-  std::string_view name = objectTypeName(type);
-  char prefix[kSha1PrefixBytesMax];
-  memcpy(prefix, name.data(), name.size());
-  prefix[name.size()] = ' ';
-  char* end = std::to_chars(prefix + name.size() + 1, std::end(prefix), data.size()).ptr;
-  *end++ = 0;
+  kj::byte prefix[kSha1PrefixBytesMax];
+  const size_t prefixBytes = writeObjectPrefix(type, data.size(), prefix);
   ObjectId id;
-  if (!checkedSha1(kj::arrayPtr(prefix, end).asBytes(), data, id)) {
-    KJ_FAIL_REQUIRE("SHA-1 appears to be part of a collision attack", name.data(), data.size());
+  if (!checkedSha1(kj::arrayPtr(prefix, prefixBytes), data, id)) {
+    KJ_FAIL_REQUIRE("SHA-1 appears to be part of a collision attack",
+                    objectTypeName(type).data(), data.size());
   }
   return id;
 }

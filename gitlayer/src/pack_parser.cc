@@ -1,11 +1,14 @@
 #include "pack_parser.h"
 
+#include "object_hasher.h"
+
 #include <kernelio/check.h>
 
 #include <libdeflate.h>
 #include <zlib.h>
 
 #include <cstring>
+#include <optional>
 
 namespace packmoor::gitlayer {
 
@@ -14,12 +17,18 @@ namespace {
 constexpr size_t kDiscardBytes = 64u << 10;
 // No zlib stream is longer inflated than this many times its own length (and a little).
 constexpr uint64_t kInflationMax = 1032;
+constexpr const char* kCollisionAttack = "SHA-1 appears to be part of a collision attack";
 
 // The longest stream that zlib makes of `bytes` bytes with any of its settings (deflateBound),
 // and a little more.
 size_t streamBytesBound(size_t bytes) { return bytes + bytes / 8 + bytes / 64 + 64; }
 
 }  // namespace
+
+std::string tooLargeToHold(uint64_t offset, uint64_t bytesMax) {
+  return kj::str("object at offset ", offset, " must lie in memory to be read and is larger than ",
+                 bytesMax, " bytes (git.held_object_max)").cStr();
+}
 
 struct PackParser::Stream {
   Stream() {
@@ -29,12 +38,13 @@ struct PackParser::Stream {
   ~Stream() { inflateEnd(&zlib); }
 
   z_stream zlib;
-  LargeBuffer whole;            // of an object; none of a delta
-  kj::Array<kj::byte> discard;  // for a delta, which is not needed yet
+  LargeBuffer whole;            // of an object that is kept
+  kj::Array<kj::byte> discard;  // for what is not: a delta, which is not needed yet, or a large blob
+  std::optional<ObjectHasher> hasher;   // of a large blob
   uint64_t produced = 0;
 };
 
-PackParser::PackParser(PackSink& sink, const PackLimits& limits)
+PackParser::PackParser(EntrySink& sink, const PackLimits& limits)
     : sink_(sink), limits_(limits), window_(kj::heapArray<kj::byte>(512u << 10)) {}
 PackParser::~PackParser() noexcept {}
 
@@ -151,6 +161,10 @@ bool PackParser::entry() {
 bool PackParser::emit(kj::ArrayPtr<const kj::byte> data) {
   if (isDelta(current_.header.type)) data = nullptr;
   if (!sink_.entry(current_, data)) return refuse({});
+  return entryEnds();
+}
+
+bool PackParser::entryEnds() {
   state_ = --objectsLeft_ == 0 ? State::kTrailer : State::kEntry;
   return true;
 }
@@ -161,8 +175,15 @@ bool PackParser::beginStream() {
   uint64_t packLeft = limits_.packBytesMax - kj::min(limits_.packBytesMax, current_.offset);
   if (ended_) packLeft = rest().size();
   if (bytes / kInflationMax > packLeft) return refuseByCut("inflate returned -3");
+  const PackEntryType type = current_.header.type;
+  const bool named = type == PackEntryType::kBlob && bytes > kHeapObjectBytesMax &&
+                     ObjectHasher::available();
+  if (!named && bytes > limits_.heldBytesMax) {
+    return refuse(tooLargeToHold(current_.offset, limits_.heldBytesMax));
+  }
   stream_ = std::make_unique<Stream>();
-  if (isDelta(current_.header.type)) {
+  if (named) stream_->hasher.emplace(ObjectType::kBlob, bytes);
+  if (named || isDelta(type)) {
     stream_->discard = kj::heapArray<kj::byte>(kDiscardBytes);
   } else {
     stream_->whole = LargeBuffer(bytes, limits_.scratchFolder);
@@ -181,9 +202,9 @@ bool PackParser::stream() {
     kj::byte extra;
     kj::ArrayPtr<kj::byte> room = kj::arrayPtr(&extra, 1);
     if (stream.produced < current_.header.bytes) {
-      room = isDelta(current_.header.type) ? stream.discard.asPtr()
-                                           : stream.whole.bytes().slice(stream.produced,
-                                                                        stream.whole.size());
+      room = stream.discard.size() > 0 ? stream.discard.asPtr()
+                                       : stream.whole.bytes().slice(stream.produced,
+                                                                    stream.whole.size());
     }
     auto in = rest();
     constexpr size_t kStepMax = 1u << 30;  // zlib counts in 32 bits
@@ -193,11 +214,15 @@ bool PackParser::stream() {
     zlib.avail_out = static_cast<uInt>(kj::min(room.size(), kStepMax));
     int status = inflate(&zlib, Z_NO_FLUSH);
     size_t taken = static_cast<size_t>(zlib.next_in - in.begin());
-    stream.produced += static_cast<size_t>(zlib.next_out - room.begin());
+    const size_t made = static_cast<size_t>(zlib.next_out - room.begin());
+    stream.produced += made;
     current_.crc = libdeflate_crc32(current_.crc, in.begin(), taken);
     consume(taken);
     if (stream.produced > current_.header.bytes) {
       return refuse("serious inflate inconsistency");
+    }
+    if (stream.hasher && !stream.hasher->update(room.slice(0, made))) {
+      return refuse(kCollisionAttack);
     }
     if (status == Z_STREAM_END) break;
     if (status != Z_OK && status != Z_BUF_ERROR) {
@@ -207,7 +232,15 @@ bool PackParser::stream() {
   }
   if (stream.produced != current_.header.bytes) return refuse("serious inflate inconsistency");
   auto owned = std::move(stream_);
+  if (owned->hasher) return emitNamed(*owned->hasher);
   return emit(owned->whole.bytes());
+}
+
+bool PackParser::emitNamed(ObjectHasher& hasher) {
+  ObjectId id;
+  if (!hasher.finish(id)) return refuse(kCollisionAttack);
+  if (!sink_.namedBlob(current_, id)) return refuse({});
+  return entryEnds();
 }
 
 bool PackParser::trailerBytes() {

@@ -7,7 +7,9 @@
 // Objects of up to kBufferedBytesMax are inflated at once by libdeflate as soon as enough bytes
 // are there for the longest stream that any common encoder makes of them; the others, and
 // what that cannot inflate, go through zlib piece by piece.
-// Memory: a window of about 2 MiB, and one object. Belongs to one thread at a time.
+// Blobs of more than kHeapObjectBytesMax are named piece by piece and never kept, where the processor
+// can (ObjectHasher): no size that a pack claims, and nothing that it inflates to, takes memory or room.
+// Memory: a window of about 2 MiB, and one object of at most heldBytesMax. Belongs to one thread at a time.
 #pragma once
 
 #include "gitlayer/pack_format.h"
@@ -26,26 +28,37 @@ struct ParsedEntry {
   uint32_t crc = 0;        // CRC-32 of header and stream, as in a pack's index
 };
 
-class PackSink {
+class EntrySink {
  public:
-  virtual ~PackSink() noexcept(false) {}
+  virtual ~EntrySink() noexcept(false) {}
   virtual void begin(uint32_t objectCount) = 0;
   // `data` is the inflated object, valid during the call; empty for a delta. False ends the
   // parse; the sink then knows why.
   virtual bool entry(const ParsedEntry& entry, kj::ArrayPtr<const kj::byte> data) = 0;
+  // A blob too large to be kept for that, which was named on the way.
+  virtual bool namedBlob(const ParsedEntry& entry, const ObjectId& id) = 0;
 };
 
 struct PackLimits {
   uint64_t packBytesMax = 16ull << 30;
   uint32_t objectsMax = 64'000'000;
   uint64_t objectBytesMax = 16ull << 30;  // of one object, inflated
+  // Of one that must lie in memory as a whole: all but blobs that came as they are and are no base.
+  uint64_t heldBytesMax = 512ull << 20;
+  // What deltas make may be so many times the pack's size, and so much whatever that is.
+  uint64_t expansionMax = 2000, expansionFloorBytes = 64ull << 30;
   bool strict = true;                     // refuse what git fsck refuses
   std::string scratchFolder;              // for objects above kHeapObjectBytesMax
 };
 
+class ObjectHasher;
+
+// Why an object is refused that would have to be held and may not.
+std::string tooLargeToHold(uint64_t offset, uint64_t bytesMax);
+
 class PackParser {
  public:
-  PackParser(PackSink& sink, const PackLimits& limits);
+  PackParser(EntrySink& sink, const PackLimits& limits);
   ~PackParser() noexcept;
   KJ_DISALLOW_COPY(PackParser);
 
@@ -75,10 +88,12 @@ class PackParser {
   bool trailerBytes();
   bool beginStream();
   bool emit(kj::ArrayPtr<const kj::byte> data);
+  bool emitNamed(ObjectHasher& hasher);
+  bool entryEnds();
   void consume(size_t bytes);
   kj::ArrayPtr<const kj::byte> rest() const { return window_.slice(at_, filled_); }
 
-  PackSink& sink_;
+  EntrySink& sink_;
   PackLimits limits_;
   State state_ = State::kHeader;
   bool ended_ = false;

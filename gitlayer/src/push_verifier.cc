@@ -1,9 +1,16 @@
 #include "push_verifier.h"
 
+#include "collision_check.h"
 #include "receive_policy.h"
 #include "special_files.h"
 
 namespace packmoor::gitlayer {
+
+namespace {
+// Larger files that git reads by itself are refused unread. Where they come with the push the bound is
+// PackLimits::heldBytesMax.
+constexpr uint64_t kSpecialFileBytesMax = 512ull << 20;
+}  // namespace
 
 SharedView shareView(kj::Own<RepositoryView> view) {
   auto owner = std::make_shared<kj::Own<RepositoryView>>(kj::mv(view));
@@ -61,6 +68,12 @@ std::optional<PackRefusal> PushedPack::specialFileRefusal(const ObjectLink& link
   if (type != ObjectType::kNone) {
     data = read(link.id);
   } else {
+    auto header = view_->objects().header(link.id);
+    const uint64_t bytes = header.map([](ObjectHeader& h) { return h.bytes; }).orDefault(0);
+    if (bytes > kSpecialFileBytesMax) {
+      return indexPackRefusal("object " + std::string(link.id.hex().cStr()) +
+                              ": gitmodulesLarge: .gitmodules too large to parse");
+    }
     auto found = view_->objects().read(link.id);
     KJ_IF_MAYBE(object, found) {
       type = object->type;
@@ -83,6 +96,14 @@ VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
     result.mayBeOld = unpacked_.missingBase;
     if (result.refusal || result.tooLarge) return result;
   }
+  // What lies in a pack would come to lie in two. Leaving it out rests on the view as connectivity
+  // does: a prune since then makes the push be verified again (rule 21).
+  for (UnpackedObject& object : unpacked_.objects) {
+    object.known = view_->objects().exists(object.id);
+    if (!object.known || sameAsStored(view_->objects(), object.id, object.type, object.data)) continue;
+    result.refusal = indexPackRefusal(collisionFound(object.id));
+    return result;
+  }
   auto links = kj::arrayPtr(unpacked_.links.data(), unpacked_.links.size());
   for (const ObjectLink& link : links) {
     if (strict() && link.special != 0 && !result.refusal) result.refusal = specialFileRefusal(link);
@@ -91,11 +112,6 @@ VerifyResult SmallPush::verify(std::vector<ReceiveCommand>& commands) {
   auto broken = brokenLinks(*this, view_->objects(), links);
   verifyTips(broken, commands, result);
   if (!broken.empty()) unpacked_ = {};
-  // What lies in a pack would come to lie in two. Leaving it out rests on the view as connectivity
-  // does: a prune since then makes the push be verified again (rule 21).
-  for (UnpackedObject& object : unpacked_.objects) {
-    object.known = view_->objects().exists(object.id);
-  }
   return result;
 }
 

@@ -51,9 +51,11 @@ void readHttp(ConfigReader& reader, NodeConfig& config) {
   reader.text("advertise", http.advertise);
   checkAddress(reader, "advertise", "http.advertise", http.advertise);
   reader.count("connections_max", http.connectionsMax, 1, 1'000'000);
+  reader.count("connections_per_client_max", http.connectionsPerClientMax, 1, 1'000'000);
   reader.millis("header_timeout_ms", http.headerTimeoutMs, 10, kDayMs);
   reader.millis("idle_timeout_ms", http.idleTimeoutMs, 10, kDayMs);
   reader.millis("stall_timeout_ms", http.stallTimeoutMs, 10, kDayMs);
+  reader.bytes("body_rate_min", http.bodyRateMin, 0, kGiB);
   reader.bytes("fetch_body_max", http.fetchBodyBytesMax, kKiB, kGiB);
   reader.leave();
 }
@@ -64,6 +66,7 @@ void readSsh(ConfigReader& reader, NodeConfig& config) {
   reader.text("socket", ssh.socket);
   reader.text("group", ssh.group);
   reader.count("connections_max", ssh.connectionsMax, 1, 1'000'000);
+  reader.count("connections_per_user_max", ssh.connectionsPerUserMax, 1, 1'000'000);
   reader.millis("silent_timeout_ms", ssh.silentTimeoutMs, 10, kDayMs);
   reader.leave();
 }
@@ -230,6 +233,8 @@ void readLimits(ConfigReader& reader, NodeConfig& config) {
   reader.bytes("inline_pack_max", git.inlinePackBytesMax, 0, 4 * kMiB);
   reader.bytes("pack_max", git.packBytesMax, kKiB, 1024 * kGiB);
   reader.count("commands_max", git.commandsMax, 1, 10'000'000);
+  reader.bytes("held_object_max", git.heldObjectBytesMax, 16 * kMiB, 1024 * kGiB);
+  reader.count("expansion_max", git.expansionMax, 1, 1'000'000);
   reader.bytes("state_cache", git.stateCacheBytes, 0, kTiB);
   reader.bytes("ref_cache", git.refCacheBytes, 0, kTiB);
   reader.count("settle_objects", git.settleObjects, 1, 100'000'000);

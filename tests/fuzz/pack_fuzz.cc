@@ -114,7 +114,7 @@ struct Indexed {
 
 Indexed indexPack(const Bytes& pack, ObjectSource& source, size_t piece) {
   PackLimits limits;
-  limits.objectBytesMax = kInflatedMax;
+  limits.objectBytesMax = limits.heldBytesMax = kInflatedMax;
   Indexer indexer(limits);
   Indexed result;
   result.refused = true;

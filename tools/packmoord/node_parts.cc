@@ -37,6 +37,8 @@ gitlayer::GitOptions gitOptions(const rpc::NodeConfig& config) {
   options.inlinePackBytesMax = config.git.inlinePackBytesMax;
   options.packBytesMax = config.git.packBytesMax;
   options.commandsMax = static_cast<uint32_t>(config.git.commandsMax);
+  options.heldObjectBytesMax = config.git.heldObjectBytesMax;
+  options.expansionMax = config.git.expansionMax;
   options.stateCacheBytes = config.git.stateCacheBytes;
   options.refCacheBytes = config.git.refCacheBytes;
   options.settleObjects = config.git.settleObjects;

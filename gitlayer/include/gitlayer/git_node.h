@@ -18,6 +18,8 @@ struct GitOptions {
   size_t inlinePackBytesMax = 256u << 10;     // larger pushes go to extents
   uint64_t packBytesMax = 16ull << 30;        // per push
   uint32_t commandsMax = 100'000;             // per push
+  uint64_t heldObjectBytesMax = 512ull << 20;  // that must lie in memory to be read (pack_parser.h)
+  uint64_t expansionMax = 2000;               // deltas of a push make so many times its bytes, or 64 GiB
   uint64_t stateCacheBytes = 64ull << 20;     // block cache of the state store, per volume
   uint64_t refCacheBytes = 128ull << 20;      // encoded lists of refs, per volume; 0: none
   uint64_t settleObjects = 8000;              // hot objects of a repository before settling

@@ -14,7 +14,9 @@
 // I/O errors are exceptions.
 //
 // Memory: about 40 bytes an object, 24 bytes a name mentioned, and kLaneBytesMax a lane (more only
-// while a single object is larger). Threads: feed() and the thin steps by one thread at a time,
+// while a single object is larger, up to PackLimits::heldBytesMax; those of more than 16 MiB lie in
+// temporary files). What deltas make, all together, is bounded too, and how long chains of them are:
+// a small pack cannot keep a node busy for long. Threads: feed() and the thin steps by one thread at a time,
 // resolve() by one thread per lane.
 #pragma once
 
@@ -40,6 +42,10 @@ class Indexer {
   explicit Indexer(const PackLimits& limits);
   ~Indexer() noexcept;
   KJ_DISALLOW_COPY(Indexer);
+
+  // Objects that `stored` has already must come as they are there (collision_check.h). Before the first
+  // feed(); outlives the steps up to 4.
+  void compareWith(ObjectSource& stored);
 
   // ---- 1 --------------------------------------------------------------------------------------
   bool feed(kj::ArrayPtr<const kj::byte> bytes);

@@ -28,9 +28,11 @@ struct NodeConfig {
     std::string listen = "127.0.0.1:8080";
     std::string advertise;                 // host:port for others; empty: as `listen`
     uint64_t connectionsMax = 1024;
+    uint64_t connectionsPerClientMax = 512;   // from one address
     int64_t headerTimeoutMs = 15'000;      // from the first byte of a request to its last header
     int64_t idleTimeoutMs = 75'000;        // between the requests of a connection
     int64_t stallTimeoutMs = 60'000;       // a body or an answer that makes no progress
+    uint64_t bodyRateMin = 100;            // bytes per second of waiting for a body; 0: none
     uint64_t fetchBodyBytesMax = 64ull << 20;  // of a fetch's wants and haves, inflated
   } http;
 
@@ -38,6 +40,7 @@ struct NodeConfig {
     std::string socket;                    // of packmoor-shell; empty: <data>/git.sock
     std::string group;                     // whose members may use it; empty: root and own user
     uint64_t connectionsMax = 256;
+    uint64_t connectionsPerUserMax = 128;
     int64_t silentTimeoutMs = 600'000;     // a client or an answer that makes no progress
   } ssh;
 
@@ -93,6 +96,8 @@ struct NodeConfig {
     uint64_t inlinePackBytesMax = 256ull << 10;
     uint64_t packBytesMax = 16ull << 30;
     uint64_t commandsMax = 100'000;
+    uint64_t heldObjectBytesMax = 512ull << 20;
+    uint64_t expansionMax = 2000;
     uint64_t stateCacheBytes = 64ull << 20;
     uint64_t refCacheBytes = 128ull << 20;   // 0: none
     uint64_t settleObjects = 8000;

@@ -200,6 +200,23 @@ TEST_F(CheckedSha1, FindsThePublishedCollision) {
   EXPECT_EQ(ends[0], ends[1]);
 }
 
+// Wherever in the data the two blocks come.
+TEST_F(CheckedSha1, BlocksOfThePublishedCollisionAreRefused) {
+  for (size_t message : {0, 1}) {
+    std::vector<kj::byte> pair;
+    for (const char* hex : kPublishedBlocks[message]) {
+      const Block block = blockOf(hex);
+      pair.insert(pair.end(), block.begin(), block.end());
+    }
+    CheckedBlocks blocks;
+    blocks.state = kPublishedBefore;
+    EXPECT_FALSE(blocks.add(pair.data(), 2) && blocks.done());
+    CheckedBlocks first;   // the first of them is none that an attack ends with
+    first.state = kPublishedBefore;
+    EXPECT_TRUE(first.add(pair.data(), 1) && first.done());
+  }
+}
+
 TEST_F(CheckedSha1, ExaminesSuspectsAndGoesOn) {
   // Among so many blocks thousands are looked at closely, and none has a partner.
   std::vector<kj::byte> data(4u << 20);

@@ -37,6 +37,10 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   ASSERT_TRUE(example.problems.empty()) << describeProblems("example", example.problems);
   NodeConfig defaults;
   EXPECT_EQ(example.config.http.connectionsMax, defaults.http.connectionsMax);
+  EXPECT_EQ(example.config.http.connectionsPerClientMax, defaults.http.connectionsPerClientMax);
+  EXPECT_EQ(example.config.http.bodyRateMin, defaults.http.bodyRateMin);
+  EXPECT_EQ(example.config.ssh.connectionsMax, defaults.ssh.connectionsMax);
+  EXPECT_EQ(example.config.ssh.connectionsPerUserMax, defaults.ssh.connectionsPerUserMax);
   EXPECT_EQ(example.config.http.headerTimeoutMs, defaults.http.headerTimeoutMs);
   EXPECT_EQ(example.config.http.idleTimeoutMs, defaults.http.idleTimeoutMs);
   EXPECT_EQ(example.config.http.stallTimeoutMs, defaults.http.stallTimeoutMs);
@@ -63,6 +67,8 @@ TEST(Config, ExampleFileIsGoodAndGivesTheDefaults) {
   EXPECT_EQ(example.config.git.inlinePackBytesMax, defaults.git.inlinePackBytesMax);
   EXPECT_EQ(example.config.git.packBytesMax, defaults.git.packBytesMax);
   EXPECT_EQ(example.config.git.commandsMax, defaults.git.commandsMax);
+  EXPECT_EQ(example.config.git.heldObjectBytesMax, defaults.git.heldObjectBytesMax);
+  EXPECT_EQ(example.config.git.expansionMax, defaults.git.expansionMax);
   EXPECT_EQ(example.config.git.stateCacheBytes, defaults.git.stateCacheBytes);
   EXPECT_EQ(example.config.git.refCacheBytes, defaults.git.refCacheBytes);
   EXPECT_EQ(example.config.git.settleObjects, defaults.git.settleObjects);
