@@ -6,12 +6,7 @@ namespace {
 
 constexpr size_t kFirstSlots = 64;
 
-size_t hashOf(const ObjectId& id) {
-  // The first bytes choose the shard; these are others.
-  size_t value;
-  __builtin_memcpy(&value, id.bytes.data() + 8, sizeof value);
-  return value;
-}
+size_t hashOf(const ObjectId& id) { return std::hash<ObjectId>()(id); }
 
 }  // namespace
 

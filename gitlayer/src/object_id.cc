@@ -11,6 +11,8 @@
 
 #include <cstring>
 
+#include <sys/auxv.h>
+
 namespace packmoor::gitlayer {
 
 namespace {
@@ -91,6 +93,14 @@ ObjectId hashByLibgit2(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
 }
 
 }  // namespace
+
+// The system's own random bytes for this process.
+const std::array<uint64_t, 2> kObjectIdHashKey = []() {
+  std::array<uint64_t, 2> key = {0x9e3779b97f4a7c15, 0xd1b54a32d192ed03};
+  const auto* given = reinterpret_cast<const void*>(getauxval(AT_RANDOM));
+  if (given != nullptr) std::memcpy(key.data(), given, sizeof key);
+  return key;
+}();
 
 ObjectId hashObject(ObjectType type, kj::ArrayPtr<const kj::byte> data) {
   if (!hasSha1Kernel()) return hashByLibgit2(type, data);

@@ -4,8 +4,8 @@
 // plain arrays indexed by the number given here, which costs 20 bytes for the name and about 8
 // for the table, and no allocation per object.
 //
-// Open addressing with linear probing, at most 5/8 full. Names are SHA-1 values, so their first
-// bytes are the hash; a client that crafts names to collide must mine SHA-1 prefixes.
+// Open addressing with linear probing, at most 5/8 full. The hash is keyed (object_id.h): clients may make
+// up names as they like.
 // Not for concurrent use. At most 2^32 - 2 names.
 #pragma once
 
