@@ -6,6 +6,9 @@ namespace packmoor::gitlayer {
 
 namespace {
 
+// What the names of a push's refs may take together: so much, and so much for each that there may be.
+constexpr size_t kNameBytesFloor = 1u << 20, kNameBytesEach = 256;
+
 bool startsWith(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
@@ -80,7 +83,8 @@ bool ReceiveCommands::add(std::string_view line) {
     return refuse("signed pushes are not supported here");
   }
   if (commands_.size() == commandsMax_) {
-    return refuse("a push may change at most " + std::to_string(commandsMax_) + " refs");
+    return refuse("a push may change at most " + std::to_string(commandsMax_) +
+                  " refs here (git.commands_max, or maxCommands of the repository)");
   }
   constexpr size_t kNameAt = 2 * (kOidHexChars + 1);
   ReceiveCommand command;
@@ -90,6 +94,12 @@ bool ReceiveCommands::add(std::string_view line) {
     return refuse("protocol error: expected old/new/ref, got '" + shownText(line) + "'");
   }
   command.update.name = line.substr(kNameAt);
+  // Names that are too long are refused one by one, as long as they are few.
+  nameBytes_ += command.update.name.size();
+  if (nameBytes_ > kNameBytesFloor + size_t{commandsMax_} * kNameBytesEach) {
+    return refuse("the names of a push's refs are longer than " + std::to_string(kNameBytesEach) +
+                  " bytes on average");
+  }
   commands_.push_back(std::move(command));
   return true;
 }

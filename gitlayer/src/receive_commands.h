@@ -53,6 +53,7 @@ class ReceiveCommands {
   bool addShallow(std::string_view hex);
 
   uint32_t commandsMax_;
+  size_t nameBytes_ = 0;   // of all names
   bool first_ = true;
   ReceiveCapabilities capabilities_;
   std::vector<ReceiveCommand> commands_;

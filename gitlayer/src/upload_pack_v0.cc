@@ -63,7 +63,9 @@ Co<bool> UploadPackSession::negotiateV0(PktReader& reader, PktWriter& writer) {
     }
     if (pkt.kind == PktKind::kData) {
       Problem problem = round.addHaveLineV0(pkt.line());
-      if (!problem && ++havesSeen > kHavesMax) problem = "upload-pack: too many haves";
+      if (!problem && ++havesSeen > kHavesMax) {
+        problem = "upload-pack: more than " + std::to_string(kHavesMax) + " haves in one request";
+      }
       if (problem) {
         co_await refuse(writer, *problem);
         co_return false;

@@ -66,6 +66,9 @@ std::optional<Problem> ShallowRequest::addLine(std::string_view line) {
     }
     since = number;
   } else if (cutPrefix(rest, "deepen-not ")) {
+    if (rest.size() > kRefNameBytesMax) {
+      return "upload-pack: deepen-not is not the name of one ref: " + quotedLine(rest);
+    }
     notRefs.emplace_back(rest);
     if (notRefs.size() > kDeepenNotMax) {
       return "upload-pack: more than " + std::to_string(kDeepenNotMax) + " deepen-not lines";

@@ -378,7 +378,11 @@ TEST_F(ReceiveTest, RefusesWhatItDoesNotSpeak) {
   EXPECT_THAT(push(commands({"nonsense"})).error, HasSubstr("protocol error"));
   EXPECT_THAT(push(commands({line.substr(1)})).error, HasSubstr("protocol error"));
   node_.options_.commandsMax = 1;
-  EXPECT_THAT(push(commands({line, line})).error, HasSubstr("at most 1 refs"));
+  EXPECT_THAT(push(commands({line, line})).error, HasSubstr("at most 1 refs here (git.commands_max"));
+  node_.options_.commandsMax = 100;
+  const std::string longName = line.substr(0, 82) + "refs/heads/" + std::string(60'000, 'n');
+  EXPECT_THAT(push(commands(std::vector<std::string>(19, longName))).error,
+              HasSubstr("longer than 256 bytes on average"));
   EXPECT_THAT(push("0003").error, HasSubstr("bad packet length"));
   EXPECT_THAT(push("zzzz").error, HasSubstr("bad packet length"));
   std::string open;
