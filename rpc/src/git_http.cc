@@ -12,10 +12,13 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <string>
+#include <unordered_map>
+
 namespace packmoor::rpc {
 namespace {
 
-// What a client over the connection limit gets, on a bounded number of connections at once.
+// What a client over a connection limit gets, on a bounded number of connections at once.
 constexpr kj::StringPtr kTooManyAnswer =
     "HTTP/1.1 503 Service Unavailable\r\n"
     "Content-Type: text/plain; charset=utf-8\r\n"
@@ -24,8 +27,16 @@ constexpr kj::StringPtr kTooManyAnswer =
     "Content-Length: 82\r\n"
     "\r\n"
     "This node serves as many connections as it may (http.connections_max). Try again.\n"_kj;
+constexpr kj::StringPtr kTooManyOfOneAnswer =
+    "HTTP/1.1 429 Too Many Requests\r\n"
+    "Content-Type: text/plain; charset=utf-8\r\n"
+    "Retry-After: 1\r\n"
+    "Connection: close\r\n"
+    "Content-Length: 108\r\n"
+    "\r\n"
+    "This node serves as many connections of one address as it may "
+    "(http.connections_per_client_max). Try again.\n"_kj;
 constexpr size_t kRefusalsMax = 64;
-constexpr int64_t kRefusalTimeoutMs = 2000;
 constexpr int64_t kUploadGraceMs = 1000;
 constexpr size_t kUploadGraceBytes = 1u << 20;
 
@@ -68,26 +79,34 @@ class Server final : public GitHttpServer,
   void take(kj::Own<kj::AsyncIoStream> raw) {
     GitHttpStatistics& statistics = shared_.statistics;
     if (statistics.connections >= shared_.options.connectionsMax) {
-      ++statistics.connectionsRefused;
-      if (refusing_ < kRefusalsMax) {
-        ++refusing_;
-        tasks_.add(refuse(kj::mv(raw)).promise().attach(kj::defer([this]() { --refusing_; })));
-      }
-      return;
+      return refuseSome(kj::mv(raw), kTooManyAnswer);
+    }
+    std::string client;
+    KJ_IF_MAYBE(fd, raw->getFd()) { client = peerAddress(*fd); }
+    uint64_t& ofClient = clients_[client];
+    if (!client.empty() && ofClient >= shared_.options.connectionsPerClientMax) {
+      return refuseSome(kj::mv(raw), kTooManyOfOneAnswer);
     }
     ++statistics.connections;
-    tasks_.add(serveOne(kj::mv(raw)).promise().attach(kj::defer([this]() {
+    ++ofClient;
+    tasks_.add(serveOne(kj::mv(raw)).promise().attach(kj::defer([this, client]() {
       --shared_.statistics.connections;
+      auto found = clients_.find(client);
+      if (--found->second == 0) clients_.erase(found);
     })));
   }
 
-  Co<void> refuse(kj::Own<kj::AsyncIoStream> stream) {
-    co_await stream->write(kTooManyAnswer.begin(), kTooManyAnswer.size());
+  void refuseSome(kj::Own<kj::AsyncIoStream> raw, kj::StringPtr answer) {
+    ++shared_.statistics.connectionsRefused;
+    if (refusing_ == kRefusalsMax) return;
+    ++refusing_;
+    tasks_.add(refuse(kj::mv(raw), answer).promise().attach(kj::defer([this]() { --refusing_; })));
+  }
+
+  Co<void> refuse(kj::Own<kj::AsyncIoStream> stream, kj::StringPtr answer) {
+    co_await stream->write(answer.begin(), answer.size());
     stream->shutdownWrite();
-    // Closing with unread bytes would reset the connection before the answer is read.
-    kj::byte ignored[1024];
-    auto drained = stream->tryRead(ignored, sizeof ignored, sizeof ignored).ignoreResult();
-    co_await drained.exclusiveJoin(timer_.afterDelay(kRefusalTimeoutMs * kj::MILLISECONDS));
+    co_await untilClosed(*stream, timer_);
   }
 
   Co<void> serveOne(kj::Own<kj::AsyncIoStream> raw) {
@@ -101,6 +120,7 @@ class Server final : public GitHttpServer,
     co_await stream.flush();
     KJ_IF_MAYBE(e, failure) { kj::throwFatalException(kj::mv(*e)); }
     stream.shutdownWrite();
+    co_await untilClosed(stream, timer_);
   }
 
   // What is not HTTP, and what the connection's service lets through.
@@ -133,6 +153,7 @@ class Server final : public GitHttpServer,
   GitHttpShared shared_;
   kj::Own<kj::HttpServer> http_;
   size_t refusing_ = 0;
+  std::unordered_map<std::string, uint64_t> clients_;   // connections by address; none of 0
   kj::TaskSet tasks_;  // last: its tasks use the above
 };
 

@@ -33,17 +33,6 @@ kj::StringPtr serviceName(GitService service) {
   return service == GitService::kUploadPack ? "git-upload-pack"_kj : "git-receive-pack"_kj;
 }
 
-// "192.0.2.7", "2001:db8::7"; empty where there is none.
-std::string peerAddress(int fd) {
-  sockaddr_storage address;
-  socklen_t bytes = sizeof address;
-  char host[NI_MAXHOST];
-  auto* general = reinterpret_cast<sockaddr*>(&address);
-  const bool told = getpeername(fd, general, &bytes) == 0 && address.ss_family != AF_UNIX &&
-                    getnameinfo(general, bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST) == 0;
-  return told ? host : std::string();
-}
-
 // Inflates a request body, and remembers when what came was not gzip.
 class InflatedBody final : public kj::AsyncInputStream {
  public:
@@ -271,12 +260,16 @@ class Connection final : public kj::HttpService {
     auto request = gitRequest(url, headers);
     std::string id = request.requestId;
     const GitHttpOptions& options = shared_.options;
-    uint64_t bytesMax = url.service == GitService::kUploadPack ? options.fetchBodyBytesMax
-                                                               : options.pushBodyBytesMax;
-    auto stall = options.stallTimeoutMs * kj::MILLISECONDS;
-    BoundedBody raw(body, bytesMax, shared_.timer, stall);
+    const bool fetches = url.service == GitService::kUploadPack;
+    BodyLimits limits;
+    limits.bytesMax = fetches ? options.fetchBodyBytesMax : options.pushBodyBytesMax;
+    limits.setting = fetches ? "http.fetch_body_max"_kj : "git.pack_max"_kj;
+    limits.stallTimeout = options.stallTimeoutMs * kj::MILLISECONDS;
+    limits.rateMin = options.bodyRateMin;
+    BoundedBody raw(body, shared_.timer, limits);
     InflatedBody inflated(raw);
-    BoundedBody bounded(inflated, bytesMax, shared_.timer, stall);
+    limits.rateMin = 0;   // of what came, however well it was packed
+    BoundedBody bounded(inflated, shared_.timer, limits);
     AnswerStream answer(shared_.headers, response,
                         kj::str("application/x-", serviceName(url.service), "-result"));
     bool expects = headers.get(shared_.headers.expect) != nullptr;
@@ -288,6 +281,10 @@ class Connection final : public kj::HttpService {
     KJ_IF_MAYBE(e, failure) {
       auto reason = gzip && raw.problem() == BoundedBody::Problem::kNone ? bounded.problem()
                                                                          : raw.problem();
+      if (reason == BoundedBody::Problem::kTooLarge && !answer.begun()) {
+        co_await sendText(shared_.headers, response, 413, "Payload Too Large", raw.tooLarge());
+        co_return;
+      }
       co_await bodyFailed(kj::mv(*e), reason, inflated.broken(), answer.begun(), id, response);
     }
   }
@@ -302,10 +299,6 @@ class Connection final : public kj::HttpService {
     if (notGzip) {
       return sendText(shared_.headers, response, 400, "Bad Request",
                       kj::str("The request's body is not what gzip makes."));
-    }
-    if (reason == Problem::kTooLarge) {
-      return sendText(shared_.headers, response, 413, "Payload Too Large",
-                      kj::str("The request's body is larger than this server takes."));
     }
     if (reason == Problem::kStalled) {
       return sendText(shared_.headers, response, 408, "Request Timeout",
@@ -357,6 +350,16 @@ class Connection final : public kj::HttpService {
 };
 
 }  // namespace
+
+std::string peerAddress(int fd) {
+  sockaddr_storage address;
+  socklen_t bytes = sizeof address;
+  char host[NI_MAXHOST];
+  auto* general = reinterpret_cast<sockaddr*>(&address);
+  const bool told = getpeername(fd, general, &bytes) == 0 && address.ss_family != AF_UNIX &&
+                    getnameinfo(general, bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST) == 0;
+  return told ? host : std::string();
+}
 
 GitHttpHeaders::GitHttpHeaders()
     : contentEncoding(builder_.add("Content-Encoding")), gitProtocol(builder_.add("Git-Protocol")),

@@ -41,6 +41,9 @@ kj::Promise<void> sendText(GitHttpHeaders& headers, kj::HttpService::Response& r
                            uint32_t status, kj::StringPtr statusText, kj::String sentence,
                            kj::StringPtr allow = nullptr);
 
+// The other end of a connection: "192.0.2.7", "2001:db8::7"; empty where there is none.
+std::string peerAddress(int fd);
+
 kj::Own<kj::HttpService> makeGitHttpConnection(GitHttpShared& shared, JoiningStream& stream);
 
 }  // namespace packmoor::rpc

@@ -13,13 +13,15 @@
 
 #include <unistd.h>
 
+#include <string>
+#include <unordered_map>
+
 namespace packmoor::rpc {
 namespace {
 
 constexpr uint32_t kGroupMode = 0660, kOwnerMode = 0600;
 constexpr size_t kOpenBytesMax = 16u << 10;
 constexpr uint32_t kProtocolVersionMax = 2;
-constexpr int64_t kLingerMs = 2000;
 
 class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
  public:
@@ -124,6 +126,17 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
       co_await reply(*stream, kj::mv(problem));
       co_return;
     }
+    uint64_t& ofUser = users_[open.user()];
+    if (ofUser >= options_.connectionsPerUserMax) {
+      co_await reply(*stream, "This node serves as many git clients of one user as it may "
+                              "(ssh.connections_per_user_max). Try again.");
+      co_return;
+    }
+    ++ofUser;
+    KJ_DEFER({
+      auto found = users_.find(open.user());
+      if (--found->second == 0) users_.erase(found);
+    });
     auto gone = stream->whenWriteDisconnected().then([]() -> kj::Promise<void> {
       return KJ_EXCEPTION(DISCONNECTED, "the client closed its connection");
     });
@@ -132,6 +145,7 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
   }
 
   Co<void> talk(kj::AsyncIoStream& raw, gitlayer::GitRequest request) {
+    const bool fetches = request.service == gitlayer::GitService::kUploadPack;
     auto opened = co_await front_.open(kj::mv(request));
     kj::Own<gitlayer::GitSession> session;
     KJ_IF_MAYBE(found, opened.session) { session = kj::mv(*found); }
@@ -143,23 +157,18 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
     const auto silent = options_.silentMs * kj::MILLISECONDS;
     JoiningStream out(kj::Own<kj::AsyncIoStream>(&raw, kj::NullDisposer::instance), timer_, silent,
                       events_);
-    BoundedBody in(raw, options_.pushBytesMax, timer_, silent);
+    BodyLimits limits;
+    limits.bytesMax = fetches ? options_.fetchBytesMax : options_.pushBytesMax;
+    limits.setting = fetches ? "http.fetch_body_max"_kj : "git.pack_max"_kj;
+    limits.stallTimeout = silent;
+    limits.rateMin = options_.bodyRateMin;
+    BoundedBody in(raw, timer_, limits);
     co_await session->advertise(out, false);
     co_await out.flush();
     co_await session->serve(in, out);
     co_await out.flush();
     raw.shutdownWrite();
-    co_await untilClosed(raw);
-  }
-
-  // What the client still sends is read, so that it reads the answer and is not told of a broken pipe.
-  Co<void> untilClosed(kj::AsyncIoStream& stream) {
-    auto buffer = kj::heapArray<kj::byte>(4096);
-    auto deadline = timer_.afterDelay(kLingerMs * kj::MILLISECONDS).fork();
-    for (size_t got = 1; got > 0;) {
-      auto late = deadline.addBranch().then([]() -> size_t { return 0; });
-      got = co_await stream.tryRead(buffer.begin(), 1, buffer.size()).exclusiveJoin(kj::mv(late));
-    }
+    co_await untilClosed(raw, timer_);
   }
 
   void taskFailed(kj::Exception&& e) override {
@@ -175,6 +184,7 @@ class Server final : public GitSocketServer, private kj::TaskSet::ErrorHandler {
   bool bound_ = false, draining_ = false;
   kj::Own<kj::ConnectionReceiver> port_;
   GitSocketStatistics statistics_;
+  std::unordered_map<std::string, uint64_t> users_;   // connections by user; none of 0
   kj::TaskSet tasks_;  // last: its tasks use the above
 };
 

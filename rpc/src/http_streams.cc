@@ -15,6 +15,7 @@ namespace packmoor::rpc {
 namespace {
 
 constexpr size_t kJoinedWriteMax = 16u << 10;    // larger writes go straight to the socket
+constexpr int64_t kLingerMs = 2000;
 constexpr size_t kPendingMax = 64u << 10;
 constexpr size_t kFileStepBytes = 1u << 20;
 constexpr size_t kWriteStepBytes = 256u << 10;   // the stall timer restarts at each step
@@ -30,23 +31,16 @@ Co<void> writeSteps(kj::AsyncIoStream& inner, kj::Timer& timer, kj::Duration sta
   }
 }
 
-Co<size_t> readBounded(kj::AsyncInputStream& inner, kj::Timer& timer, kj::Duration stallTimeout,
-                       kj::byte* buffer, size_t minBytes, size_t maxBytes, bool& stalled) {
-  size_t done = 0;
-  do {
-    auto expired = timer.afterDelay(stallTimeout).then([&stalled]() -> size_t {
-      stalled = true;
-      kj::throwFatalException(KJ_EXCEPTION(OVERLOADED, "The request's body made no progress."));
-    });
-    auto got = co_await inner.tryRead(buffer + done, 1, maxBytes - done)
-                   .exclusiveJoin(kj::mv(expired));
-    if (got == 0) break;
-    done += got;
-  } while (done < minBytes);
-  co_return done;
-}
-
 }  // namespace
+
+Co<void> untilClosed(kj::AsyncIoStream& stream, kj::Timer& timer) {
+  auto buffer = kj::heapArray<kj::byte>(4096);
+  auto deadline = timer.afterDelay(kLingerMs * kj::MILLISECONDS).fork();
+  for (size_t got = 1; got > 0;) {
+    auto late = deadline.addBranch().then([]() -> size_t { return 0; });
+    got = co_await stream.tryRead(buffer.begin(), 1, buffer.size()).exclusiveJoin(kj::mv(late));
+  }
+}
 
 // Its own descriptor of the connection, to be told when there is room again.
 class JoiningStream::FileSender {
@@ -165,29 +159,59 @@ kj::Promise<void> JoiningStream::writeLarge(kj::Array<kj::ArrayPtr<const kj::byt
   });
 }
 
+kj::Duration BoundedBody::patience() const {
+  if (limits_.rateMin == 0) return limits_.stallTimeout;
+  constexpr int kGraceStalls = 10;
+  constexpr uint64_t kEarnedMsMax = 365ull * 24 * 3600 * 1000;
+  const auto earned = static_cast<int64_t>(kj::min(bytesRead_ * 1000 / limits_.rateMin, kEarnedMsMax));
+  return kj::min(limits_.stallTimeout, limits_.stallTimeout * kGraceStalls + earned * kj::MILLISECONDS -
+                                           waited_);
+}
+
+Co<size_t> BoundedBody::readBounded(kj::byte* buffer, size_t minBytes, size_t maxBytes) {
+  size_t done = 0;
+  do {
+    auto expired = timer_.afterDelay(patience()).then([this]() -> size_t {
+      stalled_ = true;
+      kj::throwFatalException(KJ_EXCEPTION(OVERLOADED, "The request's body made no progress."));
+    });
+    const auto begin = timer_.now();
+    auto got = co_await inner_.tryRead(buffer + done, 1, maxBytes - done)
+                   .exclusiveJoin(kj::mv(expired));
+    waited_ += timer_.now() - begin;
+    if (got == 0) break;
+    done += got;
+    bytesRead_ += got;
+  } while (done < minBytes);
+  co_return done;
+}
+
 kj::Promise<size_t> BoundedBody::tryRead(void* buffer, size_t minBytes, size_t maxBytes) {
   // One byte beyond the bound tells a body of the bound's size from a larger one.
-  uint64_t left = bytesMax_ + 1 - bytesRead_;
+  uint64_t left = limits_.bytesMax + 1 - bytesRead_;
   if (maxBytes > left) maxBytes = static_cast<size_t>(left);
   if (minBytes > maxBytes) minBytes = maxBytes;
   if (maxBytes == 0) return size_t(0);
   stalled_ = false;
-  return readBounded(inner_, timer_, stallTimeout_, static_cast<kj::byte*>(buffer), minBytes,
-                     maxBytes, stalled_)
+  return readBounded(static_cast<kj::byte*>(buffer), minBytes, maxBytes)
       .promise()
       .then([this, minBytes](size_t got) {
-        bytesRead_ += got;
         ended_ = got < minBytes || got == 0;
-        if (bytesRead_ > bytesMax_) {
+        if (bytesRead_ > limits_.bytesMax) {
           tooLarge_ = true;
-          kj::throwFatalException(
-              KJ_EXCEPTION(OVERLOADED, "The request's body is larger than this server takes."));
+          kj::throwFatalException(kj::Exception(kj::Exception::Type::OVERLOADED, __FILE__, __LINE__,
+                                                tooLarge()));
         }
         return got;
       }, [this](kj::Exception&& e) -> size_t {
         broken_ = !stalled_;
         kj::throwFatalException(kj::mv(e));
       });
+}
+
+kj::String BoundedBody::tooLarge() const {
+  return kj::str("The request's body is larger than the ", limits_.bytesMax,
+                 " bytes that this server takes (", limits_.setting, ").");
 }
 
 BoundedBody::Problem BoundedBody::problem() const {

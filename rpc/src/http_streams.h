@@ -3,6 +3,8 @@
 // All live on the node's loop and belong to one connection or request.
 #pragma once
 
+#include <kernelio/co.h>
+
 #include <kj/async-io.h>
 #include <kj/async-unix.h>
 #include <kj/timer.h>
@@ -60,24 +62,40 @@ class JoiningStream final : public kj::AsyncIoStream {
   kj::ForkedPromise<void> tail_;  // all that was given to `inner_` so far
 };
 
-// A request body with a bound on its bytes and on the time without progress. What went wrong is
-// kept, so that the answer can say it.
+// Behind an answer that ends a connection: what the other side still sends is read for a short time, so
+// that it reads the answer and is not told of a broken connection instead.
+Co<void> untilClosed(kj::AsyncIoStream& stream, kj::Timer& timer);
+
+// A request body with a bound on its bytes and on the time without progress, and one on how slowly it
+// may come: what is waited for it beyond ten times `stallTimeout` is a second for each `rateMin` bytes. What
+// went wrong is kept, so that the answer can say it.
+struct BodyLimits {
+  uint64_t bytesMax = 0;
+  kj::StringPtr setting;             // that sets bytesMax, for the refusal
+  kj::Duration stallTimeout = 60 * kj::SECONDS;
+  uint64_t rateMin = 0;              // bytes per second; 0: none
+};
+
 class BoundedBody final : public kj::AsyncInputStream {
  public:
   enum class Problem : uint8_t { kNone, kTooLarge, kStalled, kUnreadable };
 
-  BoundedBody(kj::AsyncInputStream& inner, uint64_t bytesMax, kj::Timer& timer,
-              kj::Duration stallTimeout)
-      : inner_(inner), bytesMax_(bytesMax), timer_(timer), stallTimeout_(stallTimeout) {}
+  BoundedBody(kj::AsyncInputStream& inner, kj::Timer& timer, BodyLimits limits)
+      : inner_(inner), timer_(timer), limits_(limits) {}
   kj::Promise<size_t> tryRead(void* buffer, size_t minBytes, size_t maxBytes) override;
   Problem problem() const;
   bool ended() const { return ended_; }  // the end was read
+  kj::String tooLarge() const;           // a sentence
 
  private:
+  Co<size_t> readBounded(kj::byte* buffer, size_t minBytes, size_t maxBytes);
+  kj::Duration patience() const;         // how long the next bytes may take
+
   kj::AsyncInputStream& inner_;
-  uint64_t bytesMax_, bytesRead_ = 0;
   kj::Timer& timer_;
-  kj::Duration stallTimeout_;
+  const BodyLimits limits_;
+  uint64_t bytesRead_ = 0;
+  kj::Duration waited_ = 0 * kj::SECONDS;
   bool stalled_ = false, tooLarge_ = false, broken_ = false, ended_ = false;
 };
 

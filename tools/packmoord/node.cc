@@ -106,6 +106,8 @@ void Node::openControl() {
 Co<void> Node::openHttp() {
   rpc::GitHttpOptions options;
   options.connectionsMax = config_.http.connectionsMax;
+  options.connectionsPerClientMax = config_.http.connectionsPerClientMax;
+  options.bodyRateMin = config_.http.bodyRateMin;
   options.headerTimeoutMs = config_.http.headerTimeoutMs;
   options.idleTimeoutMs = config_.http.idleTimeoutMs;
   options.stallTimeoutMs = config_.http.stallTimeoutMs;
@@ -124,6 +126,9 @@ void Node::openGitSocket() {
   options.socket = config_.gitSocket();
   options.group = config_.ssh.group;
   options.connectionsMax = config_.ssh.connectionsMax;
+  options.connectionsPerUserMax = config_.ssh.connectionsPerUserMax;
+  options.bodyRateMin = config_.http.bodyRateMin;
+  options.fetchBytesMax = config_.http.fetchBodyBytesMax;
   options.silentMs = config_.ssh.silentTimeoutMs;
   options.pushBytesMax = config_.git.packBytesMax + (256ull << 20);
   gitSocket_ = rpc::GitSocketServer::open(*io_.lowLevelProvider, env_->env().timer, gate_, options,

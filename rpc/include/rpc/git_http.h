@@ -5,8 +5,8 @@
 //   GET  /health    "ok" or why not, for load balancers
 //
 // Why its own accept loop and limits: KJ's server has no bound on connections, bodies or their
-// time. Here a connection over the limit is answered 503 and closed; a body or an answer without
-// progress ends its connection; a compressed body is inflated as a stream up to a bound; what is
+// time. Here a connection over the limits, of all and of one address, is answered 503 or 429 and closed; a
+// body or an answer without progress ends its connection, and so does a body that is too slow; a compressed body is inflated as a stream up to a bound; what is
 // not HTTP ends its own connection only. What is refused is answered with one sentence of plain
 // text, which git shows to its user.
 //
@@ -26,9 +26,11 @@ namespace packmoor::rpc {
 
 struct GitHttpOptions {
   uint64_t connectionsMax = 1024;
+  uint64_t connectionsPerClientMax = 512;          // from one address
   int64_t headerTimeoutMs = 15'000;
   int64_t idleTimeoutMs = 75'000;
   int64_t stallTimeoutMs = 60'000;
+  uint64_t bodyRateMin = 100;                      // bytes per second of waiting; 0: none
   uint64_t fetchBodyBytesMax = 64ull << 20;        // inflated
   uint64_t pushBodyBytesMax = (16ull << 30) + (256ull << 20);
 };

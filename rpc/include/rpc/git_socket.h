@@ -5,7 +5,7 @@
 // daemon's own user and, when configured, the members of one group (SO_PEERCRED): whoever may use it is
 // believed about the user's name.
 //
-// Limits: connectionsMax; a request within kGitSocketOpenMs; a client or an answer without progress
+// Limits: connectionsMax, and connectionsPerUserMax of one user; a request within kGitSocketOpenMs; a client or an answer without progress
 // for silentMs ends its connection. Loop: the node's. The front outlives the server.
 #pragma once
 
@@ -25,7 +25,10 @@ struct GitSocketOptions {
   std::string socket;                // a path
   std::string group;                 // whose members may use it; empty: root and the daemon's user
   uint64_t connectionsMax = 256;
+  uint64_t connectionsPerUserMax = 128;
+  uint64_t bodyRateMin = 100;        // bytes per second of waiting for a client; 0: none
   int64_t silentMs = 600'000;        // a client may take long to compress what it pushes
+  uint64_t fetchBytesMax = 64ull << 20;   // of all that is asked on one connection
   uint64_t pushBytesMax = (16ull << 30) + (256ull << 20);
 };
 

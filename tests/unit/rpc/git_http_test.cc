@@ -369,6 +369,42 @@ TEST_F(GitHttp, ConnectionsOverTheLimitAreRefusedWithASentence) {
   EXPECT_HAS(get("/health"), "200 OK");
 }
 
+TEST_F(GitHttp, OneAddressMayNotTakeAllConnections) {
+  GitHttpOptions options;
+  options.connectionsPerClientMax = 1;
+  start(options);
+  auto first = connect();
+  send(*first, "GET /health HTTP/1.1\r\nHost: h\r\n\r\n");
+  readUntil(*first, "ok\n");
+  std::string answer = get("/health");
+  EXPECT_HAS(answer, "429 Too Many Requests");
+  EXPECT_HAS(answer, "http.connections_per_client_max");
+  size_t body = answer.find("\r\n\r\n") + 4;
+  EXPECT_HAS(answer, "Content-Length: " + std::to_string(answer.size() - body) + "\r\n");
+  EXPECT_EQ(server->statistics().connectionsRefused, 1u);
+  first = nullptr;
+  while (server->statistics().connections > 0) {
+    io.provider->getTimer().afterDelay(1 * kj::MILLISECONDS).wait(io.waitScope);
+  }
+  EXPECT_HAS(get("/health"), "200 OK");
+}
+
+TEST_F(GitHttp, BodiesThatAreTooLargeAreToldWhichSetting) {
+  GitHttpOptions options;
+  options.fetchBodyBytesMax = 10;
+  options.pushBodyBytesMax = 20;
+  start(options);
+  auto post = [&](const std::string& service, size_t bytes) {
+    return ask("POST /a/git-" + service + " HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-git-" +
+               service + "-request\r\nContent-Length: " + std::to_string(bytes) + "\r\n\r\n" +
+               std::string(bytes, 'b'));
+  };
+  EXPECT_HAS(post("upload-pack", 10), "200 OK");
+  EXPECT_HAS(post("upload-pack", 11), "than the 10 bytes that this server takes (http.fetch_body_max).");
+  EXPECT_HAS(post("receive-pack", 20), "200 OK");
+  EXPECT_HAS(post("receive-pack", 21), "than the 20 bytes that this server takes (git.pack_max).");
+}
+
 TEST_F(GitHttp, StalledBodiesTimeOut) {
   GitHttpOptions options;
   options.stallTimeoutMs = 30;
