@@ -31,6 +31,21 @@ TEST(VolumeTest, ThreeNodesAgree) {
   cluster.verify();
 }
 
+TEST(VolumeTest, ARecordThatDoesNotFitIntoTheJournalIsRefused) {
+  SimCluster cluster(4, 3);
+  cluster.begin(2);
+  for (size_t node : {0, 1}) {
+    auto refused = kj::runCatchingExceptions(
+        [&]() { cluster.put(node, "k", std::string(300u << 10, 'v')); });
+    EXPECT_NE(std::string(KJ_ASSERT_NONNULL(refused).getDescription().cStr()).find("replication.segment"),
+              std::string::npos);
+  }
+  cluster.put(1, "k", "v");
+  EXPECT_EQ(cluster.get(0, "k"), "v");
+  cluster.settle();
+  cluster.verify();
+}
+
 TEST(VolumeTest, SwitchoverMovesTheLead) {
   SimCluster cluster(3, 3);
   cluster.begin(2);
