@@ -25,20 +25,27 @@ bool isBeyondHorizon(const replicator::TxnId& id, uint64_t index) {
 
 std::optional<ObjectId> StateRefs::ref(std::string_view name) const {
   std::string row;
-  if (none_ || !state_.get(refKey(repository_, name), row)) return std::nullopt;
+  if (none_ || gap_.has(name) || !state_.get(refKey(repository_, name), row)) return std::nullopt;
   return decodeRef(name, row).id;
 }
 
 std::optional<std::string> StateRefs::anyBelow(std::string_view prefix, Ignore ignore) const {
-  if (none_) return std::nullopt;
+  auto below = [&](std::string_view name) { return name.substr(0, prefix.size()) == prefix; };
+  if (none_ || (gap_.has(prefix) && !below(gap_.to))) return std::nullopt;
   std::optional<std::string> found;
+  bool first = true;
   const size_t before = refPrefix(repository_).size();
-  state_.scan(refKey(repository_, prefix), {}, [&](std::string_view key, std::string_view) {
+  Gap gap{true, std::string(prefix), {}};
+  state_.scan(refPrefix(repository_), refKey(repository_, prefix), [&](std::string_view key, std::string_view) {
     const std::string_view name = key.substr(before);
+    if (first) gap.to = name;
+    first = false;
+    if (!below(name)) return false;
     if (ignore(name)) return true;
     found = std::string(name);
     return false;
   });
+  gap_ = std::move(gap);
   return found;
 }
 
