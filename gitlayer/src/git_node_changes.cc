@@ -95,6 +95,7 @@ Co<GitNode::Changed> GitNodeImpl::order(replicator::Volume& volume, RepositoryIn
   Changed changed;
   changed.index = answer.index;
   auto row = findRepository(*machineOf(volume).snapshot(), repository.id);
+  if (row.has_value()) changed.statistics = row->statistics;
   changed.info = row.has_value() ? std::move(row->info) : std::move(repository);
   co_return kj::mv(changed);
 }
@@ -203,6 +204,31 @@ Co<GitNode::Changed> GitNodeImpl::restore(std::string name, std::string to) {
                           "(`--as NAME`), or rename the other one first");
   }
   auto ordering = order(*target.volume, target.info, naming(kRepositoryRestore, target, to));
+  auto changed = co_await kj::mv(ordering);
+  co_return kj::mv(changed);
+}
+
+Co<GitNode::Changed> GitNodeImpl::fork(std::string parent, std::string name,
+                                       bool defaultBranchOnly) {
+  if (auto wrong = repositoryNameProblem(name)) {
+    co_return problem(RepositoryProblem::kBadName, *wrong);
+  }
+  auto finding = find(parent);
+  auto target = co_await kj::mv(finding);
+  if (target.volume == nullptr) co_return notFound(parent);
+  if (volumeWith(name) != nullptr) co_return exists(name);
+  RepositoryForkRecord record;
+  record.txn = target.txn;
+  env_.random.fill(kj::arrayPtr(record.repository.bytes.data(), record.repository.bytes.size()));
+  record.name = name;
+  record.parent = target.info.id;
+  record.parentName = target.info.name;
+  record.defaultBranchOnly = defaultBranchOnly;
+  record.timeMs = env_.clock.nowMs();
+  RepositoryInfo made;
+  made.id = record.repository;
+  auto ordering = order(*target.volume, made,
+                        proposalOf(kRepositoryFork, record.txn, encodeRepositoryFork(record)));
   auto changed = co_await kj::mv(ordering);
   co_return kj::mv(changed);
 }

@@ -64,6 +64,10 @@ class GitNodeImpl final : public GitNode {
   kj::Promise<Changed> restoreRepository(std::string name, std::string to) override {
     return restore(std::move(name), std::move(to));
   }
+  kj::Promise<Changed> forkRepository(std::string parent, std::string name,
+                                      bool defaultBranchOnly) override {
+    return fork(std::move(parent), std::move(name), defaultBranchOnly);
+  }
   kj::Promise<Changed> setRepository(std::string name, Settings changes) override {
     return set(std::move(name), std::move(changes));
   }
@@ -97,6 +101,7 @@ class GitNodeImpl final : public GitNode {
   Co<Changed> set(std::string name, Settings changes);
   Co<Changed> rename(std::string name, std::string to);
   Co<Changed> restore(std::string name, std::string to);
+  Co<Changed> fork(std::string parent, std::string name, bool defaultBranchOnly);
   Co<Changed> order(replicator::Volume& volume, RepositoryInfo repository,
                     replicator::Proposal proposal);
   // The repository that a change names, behind a read that is confirmed.

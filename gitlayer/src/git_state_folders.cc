@@ -15,6 +15,7 @@
 
 #include <kj/debug.h>
 
+#include <algorithm>
 #include <charconv>
 #include <set>
 
@@ -112,6 +113,7 @@ Co<std::vector<PackLink>> GitStateMachine::useStore(std::shared_ptr<StateStore> 
   settleCandidates_.clear();
   repackCandidates_.clear();
   discarded_.clear();
+  packUsers_.clear();
   ahead_.reset();
   store_->scan(kRepositoryPrefix, {}, [this](std::string_view key, std::string_view value) {
     ++repositoryCount_;
@@ -126,8 +128,7 @@ Co<std::vector<PackLink>> GitStateMachine::useStore(std::shared_ptr<StateStore> 
     return true;
   });
   for (const auto& pack : present) {
-    extents_.link(pack.row.pack);
-    extents_.link(pack.row.index);
+    useExtents(pack.row);
     co_await packs_.load(pack.row);
   }
   co_return kj::mv(present);
@@ -148,6 +149,10 @@ Co<replicator::CheckpointContent> GitStateMachine::writeCheckpoint(std::string f
     content.extents.push_back(row.index);
     return true;
   });
+  // Forks share packs.
+  std::sort(content.extents.begin(), content.extents.end());
+  content.extents.erase(std::unique(content.extents.begin(), content.extents.end()),
+                        content.extents.end());
   co_await store_->checkpoint(std::move(folder));
   co_return kj::mv(content);
 }
@@ -198,13 +203,13 @@ Co<void> GitStateMachine::switchTo(replicator::LogPosition position) {
   damage_ = std::move(damage);
   auto using_ = useStore(kj::mv(store));
   auto present = co_await kj::mv(using_);
-  std::set<replicator::ExtentId> kept;
-  for (const auto& pack : present) kept.insert(pack.row.pack);
+  std::set<std::pair<RepositoryId, replicator::ExtentId>> kept;
+  for (const auto& pack : present) kept.insert({pack.repository, pack.row.pack});
   // The new state is durable, so nothing that is not in it will be needed again.
   ApplyEffects dropped;
   std::swap(dropped, dropped_);
   for (auto& pack : before) {
-    if (kept.count(pack.row.pack) == 0) dropped.packsDropped.push_back(std::move(pack));
+    if (kept.count({pack.repository, pack.row.pack}) == 0) dropped.packsDropped.push_back(std::move(pack));
   }
   letGo(dropped);
   links_.start(std::move(present));

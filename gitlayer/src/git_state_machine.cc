@@ -24,9 +24,9 @@ size_t bytesOfRecords(kj::ArrayPtr<const replicator::RecordRef> records) {
   return bytes;
 }
 
-// These read objects as they lie in the store: a settle also needs its pack first.
+// These read rows as they lie in the store: a settle also needs its pack first.
 bool standsAlone(const replicator::RecordRef& record) {
-  return record->kind == kSettle || record->kind == kPrune;
+  return record->kind == kSettle || record->kind == kPrune || record->kind == kRepositoryFork;
 }
 
 // Where the records that begin at `begin` and can be one batch end: a verification needs the state
@@ -147,7 +147,7 @@ Co<void> GitStateMachine::waitForRoom(kj::Exception failure) {
 Co<std::vector<kj::Array<const kj::byte>>> GitStateMachine::applyRun(
     std::vector<replicator::RecordRef> run, std::vector<ObjectId> settled) {
   Written written;
-  const bool onLoop = settled.empty() && run.front()->kind != kPrune &&
+  const bool onLoop = settled.empty() && !standsAlone(run.front()) &&
                       bytesOfRecords(kj::arrayPtr(run.data(), run.size())) <= kApplyOnLoopBytesMax;
   if (onLoop) {
     written = write(*store_, kj::arrayPtr(run.data(), run.size()), settled);
@@ -233,15 +233,19 @@ GitStateMachine::Written GitStateMachine::write(StateStore& store, Records recor
 Co<void> GitStateMachine::follow(ApplyEffects effects) {
   repositoryCount_ += effects.repositoriesCreated.size();
   repositoryCount_ -= effects.repositoriesDeleted.size();
-  std::move(effects.packsDropped.begin(), effects.packsDropped.end(),
-            std::back_inserter(dropped_.packsDropped));
-  std::move(effects.repositoriesDeleted.begin(), effects.repositoriesDeleted.end(),
-            std::back_inserter(dropped_.repositoriesDeleted));
   for (const auto& pack : effects.packsAdded) {
-    extents_.link(pack.row.pack);
-    extents_.link(pack.row.index);
+    useExtents(pack.row);
     links_.add(pack);
   }
+  for (const auto& pack : effects.packsDropped) {
+    auto users = packUsers_.find(pack.row.pack);
+    PACKMOOR_CHECK(users != packUsers_.end(), "dropping a pack that no repository had", pack.row.pack);
+    if (--users->second == 0) packUsers_.erase(users);
+  }
+  std::copy(effects.packsDropped.begin(), effects.packsDropped.end(),
+            std::back_inserter(dropped_.packsDropped));
+  std::copy(effects.repositoriesDeleted.begin(), effects.repositoriesDeleted.end(),
+            std::back_inserter(dropped_.repositoriesDeleted));
   for (const auto& pack : effects.packsAdded) co_await packs_.load(pack.row);
   // Who is woken by it reads the packs.
   for (const auto& [id, statistics] : effects.changed) noteWork(id, statistics);
@@ -277,10 +281,17 @@ void GitStateMachine::noteWork(const RepositoryId& id, const RepositoryStatistic
        options_.repackPacks > 0 && statistics.packs >= options_.repackPacks);
 }
 
+void GitStateMachine::useExtents(const PackRow& pack) {
+  ++packUsers_[pack.pack];
+  extents_.link(pack.pack);
+  extents_.link(pack.index);
+}
+
 void GitStateMachine::letGo(const ApplyEffects& dropped) {
   for (const auto& pack : dropped.packsDropped) {
-    packs_.forget(pack.row.pack);
     links_.remove(pack);
+    if (packUsers_.count(pack.row.pack) > 0) continue;  // another repository's too
+    packs_.forget(pack.row.pack);
     extents_.unlink(pack.row.pack);
     extents_.unlink(pack.row.index);
   }

@@ -142,6 +142,7 @@ class GitStateMachine final : public replicator::StateMachine {
   Co<Settling> prepareSettle(replicator::RecordRef record);
   // The disk is full: says so, and waits before the next attempt. Anything else is thrown on.
   Co<void> waitForRoom(kj::Exception failure);
+  void useExtents(const PackRow& pack);
   void noteWork(const RepositoryId& id, const RepositoryStatistics& statistics);
   Co<void> follow(ApplyEffects effects);
   void letGo(const ApplyEffects& dropped);
@@ -164,6 +165,8 @@ class GitStateMachine final : public replicator::StateMachine {
   std::string problem_;
   uint64_t repositoryCount_ = 0;
   ApplyEffects dropped_;                     // packs and repositories to let go after a flush
+  // How many repositories of the newest state name a pack: a fork shares those of its parent.
+  std::map<replicator::ExtentId, uint32_t> packUsers_;
   PackLinks links_;
   DigestKeeper digests_;
   std::set<RepositoryId> settleCandidates_, repackCandidates_;

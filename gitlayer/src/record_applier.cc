@@ -149,6 +149,7 @@ ApplyResult RecordApplier::applyKind(const replicator::Record& record,
   if (record.kind == kRepositoryDelete) return repositoryDelete(record);
   if (record.kind == kRepositorySet) return repositorySet(record);
   if (isNaming(record.kind)) return repositoryNaming(record);
+  if (record.kind == kRepositoryFork) return repositoryFork(record);
   if (record.kind == kVerify) return {};
   if (record.kind == kSettle) return settle(record, settled);
   if (record.kind == kPrune) return prune(record);

@@ -66,6 +66,12 @@ constexpr const char* kBeyondHorizonText =
 // pack would be another than the one that was ordered, since objects were settled or pruned meanwhile.
 ApplyResult settleVerdict(const StateReader& state, const SettleRecord& settle);
 
+// What a fork copies at most: rows of refs and hot objects, in one batch. Decided where it is ordered.
+constexpr uint64_t kForkRefsMax = 1'000'000;
+constexpr uint64_t kForkHotBytesMax = 128ull << 20;
+// Whether the parent can be forked now.
+ApplyResult forkVerdict(const StateReader& state, const RepositoryForkRecord& fork);
+
 // Whether a prune counts (rule 21), and why not. `guard`: of its repository, nullptr when that is gone.
 ApplyResult pruneVerdict(const replicator::PruneGuard* guard, const PruneRecord& prune);
 // Whether a repack counts: all packs that it replaces are there.
@@ -101,6 +107,8 @@ class RecordApplier {
   ApplyResult repositoryDelete(const replicator::Record& record);
   ApplyResult repositorySet(const replicator::Record& record);
   ApplyResult repositoryNaming(const replicator::Record& record);
+  ApplyResult repositoryFork(const replicator::Record& record);
+  uint64_t copyRows(std::string_view from, const std::string& to);
   void takeName(const std::string& name, const RepositoryId& id);
   void leaveName(RepositoryRow& row);
   void forgetFormerName(const std::string& name, const RepositoryId& id);

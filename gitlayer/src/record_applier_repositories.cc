@@ -45,6 +45,82 @@ ApplyResult RecordApplier::repositoryCreate(const replicator::Record& record) {
   return {};
 }
 
+ApplyResult forkVerdict(const StateReader& state, const RepositoryForkRecord& fork) {
+  const auto parent = findLiveRepository(state, fork.parent);
+  if (!parent.has_value()) {
+    return refused(ApplyResult::Status::kNotFound,
+                   "there is no repository with the name '" + fork.parentName + "'");
+  }
+  if (!fork.defaultBranchOnly && parent->statistics.refs > kForkRefsMax) {
+    return refused(ApplyResult::Status::kRefused,
+                   "it has more than " + std::to_string(kForkRefsMax) +
+                       " refs: fork its default branch only (`--default-branch-only`)");
+  }
+  if (parent->statistics.hotBytes > kForkHotBytesMax) {
+    return refused(ApplyResult::Status::kRefused,
+                   "much was pushed to it in small pushes, which are being settled into packs: try again in a "
+                   "minute");
+  }
+  return {};
+}
+
+// The fork is what the parent is at this record. Its rows name the parent's packs, each of which stays while
+// a repository names it (GitStateMachine::packUsers_); hot objects are copied, since each repository settles
+// and prunes its own. So nothing that happens to one of the two from here on concerns the other.
+ApplyResult RecordApplier::repositoryFork(const replicator::Record& record) {
+  const RepositoryForkRecord fork = decodeRepositoryFork(record.payload);
+  if (findRepositoryId(draft_, fork.name).has_value()) {
+    return refused(ApplyResult::Status::kExists,
+                   "a repository with the name '" + fork.name + "' exists");
+  }
+  if (findRepository(draft_, fork.repository).has_value()) {
+    return refused(ApplyResult::Status::kExists, "a repository with this id exists");
+  }
+  const auto parent = findLiveRepository(draft_, fork.parent);
+  if (!parent.has_value()) {
+    return refused(ApplyResult::Status::kNotFound,
+                   "there is no repository with the name '" + fork.parentName + "'");
+  }
+  RepositoryRow row;
+  row.info = parent->info;  // with its settings: what is hidden in the parent is not shown in the fork
+  row.info.id = fork.repository;
+  row.info.name = fork.name;
+  row.info.createdAtIndex = record.index.value;
+  row.info.createdAtMs = fork.timeMs;
+  row.info.forkedFrom = fork.parent;
+  row.info.forkedFromName = parent->info.name;
+  for (const PackRow& pack : packRows(draft_, fork.parent)) {
+    addPack({pack.pack, pack.index, pack.packBytes, pack.objectCount}, pack.addedAt, row);
+  }
+  copyRows(hotPrefix(fork.parent), hotPrefix(fork.repository));
+  row.statistics.hotObjects = parent->statistics.hotObjects;
+  row.statistics.hotBytes = parent->statistics.hotBytes;
+  if (!fork.defaultBranchOnly) {
+    row.statistics.refs = copyRows(refPrefix(fork.parent), refPrefix(fork.repository));
+  } else if (std::string ref; draft_.get(refKey(fork.parent, row.info.head), ref)) {
+    draft_.put(refKey(fork.repository, row.info.head), ref);
+    row.statistics.refs = 1;
+  }
+  // What only refs reach that were left behind is not to be cloned.
+  if (row.statistics.refs != parent->statistics.refs) row.info.appendOnly = false;
+  takeName(fork.name, fork.repository);
+  draft_.put(repositoryKey(fork.repository), row.encode());
+  effects_.repositoriesCreated.push_back(fork.repository);
+  effects_.changed[fork.repository] = row.statistics;
+  return {};
+}
+
+// Straight into the batch: a fork is alone in its run, so nobody reads them through the draft.
+uint64_t RecordApplier::copyRows(std::string_view from, const std::string& to) {
+  uint64_t rows = 0;
+  draft_.scan(from, {}, [&](std::string_view key, std::string_view value) {
+    draft_.putUnread(to + std::string(key.substr(from.size())), value, {});
+    ++rows;
+    return true;
+  });
+  return rows;
+}
+
 ApplyResult RecordApplier::repositoryDelete(const replicator::Record& record) {
   const RepositoryDeleteRecord remove = decodeRepositoryDelete(record.payload);
   auto row = findRepository(draft_, remove.repository);

@@ -28,6 +28,7 @@ constexpr replicator::RecordKind kRepack{24};
 constexpr replicator::RecordKind kRepositoryRename{23};
 constexpr replicator::RecordKind kRepositoryDiscard{25};
 constexpr replicator::RecordKind kRepositoryRestore{26};
+constexpr replicator::RecordKind kRepositoryFork{27};
 constexpr bool isNaming(replicator::RecordKind kind) {
   return kind == kRepositoryRename || kind == kRepositoryDiscard || kind == kRepositoryRestore;
 }
@@ -106,6 +107,17 @@ struct RepositoryNamingRecord {
 };
 RepositoryNamingRecord decodeRepositoryNaming(kj::ArrayPtr<const kj::byte> payload);
 kj::Array<const kj::byte> encodeRepositoryNaming(const RepositoryNamingRecord& record);
+
+struct RepositoryForkRecord {
+  replicator::TxnId txn;
+  RepositoryId repository, parent;
+  std::string name, parentName;
+  bool defaultBranchOnly = false;
+  int64_t timeMs = 0;
+  std::string principal;
+};
+RepositoryForkRecord decodeRepositoryFork(kj::ArrayPtr<const kj::byte> payload);
+kj::Array<const kj::byte> encodeRepositoryFork(const RepositoryForkRecord& record);
 
 struct SettleRecord {
   replicator::TxnId txn;

@@ -10,6 +10,7 @@ static_assert(static_cast<int>(kRepositorySet) == pb::REPOSITORY_SET);
 static_assert(static_cast<int>(kRepositoryRename) == pb::REPOSITORY_RENAME);
 static_assert(static_cast<int>(kRepositoryDiscard) == pb::REPOSITORY_DISCARD);
 static_assert(static_cast<int>(kRepositoryRestore) == pb::REPOSITORY_RESTORE);
+static_assert(static_cast<int>(kRepositoryFork) == pb::REPOSITORY_FORK);
 
 RepositoryCreateRecord decodeRepositoryCreate(kj::ArrayPtr<const kj::byte> payload) {
   auto message = parse<pb::RepositoryCreate>(payload, "create repository");
@@ -118,6 +119,35 @@ kj::Array<const kj::byte> encodeRepositoryNaming(const RepositoryNamingRecord& r
   message.set_repository(pbBytes(record.repository));
   message.set_name(record.name);
   message.set_to(record.to);
+  message.set_time_ms(record.timeMs);
+  message.set_principal(record.principal);
+  return serialize(message);
+}
+
+RepositoryForkRecord decodeRepositoryFork(kj::ArrayPtr<const kj::byte> payload) {
+  auto message = parse<pb::RepositoryFork>(payload, "fork of a repository");
+  RepositoryForkRecord record;
+  record.txn = uuidField(message.txn());
+  record.repository = uuidField(message.repository());
+  record.name = message.name();
+  record.parent = uuidField(message.parent());
+  record.parentName = message.parent_name();
+  record.defaultBranchOnly = message.default_branch_only();
+  record.timeMs = message.time_ms();
+  record.principal = message.principal();
+  KJ_REQUIRE(!record.repository.isNull() && !record.parent.isNull(),
+             "malformed record: no repository");
+  return record;
+}
+
+kj::Array<const kj::byte> encodeRepositoryFork(const RepositoryForkRecord& record) {
+  pb::RepositoryFork message;
+  message.set_txn(pbBytes(record.txn));
+  message.set_repository(pbBytes(record.repository));
+  message.set_name(record.name);
+  message.set_parent(pbBytes(record.parent));
+  message.set_parent_name(record.parentName);
+  message.set_default_branch_only(record.defaultBranchOnly);
   message.set_time_ms(record.timeMs);
   message.set_principal(record.principal);
   return serialize(message);

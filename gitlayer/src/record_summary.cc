@@ -52,6 +52,8 @@ RecordSummary read(const replicator::Record& record) {
                         : record.kind == kRepositoryDiscard ? "repository deleted for a while"
                                                             : "repository restored",
                         decodeRepositoryNaming(record.payload));
+  } else if (record.kind == kRepositoryFork) {
+    return ofRepository("repository forked", decodeRepositoryFork(record.payload));
   } else if (record.kind == kRepositorySet) {
     return ofRepository("repository set", decodeRepositorySet(record.payload));
   } else if (record.kind == kSettle) {

@@ -78,6 +78,7 @@ Speculation::Judgement Speculation::judge(const replicator::Proposal& proposal, 
   if (proposal.kind == kRepositoryDelete) return judgeDelete(proposal, index);
   if (proposal.kind == kRepositorySet) return judgeSet(proposal, index);
   if (isNaming(proposal.kind)) return judgeNaming(proposal, index);
+  if (proposal.kind == kRepositoryFork) return judgeFork(proposal, index);
   if (proposal.kind == kSettle) return judgeSettle(proposal, index);
   if (proposal.kind == kPrune) return judgePrune(proposal, index);
   if (proposal.kind == kRepack) return judgeRepack(proposal, index);
@@ -104,13 +105,14 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
   }
   if (txn.pack.has_value()) requireNamed(proposal, *txn.pack);
   auto row = findRepository(state_, txn.repository);
-  if (mustVerifyAgain(guardOf(txn.repository, row), lastSettingsOf(txn.repository, row),
-                      txn.verifiedAt)) {
+  auto known = repositories_.find(txn.repository);
+  const bool forking = known != repositories_.end() && known->second.forking != 0;
+  if (forking || mustVerifyAgain(guardOf(txn.repository, row), lastSettingsOf(txn.repository, row),
+                                 txn.verifiedAt)) {
     judgement.result = refused(ApplyResult::Status::kVerifyAgain, kVerifyAgainText);
     return judgement;
   }
   const StateRefs applied(state_, txn.repository, !row.has_value() || row->statistics.refs == 0);
-  auto known = repositories_.find(txn.repository);
   RefsInFlight before(applied, known == repositories_.end() ? nullptr : &known->second);
   RefDecision decision = decideRefs(before, txn.updates, txn.atomic);
   if (decision.done == 0 && !txn.updates.empty()) {
@@ -131,28 +133,58 @@ Speculation::Judgement Speculation::judgeRefs(const replicator::Proposal& propos
   return judgement;
 }
 
-Speculation::Judgement Speculation::judgeCreate(const replicator::Proposal& proposal,
-                                                uint64_t index) {
-  const RepositoryCreateRecord create = decodeRepositoryCreate(proposal.payload);
+std::optional<Speculation::Judgement> Speculation::makingProblem(const RepositoryId& id,
+                                                                  const std::string& name) const {
   Judgement judgement;
-  judgement.repository = create.repository;
-  if (auto problem = repositoryNameProblem(create.name)) {
+  judgement.repository = id;
+  if (auto problem = repositoryNameProblem(name)) {
     judgement.result = refused(ApplyResult::Status::kRefused, *problem);
     return judgement;
   }
+  const auto holder = holderOf(name);
+  if (!holder.has_value() && !repositoryExists(id)) return std::nullopt;
+  if (holder.has_value()) judgement.repository = *holder;
+  judgement.result = refused(ApplyResult::Status::kExists,
+                             "a repository with the name '" + name + "' exists");
+  return judgement;
+}
+
+Speculation::Judgement Speculation::judgeCreate(const replicator::Proposal& proposal,
+                                                uint64_t index) {
+  const RepositoryCreateRecord create = decodeRepositoryCreate(proposal.payload);
+  if (auto problem = makingProblem(create.repository, create.name)) return *problem;
   KJ_REQUIRE(isValidRefName(create.head), "malformed record: head", create.head.c_str());
-  const auto holder = holderOf(create.name);
-  if (holder.has_value() || repositoryExists(create.repository)) {
-    if (holder.has_value()) judgement.repository = *holder;
-    judgement.result = refused(ApplyResult::Status::kExists,
-                               "a repository with the name '" + create.name + "' exists");
-    return judgement;
-  }
+  Judgement judgement;
+  judgement.repository = create.repository;
   Repository& repository = repositories_[create.repository];
   repository.lastIndex = index;
   repository.exists = true;
   flights_[index].repository = create.repository;
   take(create.name, create.repository, index);
+  judgement.accepted = true;
+  return judgement;
+}
+
+// What it will have is known when it is applied: a push to it that is faster is judged again.
+Speculation::Judgement Speculation::judgeFork(const replicator::Proposal& proposal, uint64_t index) {
+  const RepositoryForkRecord fork = decodeRepositoryFork(proposal.payload);
+  if (auto problem = makingProblem(fork.repository, fork.name)) return *problem;
+  Judgement judgement;
+  judgement.repository = fork.parent;
+  if (isLive(fork.parent) && !state_.exists(repositoryKey(fork.parent))) {
+    judgement.result = refused(ApplyResult::Status::kRefused, "it is only being made: try again");
+    return judgement;
+  }
+  judgement.result =
+      isLive(fork.parent) ? forkVerdict(state_, fork)
+                          : refused(ApplyResult::Status::kNotFound, "the repository was deleted");
+  if (judgement.result.status != ApplyResult::Status::kDone) return judgement;
+  judgement.repository = fork.repository;
+  Repository& repository = repositories_[fork.repository];
+  repository.lastIndex = repository.forking = index;
+  repository.exists = true;
+  flights_[index].repository = fork.repository;
+  take(fork.name, fork.repository, index);
   judgement.accepted = true;
   return judgement;
 }
@@ -372,6 +404,7 @@ void Speculation::applied(uint64_t index) {
       }
       if (repository->second.settling == at) repository->second.settling = 0;
       if (repository->second.repacking == at) repository->second.repacking = 0;
+      if (repository->second.forking == at) repository->second.forking = 0;
       if (repository->second.lastIndex == at) repositories_.erase(repository);
     }
     for (const auto& taken : flight.names) {

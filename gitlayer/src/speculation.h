@@ -34,6 +34,7 @@ class Speculation {
     uint64_t lastIndex = 0;   // newest proposal that touches it
     uint64_t settling = 0;    // index of a settle in flight
     uint64_t repacking = 0;   // index of a repack in flight
+    uint64_t forking = 0;     // index of the fork in flight that makes it
     uint64_t changing = 0;    // newest transaction, settle or repack in flight
     uint64_t pruning = 0;     // newest prune in flight
     uint64_t setting = 0;     // newest change of settings in flight
@@ -65,6 +66,9 @@ class Speculation {
   Judgement judgeCreate(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeDelete(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSet(const replicator::Proposal& proposal, uint64_t index);
+  Judgement judgeFork(const replicator::Proposal& proposal, uint64_t index);
+  // Why a repository of that id and name cannot be made; nullopt: it can.
+  std::optional<Judgement> makingProblem(const RepositoryId& id, const std::string& name) const;
   Judgement judgeNaming(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeSettle(const replicator::Proposal& proposal, uint64_t index);
   Judgement judgeRepack(const replicator::Proposal& proposal, uint64_t index);

@@ -89,6 +89,8 @@ std::string RepositoryRow::encode() const {
   row.set_discarded_at_index(info.discardedAtIndex);
   row.set_discarded_at_ms(info.discardedAtMs);
   for (const std::string& name : formerNames) row.add_former_names(name);
+  if (!info.forkedFrom.isNull()) row.set_forked_from(std::string(textOf(info.forkedFrom)));
+  row.set_forked_from_name(info.forkedFromName);
   for (const Setting& setting : info.settings.stored) {
     pb::StoredSetting& stored = *row.add_settings();
     stored.set_key(setting.key);
@@ -126,6 +128,8 @@ RepositoryRow RepositoryRow::decode(const RepositoryId& id, std::string_view byt
   result.info.discardedAtIndex = row.discarded_at_index();
   result.info.discardedAtMs = row.discarded_at_ms();
   result.formerNames.assign(row.former_names().begin(), row.former_names().end());
+  if (!row.forked_from().empty()) result.info.forkedFrom = uuidOf(row.forked_from());
+  result.info.forkedFromName = row.forked_from_name();
   if (row.settings_size() > 0) {
     Settings stored;
     for (const auto& setting : row.settings()) {

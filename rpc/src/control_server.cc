@@ -27,6 +27,7 @@ bool changes(const control::Request& request) {
     case control::Request::kRepoSet:
     case control::Request::kRepoRename:
     case control::Request::kRepoUndelete:
+    case control::Request::kRepoFork:
     case control::Request::kVolumeCreate:
     case control::Request::kVolumeSwitchover:
     case control::Request::kVolumeVerify:  // orders a record

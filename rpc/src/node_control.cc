@@ -57,6 +57,9 @@ class Control final : public NodeControl {
       case Request::kRepoRename:
         return guarded(repoRename(request.repo_rename(), response), true,
                        "The repository " + request.repo_rename().name() + " was not renamed.", response);
+      case Request::kRepoFork:
+        return guarded(repoFork(request.repo_fork(), response), true,
+                       "The repository " + request.repo_fork().parent() + " was not forked.", response);
       case Request::kRepoUndelete:
         return guarded(repoUndelete(request.repo_undelete(), response), true,
                        "The repository " + request.repo_undelete().name() + " was not undeleted.",
@@ -230,6 +233,10 @@ class Control final : public NodeControl {
   void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& volume,
                       control::Repository& to) {
     rpc::fillRepository(from, volume, view_.git->options().discardedKeepMs, to);
+    auto parents = view_.git->volumeOf(from.forkedFrom);
+    KJ_IF_MAYBE(held, parents) {
+      to.set_forked_from(view_.git->repositoryName(*held, from.forkedFrom));
+    }
   }
   std::string volumeName(const gitlayer::RepositoryId& id) {
     auto volume = view_.git->volumeOf(id);
@@ -282,6 +289,16 @@ class Control final : public NodeControl {
     answerChanged(changed, "The repository " + request.name() + " was not renamed.", response);
   }
 
+  Co<void> repoFork(const control::RepoForkRequest& request, Response& response) {
+    if (!ready(view_.git, response)) co_return;
+    auto forking = view_.git->forkRepository(request.parent(), request.name(),
+                                             request.default_branch_only());
+    auto changed = co_await kj::mv(forking);
+    answerChanged(changed, "The repository " + request.parent() + " was not forked.", response);
+    if (!response.has_repo()) co_return;
+    fillStatistics(changed.statistics, *response.mutable_repo()->mutable_statistics());
+  }
+
   Co<void> repoUndelete(const control::RepoUndeleteRequest& request, Response& response) {
     if (!ready(view_.git, response)) co_return;
     auto restoring = view_.git->restoreRepository(request.name(), request.to());
@@ -316,14 +333,7 @@ class Control final : public NodeControl {
     control::RepoPruneReply& reply = *response.mutable_repo_prune();
     fillRepository(pruned.info, volumeName(pruned.info.id), *reply.mutable_repository());
     reply.set_dry_run(request.dry_run());
-    reply.set_index(pruned.index.value);
-    reply.set_hot_objects(pruned.objects);
-    reply.set_hot_bytes(pruned.objectBytes);
-    reply.set_packs(pruned.packs);
-    reply.set_pack_bytes(pruned.packBytes);
-    reply.set_packed_objects(pruned.packedObjects);
-    reply.set_kept_objects(pruned.kept);
-    reply.set_attempts(pruned.attempts);
+    fillPruned(pruned, reply);
   }
 
   Co<void> repoList(const control::RepoListRequest& request, Response& response) {
@@ -351,16 +361,7 @@ class Control final : public NodeControl {
       fillRepository(repository.info(), volumeName(repository.info().id),
                      *reply.mutable_repository());
       reply.set_index(repository.index().value);
-      auto from = repository.statistics();
-      control::RepositoryStatistics& to = *reply.mutable_statistics();
-      to.set_refs(from.refs);
-      to.set_hot_objects(from.hotObjects);
-      to.set_hot_bytes(from.hotBytes);
-      to.set_packs(from.packs);
-      to.set_pack_bytes(from.packBytes);
-      to.set_packed_objects(from.packedObjects);
-      to.set_last_repack(from.lastRepack);
-      to.set_last_repack_ms(from.lastRepackMs);
+      fillStatistics(repository.statistics(), *reply.mutable_statistics());
       addSettings(repository.info(), reply);
     } else {
       const auto former = view_.git->formerText(request.name());

@@ -28,9 +28,35 @@ void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& vol
   to.set_created_at_ms(from.createdAtMs);
   to.set_append_only(from.appendOnly);
   to.set_volume(volume);
+  if (!from.forkedFrom.isNull()) {
+    to.set_forked_from(from.forkedFromName);
+    to.set_forked_from_id(from.forkedFrom.text().cStr());
+  }
   if (from.discardedAtIndex == 0) return;
   to.set_deleted_at_ms(from.discardedAtMs);
   to.set_drop_at_ms(from.discardedAtMs + keepMs);
+}
+
+void fillStatistics(const gitlayer::RepositoryStatistics& from, control::RepositoryStatistics& to) {
+  to.set_refs(from.refs);
+  to.set_hot_objects(from.hotObjects);
+  to.set_hot_bytes(from.hotBytes);
+  to.set_packs(from.packs);
+  to.set_pack_bytes(from.packBytes);
+  to.set_packed_objects(from.packedObjects);
+  to.set_last_repack(from.lastRepack);
+  to.set_last_repack_ms(from.lastRepackMs);
+}
+
+void fillPruned(const gitlayer::GitNode::Pruned& from, control::RepoPruneReply& to) {
+  to.set_index(from.index.value);
+  to.set_hot_objects(from.objects);
+  to.set_hot_bytes(from.objectBytes);
+  to.set_packs(from.packs);
+  to.set_pack_bytes(from.packBytes);
+  to.set_packed_objects(from.packedObjects);
+  to.set_kept_objects(from.kept);
+  to.set_attempts(from.attempts);
 }
 
 gitlayer::Settings settingsOf(const control::RepoSetRequest& request) {

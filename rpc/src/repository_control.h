@@ -1,7 +1,7 @@
 // Repositories and their settings, between the control socket's messages and the git layer.
 #pragma once
 
-#include <gitlayer/repository.h>
+#include <gitlayer/git_node.h>
 #include <rpc/control.pb.h>
 
 namespace packmoor::rpc {
@@ -9,6 +9,10 @@ namespace packmoor::rpc {
 // `keepMs`: for how long deleted repositories are kept.
 void fillRepository(const gitlayer::RepositoryInfo& from, const std::string& volume, int64_t keepMs,
                     control::Repository& to);
+
+void fillStatistics(const gitlayer::RepositoryStatistics& from, control::RepositoryStatistics& to);
+
+void fillPruned(const gitlayer::GitNode::Pruned& from, control::RepoPruneReply& to);
 
 gitlayer::Settings settingsOf(const control::RepoSetRequest& request);
 

@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static google::protobuf::LogSilencer quiet;
   if (size < 1) return 0;
   auto payload = kj::arrayPtr(data + 1, size - 1);
-  switch (data[0] % 10) {
+  switch (data[0] % 11) {
     case 0:
       kj::runCatchingExceptions([&]() {
         const auto view = decodeRefTransaction(payload);
@@ -34,6 +34,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 7: kj::runCatchingExceptions([&]() { decodeRepositorySet(payload); }); break;
     case 8: kj::runCatchingExceptions([&]() { decodeRepack(payload); }); break;
     case 9: kj::runCatchingExceptions([&]() { decodeRepositoryNaming(payload); }); break;
+    case 10: kj::runCatchingExceptions([&]() { decodeRepositoryFork(payload); }); break;
     default:
       kj::runCatchingExceptions([&]() { HotRow::decode(textOf(payload)); });
       kj::runCatchingExceptions([&]() { TxnRow::decode(textOf(payload)); });

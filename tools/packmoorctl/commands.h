@@ -36,6 +36,8 @@ struct RepoArguments {
 int repoCreate(const Session& session, const RepoArguments& arguments);
 int repoDelete(const Session& session, const std::string& name, bool now);
 int repoUndelete(const Session& session, const std::string& name, const std::string& to);
+int repoFork(const Session& session, const std::string& parent, const std::string& name,
+             bool defaultBranchOnly);
 int repoRename(const Session& session, const std::string& name, const std::string& to);
 struct PruneArguments {
   std::string name;

@@ -26,6 +26,7 @@ Examples:
   packmoorctl repo prune team/app --dry-run
   packmoorctl repo import team/app /srv/git/app.git
   packmoorctl repo undelete team/app --as team/app-back
+  packmoorctl repo fork team/app people/me/app
   packmoorctl repo set team/app HEAD=trunk receive.denyNonFastForwards=true
   packmoorctl volume create main --members n1,n2,n3 --write-quorum 2
   packmoorctl volume switchover main --to n2
@@ -51,7 +52,7 @@ struct Arguments {
   PruneArguments prune;
   TransferArguments transfer;
   RepoSetArguments set;
-  bool localOnly = false, plainLines = false, now = false, deleted = false;
+  bool localOnly = false, plainLines = false, now = false, deleted = false, oneBranch = false;
   std::string volume, to, by, yes;
   std::string clusterId;
   std::vector<std::string> without;
@@ -59,15 +60,8 @@ struct Arguments {
   LossArguments loss;
 };
 
-void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
-  CLI::App* noun = app.add_subcommand("repo", "Make, delete and look at repositories");
-  noun->require_subcommand(1)->fallthrough();
-  auto* create = verb(noun, "create", "Make an empty repository", chosen,
-                      [&a]() { return repoCreate(a.session, a.repo); });
-  create->add_option("NAME", a.repo.name, "As in the URL, without .git: team/app")->required();
-  create->add_option("--volume", a.repo.volume, "Where it lives [by weight and free space]");
-  create->add_option("--head", a.repo.head, "The branch that HEAD names [main]");
-  create->add_option("--description", a.repo.description, "One line for people");
+// What becomes of a repository that there is.
+void addRepoLife(CLI::App* noun, Arguments& a, Action& chosen) {
   auto* remove = verb(noun, "delete", "Delete a repository; for a while it can be brought back", chosen,
                       [&a]() { return repoDelete(a.session, a.repo.name, a.now); });
   remove->add_option("NAME", a.repo.name, "The repository")->required();
@@ -80,6 +74,23 @@ void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
                       [&a]() { return repoRename(a.session, a.repo.name, a.to); });
   rename->add_option("NAME", a.repo.name, "The repository")->required();
   rename->add_option("TO", a.to, "What it shall be called")->required();
+  auto* fork = verb(noun, "fork", "Make a repository of another one; objects are shared, not copied", chosen,
+                    [&a]() { return repoFork(a.session, a.repo.name, a.to, a.oneBranch); });
+  fork->add_option("PARENT", a.repo.name, "The repository that there is")->required();
+  fork->add_option("NEW", a.to, "What the new one shall be called; it is in the same volume")->required();
+  fork->add_flag("--default-branch-only", a.oneBranch, "Of the refs take only what HEAD names");
+}
+
+void addRepo(CLI::App& app, Arguments& a, Action& chosen) {
+  CLI::App* noun = app.add_subcommand("repo", "Make, delete and look at repositories");
+  noun->require_subcommand(1)->fallthrough();
+  auto* create = verb(noun, "create", "Make an empty repository", chosen,
+                      [&a]() { return repoCreate(a.session, a.repo); });
+  create->add_option("NAME", a.repo.name, "As in the URL, without .git: team/app")->required();
+  create->add_option("--volume", a.repo.volume, "Where it lives [by weight and free space]");
+  create->add_option("--head", a.repo.head, "The branch that HEAD names [main]");
+  create->add_option("--description", a.repo.description, "One line for people");
+  addRepoLife(noun, a, chosen);
   auto* prune = verb(noun, "prune", "Drop what nothing reaches: small pushes' objects, and whole packs",
                      chosen, [&a]() { return repoPrune(a.session, a.prune); });
   prune->add_option("NAME", a.prune.name, "The repository")->required();

@@ -86,6 +86,25 @@ int repoRename(const Session& session, const std::string& name, const std::strin
   return code != kDone ? code : printRepository(session, response, done.c_str());
 }
 
+int repoFork(const Session& session, const std::string& parent, const std::string& name,
+             bool defaultBranchOnly) {
+  control::Request request;
+  control::Response response;
+  auto& body = *request.mutable_repo_fork();
+  body.set_parent(parent);
+  body.set_name(name);
+  body.set_default_branch_only(defaultBranchOnly);
+  int code = session.ask(request, false, response);
+  if (code != kDone) return code;
+  const std::string done = "is made as a fork of " + plain(parent);
+  printRepository(session, response, done.c_str());
+  if (session.json) return kDone;
+  const auto& numbers = response.repo().statistics();
+  std::printf("It has %s refs, and shares %s packs with it, %s.\n", countText(numbers.refs()).c_str(),
+              countText(numbers.packs()).c_str(), bytesText(numbers.pack_bytes()).c_str());
+  return kDone;
+}
+
 int repoPrune(const Session& session, const PruneArguments& arguments) {
   control::Request request;
   control::Response response;
@@ -183,6 +202,7 @@ void printLines(const control::RepoReply& reply) {
   printLine("volume", repository.volume());
   printLine("index", std::to_string(reply.index()));
   printLine("made", std::to_string(repository.created_at_ms()));
+  if (!repository.forked_from_id().empty()) printLine("forked_from", repository.forked_from());
   printLine("refs", std::to_string(numbers.refs()));
   printLine("hot_objects", std::to_string(numbers.hot_objects()));
   printLine("hot_bytes", std::to_string(numbers.hot_bytes()));
@@ -279,6 +299,10 @@ int repoShow(const Session& session, const std::string& name, bool plainLines) {
               countText(response.repo().index()).c_str());
   std::printf("  made         %s, record %s\n", timeText(repository.created_at_ms()).c_str(),
               countText(repository.created_at_index()).c_str());
+  if (!repository.forked_from_id().empty()) {
+    std::printf("  fork of      %s, %s\n", plain(repository.forked_from()).c_str(),
+                repository.forked_from_id().c_str());
+  }
   std::printf("  head         %s\n", plain(repository.head()).c_str());
   std::printf("  refs         %s\n", countText(numbers.refs()).c_str());
   std::printf("  hot objects  %s, %s\n", countText(numbers.hot_objects()).c_str(),

@@ -121,6 +121,7 @@ class GitNode {
     RepositoryProblem problem = RepositoryProblem::kNone;
     std::string message;                      // a sentence when there is a problem
     RepositoryInfo info;
+    RepositoryStatistics statistics;
     replicator::RecordIndex index;
   };
   // `volume` empty: the one with fewest repositories for its weight among this node's.
@@ -132,6 +133,10 @@ class GitNode {
   // The newest that was deleted with the name, and is kept, is named `to`; empty: as it was.
   virtual kj::Promise<Changed> restoreRepository(std::string name, std::string to) = 0;
   virtual kj::Promise<Changed> renameRepository(std::string name, std::string to) = 0;
+  // A new repository in the parent's volume with what the parent has: refs (or only what HEAD names), objects,
+  // which are shared, settings. From then on the two have nothing to do with each other.
+  virtual kj::Promise<Changed> forkRepository(std::string parent, std::string name,
+                                              bool defaultBranchOnly) = 0;
   // Sets and unsets settings of a repository in one step, HEAD and description among them.
   virtual kj::Promise<Changed> setRepository(std::string name, Settings changes) = 0;
   // By name, after `after`, at most `limit`.

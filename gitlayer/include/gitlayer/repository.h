@@ -45,6 +45,9 @@ struct RepositoryInfo {
   // Deleted, and kept for a while: it has no name, `name` is what it had. 0: it is not.
   uint64_t discardedAtIndex = 0;
   int64_t discardedAtMs = 0;
+  // Of a fork: what it was made of, and how that was called then. Null: it is none. The parent may be gone.
+  RepositoryId forkedFrom;
+  std::string forkedFromName;
 };
 
 struct RepositoryStatistics {

@@ -78,6 +78,9 @@ class FakeGitNode final : public GitNode {
                                         std::string description) override;
   kj::Promise<Changed> deleteRepository(std::string name, bool forGood) override;
   kj::Promise<Changed> restoreRepository(std::string name, std::string to) override;
+  kj::Promise<Changed> forkRepository(std::string, std::string, bool) override {
+    KJ_UNIMPLEMENTED("fake");
+  }
   kj::Promise<Changed> renameRepository(std::string name, std::string to) override;
   kj::Promise<std::vector<RepositoryInfo>> listDiscarded(size_t limit) override;
   kj::Promise<Changed> setRepository(std::string name, Settings changes) override;
