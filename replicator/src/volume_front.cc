@@ -31,7 +31,24 @@ kj::Promise<ProposeOutcome> VolumeImpl::propose(Proposal proposal) {
   return canceler_.wrap(proposeUntilDone(kj::mv(proposal)).promise());
 }
 
+// Why there can be no record with such a payload; empty: there can. The journal ends the process for one
+// that fills more than half a segment.
+std::string VolumeImpl::tooLargeForJournal(size_t payloadBytes) {
+  constexpr size_t kAlwaysFits = 256u << 10, kEntryBytes = 4096;   // in any segment; beside the payload
+  if (payloadBytes <= kAlwaysFits) return {};
+  const uint64_t segment = parts_.journal.statistics().segmentBytes;
+  if (payloadBytes + kEntryBytes <= segment / 2) return {};
+  return kj::str("a record of ", payloadBytes, " bytes does not fit into the journal, whose segments have ",
+                 segment, " (replication.segment); change fewer refs at once").cStr();
+}
+
 Co<ProposeOutcome> VolumeImpl::proposeUntilDone(Proposal proposal) {
+  // Else only the primary would say so, and be asked until the deadline.
+  const std::string tooLarge = tooLargeForJournal(proposal.payload.size());
+  if (!tooLarge.empty()) {
+    kj::throwFatalException(kj::Exception(kj::Exception::Type::FAILED, __FILE__, __LINE__,
+                                          kj::str(tooLarge.c_str())));
+  }
   const SharedPayload payload{
       std::make_shared<kj::Array<const kj::byte>>(kj::mv(proposal.payload))};
   const int64_t deadlineMs = nowMs() + parts_.options.proposeTimeoutMs;

@@ -323,7 +323,7 @@ class VolumeImpl final : public Volume,
   kj::Promise<RecordIndex> confirmOnce();
   Co<void> forwardReads();
   kj::Promise<ReadIndexReply> askReadIndex();
-  void refuseTooLarge(size_t payloadBytes);
+  std::string tooLargeForJournal(size_t payloadBytes);
   kj::Promise<ProposeReply> proposeLeading(const NodeId& from, ProposeRequest request);
   Co<ProposeReply> proposeWhenLeading(NodeId from, ProposeRequest request);
   Co<ReadIndexReply> readIndexWhenLeading(NodeId from, ReadIndexRequest request);

@@ -262,23 +262,12 @@ kj::Promise<ProposeReply> VolumeImpl::handlePropose(const NodeId& from, ProposeR
   return reply;
 }
 
-// The journal takes no record that fills half a segment, and ends the process for one.
-void VolumeImpl::refuseTooLarge(size_t payloadBytes) {
-  constexpr size_t kAlwaysFits = 256u << 10, kEntryBytes = 4096;   // of the smallest segment; beside payloads
-  if (payloadBytes <= kAlwaysFits) return;
-  const uint64_t segment = parts_.journal.statistics().segmentBytes;
-  if (payloadBytes + kEntryBytes <= segment / 2) return;
-  kj::throwFatalException(kj::Exception(
-      kj::Exception::Type::FAILED, __FILE__, __LINE__,
-      kj::str("one record of ", payloadBytes, " bytes does not fit into the journal, whose segments have ",
-              segment, " (replication.segment); change fewer refs at once")));
-}
-
 kj::Promise<ProposeReply> VolumeImpl::proposeLeading(const NodeId& from, ProposeRequest request) {
-  refuseTooLarge(request.payload.size());
-  if (!isLeftOut(from)) return primary_->propose(kj::mv(request));
   ProposeReply reply;
   reply.outcome = ProposeReply::Outcome::kUnavailable;
+  reply.reason = tooLargeForJournal(request.payload.size());
+  if (!reply.reason.empty()) return reply;
+  if (!isLeftOut(from)) return primary_->propose(kj::mv(request));
   reply.reason = kj::str("an accepted loss left out member ", from.c_str(), ", and it has not followed "
                          "since: what it proposes was checked against what may not be the volume's "
                          "history; use another node").cStr();
