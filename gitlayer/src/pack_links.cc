@@ -2,8 +2,6 @@
 
 #include <kj/debug.h>
 
-#include <algorithm>
-
 namespace packmoor::gitlayer {
 
 PackLinks::PackLinks(kernelio::Disk& disk, replicator::ExtentStore& extents, std::string folder)
@@ -20,12 +18,7 @@ std::string PackLinks::fileName(const PackLink& pack, const char* suffix) {
 void PackLinks::start(std::vector<PackLink> present) {
   Job sweep;
   sweep.kind = Job::Kind::kSweep;
-  for (const auto& pack : present) {
-    if (sweep.present.empty() || sweep.present.back() != pack.repository) {
-      sweep.present.push_back(pack.repository);
-    }
-  }
-  std::sort(sweep.present.begin(), sweep.present.end());
+  for (const auto& pack : present) sweep.present[pack.repository].insert(fileName(pack, ""));
   enqueue(std::move(sweep));
   for (const auto& pack : present) add(pack);
 }
@@ -88,16 +81,38 @@ Co<void> PackLinks::perform(Job job) {
   }
 }
 
-Co<void> PackLinks::sweep(std::vector<RepositoryId> present) {
+Co<void> PackLinks::sweep(std::map<RepositoryId, std::set<std::string>> present) {
   auto names = co_await disk_.list(folder_);
   for (auto& name : names) {
     RepositoryId id;
-    if (RepositoryId::parse(name, id) &&
-        std::binary_search(present.begin(), present.end(), id)) {
+    auto known = RepositoryId::parse(name, id) ? present.find(id) : present.end();
+    if (known != present.end()) {
+      auto sweeping = sweepPacks(id, std::move(known->second));
+      co_await kj::mv(sweeping);
       continue;
     }
     const auto folder = kj::str(folder_.c_str(), "/", name);
     co_await disk_.removeTree(folder);
+  }
+}
+
+// Names of packs that were dropped before a crash.
+Co<void> PackLinks::sweepPacks(RepositoryId id, std::set<std::string> present) {
+  const std::string folder = packFolder(id);
+  const bool there = co_await disk_.exists(folder);
+  if (!there) co_return;
+  auto names = co_await disk_.list(folder);
+  for (const char* suffix : {".idx", ".pack"}) {
+    for (const auto& entry : names) {
+      const std::string name = entry.cStr();
+      const size_t stem = name.rfind('.');
+      if (name.rfind("pack-", 0) != 0 || stem == std::string::npos || name.substr(stem) != suffix ||
+          present.count(name.substr(0, stem)) > 0) {
+        continue;
+      }
+      const std::string path = folder + "/" + name;
+      co_await disk_.remove(path);
+    }
   }
 }
 

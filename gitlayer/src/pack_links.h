@@ -6,7 +6,7 @@
 //
 // The work is done in the background, one name at a time, and nothing waits for it: Packmoor
 // itself reads the extents. Names that a crash or an error left out are made at the next start;
-// folders of repositories that are gone are removed then. The last error is kept for status.
+// names of packs and folders of repositories that are gone are removed then. The last error is kept for status.
 // Loop: the node's.
 #pragma once
 
@@ -17,6 +17,8 @@
 #include <replicator/extent_store.h>
 
 #include <deque>
+#include <map>
+#include <set>
 
 namespace packmoor::gitlayer {
 
@@ -39,12 +41,13 @@ class PackLinks {
     enum class Kind : uint8_t { kSweep, kAdd, kRemove, kRemoveRepository };
     Kind kind = Kind::kAdd;
     PackLink pack;
-    std::vector<RepositoryId> present;  // kSweep
+    std::map<RepositoryId, std::set<std::string>> present;  // kSweep: names of packs without suffix
   };
   void enqueue(Job job);
   Co<void> work();
   Co<void> perform(Job job);
-  Co<void> sweep(std::vector<RepositoryId> present);
+  Co<void> sweep(std::map<RepositoryId, std::set<std::string>> present);
+  Co<void> sweepPacks(RepositoryId id, std::set<std::string> present);
   Co<void> link(PackLink pack);
   std::string packFolder(const RepositoryId& id) const;
   static std::string fileName(const PackLink& pack, const char* suffix);

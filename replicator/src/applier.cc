@@ -94,6 +94,7 @@ void Applier::resolveWaiters() {
 
 bool Applier::checkpointDue(uint64_t bytes, int64_t nowMs, int64_t intervalMs) const {
   if (failed_ || checkpointWanted_ || applied_ == checkpointed_) return false;
+  if (refused_ && nowMs - lastCheckpointMs < kRefusedPauseMs) return false;
   return log_.bytesWritten() - checkpointBytes_ >= bytes || nowMs - lastCheckpointMs >= intervalMs;
 }
 
@@ -153,10 +154,16 @@ Co<void> Applier::makeCheckpoint() {
       kj::throwFatalException(kj::mv(*exception));
     }
     // The disk is full. Nothing is lost by waiting: the journal keeps what is not flushed.
-    KJ_LOG(WARNING, "no checkpoint of the volume could be made", exception->getDescription());
+    if (!refused_) {
+      KJ_LOG(WARNING, "no checkpoint of the volume could be made; it is tried again",
+             exception->getDescription());
+    }
+    refused_ = true;
     for (auto& waiter : waiting) waiter->reject(kj::cp(*exception));
     co_return;
   }
+  if (refused_) KJ_LOG(INFO, "checkpoints of the volume can be made again");
+  refused_ = false;
   const LogPosition position = *flushed.value;
   PACKMOOR_CHECK(position.index <= applied_, "a state is durable that was never applied",
                  position.index, applied_);

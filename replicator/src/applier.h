@@ -72,6 +72,8 @@ class Applier final {
   int64_t lastCheckpointMs = 0;  // set by the owner's clock when one is begun
 
  private:
+  static constexpr int64_t kRefusedPauseMs = 1000;   // before a checkpoint is tried again
+
   Co<void> run();
   Co<void> applyNext(RecordIndex target);
   Co<void> makeCheckpoint();
@@ -85,6 +87,7 @@ class Applier final {
   RecordIndex applied_, checkpointed_;
   uint64_t checkpointBytes_ = 0;   // of the log, when the last checkpoint was made
   bool checkpointWanted_ = false, failed_ = false;
+  bool refused_ = false;   // the last checkpoint, by a full disk
   bool started_ = false, paused_ = false, absent_ = false;
   Signal wake_;
   struct Alone {

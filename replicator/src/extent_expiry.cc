@@ -1,5 +1,7 @@
 #include "extent_store_impl.h"
 
+#include "replicator/outcome.h"
+
 namespace packmoor::replicator {
 
 int64_t ExtentStoreImpl::nowMs() const {
@@ -64,6 +66,32 @@ void ExtentStoreImpl::startExpiry() {
     idle_.insert({extent.idleSinceMs, id});
   }
   scheduleExpiry();
+  if (!damaged_.empty()) tasks_.add(expireDamaged());
+}
+
+// What was found damaged at open, and nobody has asked for since: its pack was merged into another, or pruned.
+Co<void> ExtentStoreImpl::expireDamaged() {
+  while (!damaged_.empty()) {
+    co_await env_.timer.afterDelay(expiryMs_ * kj::MILLISECONDS);
+    const std::vector<ExtentId> ids(damaged_.begin(), damaged_.end());
+    for (const ExtentId& id : ids) {
+      if (held(id) || writing_.count(id) > 0 || damaged_.erase(id) == 0) continue;
+      KJ_LOG(INFO, "the files of a damaged extent that nothing needs are removed", id);
+      auto removing = removeAndWait(id);
+      co_await kj::mv(removing);
+    }
+  }
+}
+
+// Whoever begins the extent meanwhile waits for it.
+Co<void> ExtentStoreImpl::removeAndWait(ExtentId id) {
+  auto removal = kj::Promise<void>(removeSealed(id)).fork();
+  auto done = outcomeOf(removal.addBranch());
+  removing_.erase(id);
+  removing_.emplace(id, kj::mv(removal));
+  auto failure = co_await kj::mv(done);
+  removing_.erase(id);
+  KJ_IF_MAYBE(exception, failure) { taskFailed(kj::mv(*exception)); }
 }
 
 void ExtentStoreImpl::scheduleExpiry() {
@@ -89,16 +117,8 @@ Co<void> ExtentStoreImpl::expire() {
     open_.erase(id);
     spoiled_.erase(id);
     standing_.erase(standing_.lower_bound({id, 0}), standing_.upper_bound({id, UINT64_MAX}));
-    auto removal = kj::Promise<void>(removeSealed(id)).fork();
-    auto done = removal.addBranch();
-    removing_.erase(id);
-    removing_.emplace(id, kj::mv(removal));
-    try {
-      co_await kj::mv(done);
-    } catch (kj::Exception& exception) {
-      taskFailed(kj::mv(exception));
-    }
-    removing_.erase(id);
+    auto removing = removeAndWait(id);
+    co_await kj::mv(removing);
   }
   expiring_ = false;
 }

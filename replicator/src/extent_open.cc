@@ -99,6 +99,7 @@ Co<void> ExtentStoreImpl::loadExtent(kj::String folder, kj::String name) {
   }
   if (problem.size() > 0) {
     ++statistics_.damaged;
+    damaged_.insert(id);
     damage_.add(kj::str("Extent ", id, " is damaged and counts as absent: ", problem));
   }
 }

@@ -70,6 +70,7 @@ Co<void> ExtentStoreImpl::prepareFolder(kj::String folder) {
 
 void ExtentStoreImpl::sealed(ExtentInfo info, kj::Array<Hash128> checksums) {
   const ExtentId id = info.id;
+  damaged_.erase(id);
   ++statistics_.sealed;
   statistics_.sealedBytes += info.bytes;
   sealed_[id] = {info, kj::mv(checksums), nowMs()};

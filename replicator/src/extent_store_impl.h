@@ -98,6 +98,8 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   void scheduleExpiry();
   Co<void> expire();
   Co<void> removeSealed(ExtentId id);
+  Co<void> removeAndWait(ExtentId id);
+  Co<void> expireDamaged();
   void taskFailed(kj::Exception&& exception) override;
 
   kernelio::Env& env_;
@@ -116,6 +118,7 @@ class ExtentStoreImpl final : public ExtentStore, private kj::TaskSet::ErrorHand
   FileRef direct_;
   kj::Vector<kj::String> damage_;
   std::set<ExtentId> spoiled_;
+  std::set<ExtentId> damaged_;   // as damage(), and not written again since
   std::set<std::pair<ExtentId, uint64_t>> standing_;      // bad blocks that are not repaired
   kj::Maybe<BlockSource> source_;
 

@@ -17,6 +17,7 @@ FLIPS_MAX = 4
 SIDECAR_SHARE = 0.3   # of the times that extents rot
 REPAIR_SECONDS_MAX = 120
 CHECKPOINT_SECONDS_MAX = 120
+RELEASE_SECONDS_MAX = 90
 STATE_DAMAGED = "he stored state of a volume is damaged"
 GIT_ENVIRONMENT = {
     **os.environ, "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -196,6 +197,7 @@ class Rot:
             self.read_packs(node)
         if self.scrubs and kinds & {"extent", "sidecar", "state"}:
             self.scrub(node)   # what nobody reads it finds
+            self.wait_released(places)
         if "state" in kinds:
             wait_following(self.cluster, node)
         with open(self.cluster.log_of(node), errors="replace") as f:
@@ -231,6 +233,16 @@ class Rot:
     def extent(self, node, place, before, text, codes):
         mended = bit_flips.byte_at(place) == before
         return mended or self.cluster.status(node)["extents"]["blocks_bad"] > 0, mended
+
+    def wait_released(self, places):
+        """Until what is not repaired is used no more: that shows once the state is durable."""
+        def over():
+            return not any(place.kind in ("extent", "sidecar") and bit_flips.byte_at(place) != before
+                           and self.is_live(place) for place, before in places)
+        try:
+            wait_for(over, "", RELEASE_SECONDS_MAX)
+        except Problem:
+            pass   # the accounting tells
 
     def is_live(self, place):
         """Whether a pack is used: then it has a second name, where git looks for packs."""

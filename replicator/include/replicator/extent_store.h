@@ -131,7 +131,7 @@ class ExtentStore {
   // be fetched again.
   virtual kj::Array<ExtentId> missing() { return nullptr; }
   // What open() found wrong: a sentence for each. Such an extent counts as not sealed; its files
-  // stay until it is written again.
+  // stay until it is written again, or nothing has held it for the time of expiry.
   virtual kj::ArrayPtr<const kj::String> damage() = 0;
 };
 

@@ -290,6 +290,12 @@ TEST(SettledPacks, LinksAreMadeAgainAndStrangersRemoved) {
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder + "00112233445566778899aabbccddeeff/objects");
   std::filesystem::create_directories(folder + "stranger");
+  // Of a pack that was dropped, and a crash came before its names.
+  const std::string packs = folder + repository.id.text().cStr() + "/objects/pack/";
+  std::filesystem::create_directories(packs);
+  for (const char* suffix : {".idx", ".pack"}) {
+    packmoor::test::writeFile(packs + "pack-00112233445566778899aabbccddeeff" + suffix, "old");
+  }
   cluster.restart(0);
   cluster.machine().links().whenIdle().wait(cluster.scope());
   size_t entries = 0;
@@ -298,6 +304,12 @@ TEST(SettledPacks, LinksAreMadeAgainAndStrangersRemoved) {
     EXPECT_EQ(entry.path().filename().string(), repository.id.text().cStr());
   }
   EXPECT_EQ(entries, 1u);
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(packs)) {
+    ++files;
+    EXPECT_EQ(entry.path().string().find("00112233"), std::string::npos) << entry.path();
+  }
+  EXPECT_EQ(files, 2u) << "a pack and its index";
 }
 
 TEST(Settling, TakesWhatFitsTheBound) {

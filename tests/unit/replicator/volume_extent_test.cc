@@ -153,6 +153,35 @@ TEST_F(VolumeExtentTest, AnExtentWhoseSidecarIsDamagedIsFetchedAgain) {
   expectWhole(cluster, 2, id);
 }
 
+// What is found damaged at a start, and that nothing needs any more, does not stay on the disk for ever.
+TEST_F(VolumeExtentTest, ADamagedExtentThatNothingNeedsIsRemoved) {
+  SimCluster cluster(113, 3);
+  cluster.extentOptions.expiryMs = 100;
+  cluster.begin(2);
+  auto sealed = cluster.loop().wait(streamAndSeal(cluster, 0).promise());
+  const ExtentId id = sealed.info.id;
+  put(cluster, 0, sealed, "1");
+  cluster.put(0, "drop-extents", "all");
+  cluster.settle();
+  SimNode& node = cluster.node(2);
+  const RecordIndex dropped = node.volume().status().last;
+  cluster.until([&]() { return node.volume().status().checkpoint >= dropped; }, 60'000, "the state is durable");
+  ASSERT_TRUE(node.extents().isSealed(id)) << "the log still names it";
+  const std::string data = node.extents().path(id).cStr();
+  const std::string sidecar = data.substr(0, data.size() - std::string("data").size()) + "sum";
+  node.stop();
+  node.storage().rot(sidecar.c_str(), 3, 1);
+  cluster.loop().wait(node.start().promise());
+  EXPECT_EQ(node.extents().damage().size(), 1u);
+  cluster.until([&]() {
+    return node.storage().content(data.c_str()) == nullptr && node.storage().content(sidecar.c_str()) == nullptr;
+  }, 60'000, "its files are removed");
+  cluster.restart(2);
+  EXPECT_EQ(cluster.node(2).extents().damage().size(), 0u);
+  cluster.settle();
+  cluster.verify();
+}
+
 // The log of a member names an extent that it has lost, and that nobody has any more.
 TEST_F(VolumeExtentTest, WhatIsLostHereAndWasDroppedElsewhereIsPassedByACheckpoint) {
   ReplicatorOptions options = SimCluster::testOptions();
