@@ -72,6 +72,7 @@ struct Database {
   std::string folder;
   std::shared_ptr<StateDamage> damage;
   RowCache cache;
+  mutable std::atomic<bool> isFull = false;   // as room() found it last
   uint64_t quietBytes = 0;   // so much in memory makes RocksDB write no files yet
 
   ~Database() noexcept {
@@ -87,7 +88,8 @@ struct Database {
     struct statvfs disk;
     if (statvfs(folder.c_str(), &disk) != 0 || disk.f_blocks == 0) return {};  // it does not tell
     const uint64_t left = uint64_t{disk.f_bavail} * disk.f_frsize;
-    if (left >= bytes + kSpareBytes) return {};
+    isFull = left < bytes + kSpareBytes;
+    if (!isFull) return {};
     return rocksdb::Status::NoSpace(std::to_string(left) + " bytes are left");
   }
 
@@ -284,9 +286,10 @@ class RocksStateStore final : public StateStore {
     auto& rocks = kj::downcast<RocksBatch>(*batch);
     rocks.put(kPositionKey, encodePosition(position), {});
     const size_t bytes = rocks.bytes();
-    // RocksDB may begin to write files by itself from here on.
+    // RocksDB may begin to write files by itself from here on. And what could not be made durable is not
+    // to become more: then it is said early, and in one place, that the disk is full.
     const uint64_t held = unflushedBytes_ + bytes;
-    if (held >= database_->quietBytes) database_->require(database_->room(held), "writing");
+    if (held >= database_->quietBytes || database_->isFull) database_->require(database_->room(held), "writing");
     rocksdb::WriteOptions options;
     options.disableWAL = true;
     database_->cache.beginWrite(rocks.changes, rocks.prefixes);

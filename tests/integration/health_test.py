@@ -186,11 +186,10 @@ class Together(OnSmallDisks):
             self.wait_told(cluster, node, "DISK_FULL")
         work, number, said = self.work("small"), 0, []
 
-        # What the journal has room for is taken. Then neither it nor the state can grow.
         def refused_clearly():
             nonlocal number
             number += 1
-            self.commit(work, "f", os.urandom(100_000))
+            self.commit(work, "f", str(number))
             result = git("push", self.url(nodes[number % 3]), f"HEAD:refs/heads/small-{number}", cwd=work,
                          check=False)
             said.append(result.stderr)
