@@ -295,9 +295,20 @@ class Ssh(AbuseTest):
     def over(self, service, parts, **options):
         return lambda: over_socket(self.socket, service, parts, **options)
 
+    def one_more(self, user):
+        return over_socket(self.socket, UPLOAD, [b"0000"], user=user)
+
+    def wait_answering(self):
+        def answers():
+            try:
+                return b"capabilities^{}" in self.one_more("alice")
+            except OSError:  # it does not listen yet
+                return False
+        wait_for(answers, "the git socket does not answer")
+
     def test_limits_of_requests(self):
         self.serve(http='fetch_body_max = "8 MiB"')
-        wait_for(lambda: os.path.exists(self.socket), "no git socket")
+        self.wait_answering()
         tip = self.make_tip()
         too_large = "than the 8388608 bytes that this server takes (http.fetch_body_max)"
         want = [pkt(f"want {tip}\n".encode())]
@@ -317,7 +328,7 @@ class Ssh(AbuseTest):
 
     def test_one_user_has_only_so_many(self):
         self.serve(ssh="connections_max = 20\nconnections_per_user_max = 10")
-        wait_for(lambda: os.path.exists(self.socket), "no git socket")
+        self.wait_answering()
         stopped = threading.Event()
 
         def wait_then_end():
@@ -330,11 +341,9 @@ class Ssh(AbuseTest):
             self.addCleanup(thread.join)
         self.addCleanup(stopped.set)
 
-        def one_more(user):
-            return over_socket(self.socket, UPLOAD, [b"0000"], user=user)
-        wait_for(lambda: b"(ssh.connections_per_user_max)" in one_more("mallory"),
+        wait_for(lambda: b"(ssh.connections_per_user_max)" in self.one_more("mallory"),
                  "one user may have more connections")
-        self.assertIn(b"capabilities^{}", one_more("alice"))
+        self.assertIn(b"capabilities^{}", self.one_more("alice"))
         self.assert_others_are_served()
         frame = exchange(self.socket, [b"\xff\xff\xff\xff" + b"x" * 100])
         self.assertLess(len(frame), 1000)

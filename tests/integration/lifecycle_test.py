@@ -232,6 +232,7 @@ class Lifecycle(PackmoorTest):
         # Volume c has lost its quorum with n2: it is told, and the others are done all the same.
         answer = self.ask(n1, "node", "replace", "n2", "n5", code=1)
         self.assertEqual([v["name"] for v in answer["volumes"]], ["a", "b", "main"])
+        self.wait_told(cluster, n1, "NO_QUORUM")
         cluster.start_node(n2)
         self.wait_told(cluster, n1, "NO_QUORUM", there=False)
         answer = self.ask(n1, "node", "replace", "n2", "n5")
